@@ -1,0 +1,79 @@
+r"""From noise to data: walk a list of levels downwards.
+
+A sampler takes `model(x, t, cond)` (an estimate of eps), a start x at the first level of the list, and a schedule. It
+walks *consecutive pairs* (t, s) of one strictly decreasing list that ends at 0, so it can skip levels, and there is no
+special last step.
+"""
+
+import torch
+
+from .diffusion import q_posterior, to_x0
+
+
+def all_levels(schedule):
+    """The full walk T, T-1, ..., 1, 0 as a list of ints."""
+    return list(range(schedule.T, -1, -1))
+
+
+def ddpm_step(x_t, x0, t, s, noise, schedule):
+    r"""One ancestral step from level t down to level s (Ho et al., NeurIPS 2020, algorithm 2).
+
+        x_s = mean + sqrt(variance) * noise,        mean, variance of q(x_s | x_t, x_0)
+
+    Args:
+        x_t: (B, ...) the current sample at level t.
+        x0: like x_t, the estimate of the clean data.
+        t, s: (B,) long, levels with 0 <= s < t <= T.
+        noise: like x_t, standard normal.
+        schedule: a `NoiseSchedule`.
+
+    Returns:
+        x_s, like x_t. At s = 0 the variance is 0, so x_0 comes back exactly.
+    """
+    mean, variance = q_posterior(x0, x_t, t, s, schedule)
+    return mean + variance.sqrt() * noise
+
+
+@torch.no_grad()
+def ddpm_sample(model, x, schedule, levels=None, cond=None, clip=False, generator=None, callback=None):
+    r"""Ancestral sampling (Ho et al., NeurIPS 2020, algorithm 2), over all levels or a sublist of them.
+
+    For each pair (t, s): estimate eps, turn it into x_0, then draw x_s from q(x_s | x_t, x_0) with fresh noise.
+
+    Args:
+        model: `model(x, t, cond)` returns an estimate of eps, like x; t is a (B,) long tensor.
+        x: (B, ...) start, standard normal for a walk from T.
+        schedule: a `NoiseSchedule`.
+        levels: strictly decreasing ints from the start's level to 0; default T, T-1, ..., 0.
+        cond: passed on to the model.
+        clip: clamp each estimate of x_0 to [-1, 1], as suits images.
+        generator: `torch.Generator` on x's device.
+        callback: called as `callback(s, x, x0)` after each step.
+
+    Returns:
+        The sample at level 0, like the start.
+
+    Raises:
+        ValueError: if `levels` is not strictly decreasing, leaves 0..T or does not end at 0.
+    """
+    levels = checked_levels(levels, schedule)
+    for level, target in zip(levels[:-1], levels[1:]):
+        t = torch.full(x.shape[:1], level, device=x.device)  # (B,)
+        s = torch.full_like(t, target)
+        x0 = to_x0(x, t, model(x, t, cond), schedule)
+        if clip:
+            x0 = x0.clamp(-1, 1)
+        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        x = ddpm_step(x, x0, t, s, noise, schedule)
+        if callback:
+            callback(target, x, x0)
+    return x
+
+
+def checked_levels(levels, schedule):
+    """`levels` as a list of ints (default: all of them), or a ValueError that says what is wrong with them."""
+    levels = all_levels(schedule) if levels is None else [int(level) for level in levels]
+    falling = all(t > s for t, s in zip(levels[:-1], levels[1:]))
+    if len(levels) < 2 or not falling or levels[-1] != 0 or levels[0] > schedule.T:
+        raise ValueError(f"levels must fall strictly from at most {schedule.T} to 0, got {levels}")
+    return levels

@@ -1,0 +1,118 @@
+r"""How much noise each level carries.
+
+The forward process adds a little Gaussian noise at each of T steps (Ho et al., "Denoising Diffusion Probabilistic
+Models", NeurIPS 2020, eq. 2):
+
+    q(x_t | x_{t-1}) = N( sqrt(1 - beta_t) x_{t-1},  beta_t I ),        alpha_bar_t = prod_{i<=t} (1 - beta_i)
+
+A schedule is a choice of beta_1..beta_T. Everything else in a diffusion model reads `alpha_bar`, the share of the
+data's variance that is left at level t. Level 0 is clean data, so every table has T + 1 entries and `alpha_bar[0] == 1`.
+Tables are computed in float64 and stored in float32.
+"""
+
+import math
+
+import torch
+
+
+def linear_betas(T, start=1e-4, end=0.02):
+    r"""Betas that grow linearly (Ho et al., 2020, section 4), stretched to any number of levels.
+
+        beta_t = (1000 / T) * ( start + (end - start) * (t - 1) / (T - 1) ),        t = 1..T
+
+    The paper has T = 1000. The factor 1000 / T spreads the same total amount of noise over fewer or more levels.
+
+    Args:
+        T: number of noisy levels, an int >= 2.
+        start, end: the paper's first and last beta (no unit; a share of variance per step).
+
+    Returns:
+        (T,) float64 tensor, `betas[0]` belonging to level 1.
+
+    Raises:
+        ValueError: if the stretched betas leave (0, 1), which happens for T <= 20 at the paper's values.
+    """
+    scale = 1000 / T
+    if not 0 < scale * start <= scale * end < 1:
+        raise ValueError(f"betas must lie in (0, 1); T = {T} stretches {start}..{end} to {scale * start}..{scale * end}")
+    return torch.linspace(scale * start, scale * end, T, dtype=torch.float64)  # (T,)
+
+
+def cosine_betas(T, s=0.008, max_beta=0.999):
+    r"""Betas whose alpha_bar falls as a squared cosine (Nichol and Dhariwal, ICML 2021, eq. 17).
+
+        f(t) = cos( (t/T + s) / (1 + s) * pi/2 )^2,     alpha_bar_t = f(t) / f(0),
+        beta_t = min( 1 - alpha_bar_t / alpha_bar_{t-1},  max_beta ),           t = 1..T
+
+    Args:
+        T: number of noisy levels, an int >= 1.
+        s: small offset that keeps beta_1 away from zero.
+        max_beta: cap that keeps the last level from destroying *everything* (f(T) = 0).
+
+    Returns:
+        (T,) float64 tensor, `betas[0]` belonging to level 1.
+    """
+    level = torch.arange(T + 1, dtype=torch.float64)  # (T+1,)
+    f = torch.cos((level / T + s) / (1 + s) * math.pi / 2) ** 2  # (T+1,)
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta)  # (T,)
+
+
+class NoiseSchedule:
+    r"""The tables of one forward process, indexed by level 0..T.
+
+        beta[0] = 0,  alpha_bar[0] = 1,         alpha_bar[t] = (1 - beta_1) (1 - beta_2) ... (1 - beta_t)
+
+    Attributes:
+        T: number of noisy levels (int).
+        beta: (T+1,) float32, variance added on the step from level t-1 to t.
+        alpha_bar: (T+1,) float32, share of the data's variance left at level t.
+    """
+
+    def __init__(self, betas):
+        """Fill the tables from `betas`, a (T,) tensor for levels 1..T with values in (0, 1)."""
+        betas = checked_betas(betas)  # (T,) float64
+        level_0 = betas.new_zeros(1)
+        self.T = len(betas)
+        self.beta = torch.cat([level_0, betas]).float()  # (T+1,)
+        self.alpha_bar = torch.cat([level_0 + 1, torch.cumprod(1 - betas, dim=0)]).float()  # (T+1,)
+
+    def to(self, device):
+        """Move the tables to `device` and return this schedule."""
+        self.beta, self.alpha_bar = self.beta.to(device), self.alpha_bar.to(device)
+        return self
+
+    def __repr__(self):
+        return f"NoiseSchedule(T={self.T}, alpha_bar[T]={self.alpha_bar[-1].item():.3g})"
+
+
+def checked_betas(betas):
+    """`betas` as a (T,) float64 tensor, or a ValueError that says what is wrong with them."""
+    betas = torch.as_tensor(betas, dtype=torch.float64)
+    if betas.ndim != 1 or len(betas) == 0:
+        raise ValueError(f"betas must be a non-empty 1-D tensor, got shape {tuple(betas.shape)}")
+    if not bool(((betas > 0) & (betas < 1)).all()):  # NaN fails this, too
+        raise ValueError(f"betas must lie in (0, 1), got values from {betas.min():.3g} to {betas.max():.3g}")
+    return betas
+
+
+def per_sample(table, t, x):
+    """Look up each sample's own level, shaped to broadcast against the batch.
+
+    Args:
+        table: (T+1,) tensor indexed by level, for instance `schedule.alpha_bar`.
+        t: (B,) long tensor of levels in 0..T.
+        x: (B, ...) float tensor; only its shape, dtype and device are used.
+
+    Returns:
+        (B, 1, ..., 1) tensor `table[t]` in x's dtype and on its device.
+
+    Raises:
+        ValueError: if t is not a (B,) integer tensor, or a level lies outside 0..T.
+    """
+    T = len(table) - 1
+    if not torch.is_tensor(t) or t.is_floating_point() or t.shape != x.shape[:1]:
+        came = f"{t.dtype} of shape {tuple(t.shape)}" if torch.is_tensor(t) else repr(t)
+        raise ValueError(f"t must hold one integer level per sample, shape ({len(x)},); got {came}")
+    if t.numel() and not 0 <= int(t.min()) <= int(t.max()) <= T:
+        raise ValueError(f"levels must lie in 0..{T}, got {int(t.min())}..{int(t.max())}")
+    return table.to(x.device)[t.to(x.device)].to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))  # (B, 1, ..., 1)
