@@ -5,6 +5,8 @@ walks *consecutive pairs* (t, s) of one strictly decreasing list that ends at 0,
 special last step.
 """
 
+from itertools import pairwise
+
 import torch
 
 from .diffusion import q_posterior, to_x0
@@ -57,7 +59,7 @@ def ddpm_sample(model, x, schedule, levels=None, cond=None, clip=False, generato
         ValueError: if `levels` is not strictly decreasing, leaves 0..T or does not end at 0.
     """
     levels = checked_levels(levels, schedule)
-    for level, target in zip(levels[:-1], levels[1:]):
+    for level, target in pairwise(levels):
         t = torch.full(x.shape[:1], level, device=x.device)  # (B,)
         s = torch.full_like(t, target)
         x0 = to_x0(x, t, model(x, t, cond), schedule)
@@ -73,7 +75,7 @@ def ddpm_sample(model, x, schedule, levels=None, cond=None, clip=False, generato
 def checked_levels(levels, schedule):
     """`levels` as a list of ints (default: all of them), or a ValueError that says what is wrong with them."""
     levels = all_levels(schedule) if levels is None else [int(level) for level in levels]
-    falling = all(t > s for t, s in zip(levels[:-1], levels[1:]))
+    falling = all(t > s for t, s in pairwise(levels))
     if len(levels) < 2 or not falling or levels[-1] != 0 or levels[0] > schedule.T:
         raise ValueError(f"levels must fall strictly from at most {schedule.T} to 0, got {levels}")
     return levels

@@ -6,7 +6,7 @@ Models", NeurIPS 2020, eq. 2):
     q(x_t | x_{t-1}) = N( sqrt(1 - beta_t) x_{t-1},  beta_t I ),        alpha_bar_t = prod_{i<=t} (1 - beta_i)
 
 A schedule is a choice of beta_1..beta_T. Everything else in a diffusion model reads `alpha_bar`, the share of the
-data's variance that is left at level t. Level 0 is clean data, so every table has T + 1 entries and `alpha_bar[0] == 1`.
+data's variance that is left at level t. Level 0 is clean data, so every table has T + 1 entries, `alpha_bar[0] == 1`.
 Tables are computed in float64 and stored in float32.
 """
 
@@ -34,7 +34,8 @@ def linear_betas(T, start=1e-4, end=0.02):
     """
     scale = 1000 / T
     if not 0 < scale * start <= scale * end < 1:
-        raise ValueError(f"betas must lie in (0, 1); T = {T} stretches {start}..{end} to {scale * start}..{scale * end}")
+        came = f"T = {T} stretches {start}..{end} to {scale * start}..{scale * end}"
+        raise ValueError(f"betas must lie in (0, 1); {came}")
     return torch.linspace(scale * start, scale * end, T, dtype=torch.float64)  # (T,)
 
 

@@ -1,0 +1,38 @@
+"""Data that needs no download: the 1,797 handwritten digits that scikit-learn carries.
+
+E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998: 8 x 8
+pixels, 17 grey levels, written by 43 people.
+"""
+
+import torch
+from sklearn.datasets import load_digits
+
+
+def to_model_range(images):
+    r"""Grey levels as the model sees them: bytes 0..255 become floats in [-1, 1].
+
+        x = 2 * images / 255 - 1
+
+    Args:
+        images: tensor of any shape, uint8.
+
+    Returns:
+        float32 tensor of the same shape; 0 becomes -1, 255 becomes 1.
+    """
+    return images.float() / 127.5 - 1
+
+
+def digits(held_out=False):
+    """Real handwritten digits.
+
+    Args:
+        held_out: False for the 1,497 training images, True for the last 300, which no model here is trained on.
+
+    Returns:
+        images (N, 1, 8, 8) float32 in [-1, 1], ink = 1, and labels (N,) long, 0..9.
+    """
+    data = load_digits()
+    images = torch.from_numpy(data.images).float()[:, None] / 8 - 1  # grey levels 0..16 -> [-1, 1]
+    labels = torch.from_numpy(data.target).long()
+    part = slice(-300, None) if held_out else slice(None, -300)
+    return images[part], labels[part]

@@ -1,0 +1,67 @@
+r"""How far apart are two sets of samples? Functions of features (N, D), never of networks, in float64."""
+
+import torch
+
+
+def frechet_distance(x, y):
+    r"""Distance between Gaussians fitted to two sets of features (Frechet, 1957; FID: Heusel et al., NeurIPS 2017).
+
+        d = |mu_x - mu_y|^2 + tr( S_x + S_y - 2 (S_x S_y)^(1/2) ),        covariances S with N - 1
+
+    The trace of the root is the sum of the roots of the eigenvalues of S_x S_y.
+
+    Args:
+        x, y: (N, D) and (M, D) features, N and M >= 2.
+
+    Returns:
+        A float >= 0, in squared units of the features.
+
+    Raises:
+        ValueError: if a set has fewer than two samples, or the dimensions differ.
+    """
+    x, y = checked_features(x, y)
+    s_x, s_y = torch.cov(x.T).reshape(x.shape[1], -1), torch.cov(y.T).reshape(y.shape[1], -1)  # (D, D)
+    # S_x^(1/2) S_y S_x^(1/2) has the eigenvalues of S_x S_y and is symmetric, which keeps them real.
+    values, vectors = torch.linalg.eigh(s_x)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T  # (D, D)
+    trace = torch.linalg.eigvalsh(root @ s_y @ root).clamp(min=0).sqrt().sum()
+    distance = (x.mean(0) - y.mean(0)).square().sum() + s_x.trace() + s_y.trace() - 2 * trace
+    return max(distance.item(), 0.0)
+
+
+def gaussian_mmd(x, y, bandwidth=1.0):
+    r"""Unbiased squared maximum mean discrepancy with a Gaussian kernel (Gretton et al., JMLR 2012, eq. 3).
+
+        k(a, b) = exp( -|a - b|^2 / (2 bandwidth^2) )
+        MMD^2 = mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
+
+    Zero on average when both sets come from one distribution; it can be negative, and is not clamped.
+
+    Args:
+        x, y: (N, D) and (M, D), N and M >= 2.
+        bandwidth: width of the kernel, in the units of x.
+
+    Returns:
+        A float.
+    """
+    x, y = checked_features(x, y)
+
+    def kernel(a, b):
+        return torch.exp(-torch.cdist(a, b).square() / (2 * bandwidth**2))
+
+    def off_diagonal_mean(k):
+        return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
+
+    mmd = off_diagonal_mean(kernel(x, x)) + off_diagonal_mean(kernel(y, y)) - 2 * kernel(x, y).mean()
+    return mmd.item()
+
+
+def checked_features(x, y):
+    """Both sets as float64, or a ValueError that says what is wrong."""
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(f"expected features (N, D) and (M, D), got {tuple(x.shape)} and {tuple(y.shape)}")
+    if len(x) < 2 or len(y) < 2:
+        raise ValueError(f"need at least 2 samples in each set, got {len(x)} and {len(y)}")
+    if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
+        raise ValueError("features must be finite, got NaN or infinity")
+    return x.double(), y.double()

@@ -1,0 +1,86 @@
+r"""Data whose perfect denoiser is known: mixtures of Gaussians.
+
+For a mixture with weights w_k, means mu_k and one standard deviation sigma_k a component, the noisy data is a mixture,
+too, and the best guess of the clean data is a weighted mean over the components:
+
+    x_t | k ~ N( sqrt(ab) mu_k, v_k I ),     v_k = ab sigma_k^2 + 1 - ab,      r_k = p(k | x_t)
+    E[x_0 | x_t] = sum_k r_k ( mu_k + sqrt(ab) sigma_k^2 / v_k (x_t - sqrt(ab) mu_k) )
+
+So samplers can be tested with no network and no training error. With sigma = 0 and one component a training image, it
+is the denoiser that minimises the training loss exactly.
+"""
+
+import math
+
+import torch
+
+from .schedules import per_sample
+
+
+class GaussianMixture:
+    """A mixture of isotropic Gaussians over data of any shape.
+
+    Args:
+        means: (K, ...) tensor.
+        std: standard deviation(s), a float or a (K,) tensor, >= 0.
+        weights: (K,) tensor, positive; equal by default. They are normalised.
+    """
+
+    def __init__(self, means, std, weights=None):
+        self.means = means
+        self.std = torch.as_tensor(std, dtype=means.dtype, device=means.device).expand(len(means))  # (K,)
+        weights = means.new_ones(len(means)) if weights is None else weights
+        self.log_weights = (weights / weights.sum()).log()  # (K,)
+
+    def sample(self, n, generator=None):
+        """Draw n points, (n, ...), with a CPU `generator` or one on the means' device."""
+        k = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)  # (n,)
+        noise = torch.randn(n, *self.means.shape[1:], generator=generator, device=self.means.device)
+        return self.means[k] + per_sample(self.std, k, noise) * noise
+
+    def log_prob(self, x_t, alpha_bar=1.0):
+        """log p(x_t) in nats, (B,), where alpha_bar (a float or (B,)) says how noisy x_t is; 1 means clean."""
+        return self._log_joint(x_t, self._column(x_t, alpha_bar)).logsumexp(dim=1)
+
+    def denoise(self, x_t, alpha_bar):
+        """E[x_0 | x_t], like x_t, for noisy data (B, ...) and its alpha_bar, a float or (B,)."""
+        ab = self._column(x_t, alpha_bar)  # (B, 1)
+        responsibility = self._log_joint(x_t, ab).softmax(dim=1)  # (B, K)
+        gain = ab.sqrt() * self.std**2 / (ab * self.std**2 + 1 - ab)  # (B, K)
+        kept = (responsibility * gain).sum(dim=1, keepdim=True)  # (B, 1)
+        pulled = (responsibility * (1 - gain * ab.sqrt())) @ self.means.flatten(1)  # (B, D)
+        return (kept * x_t.flatten(1) + pulled).reshape(x_t.shape)
+
+    def _log_joint(self, x_t, ab):
+        """log p(x_t, k), (B, K)."""
+        x, mu = x_t.flatten(1), self.means.flatten(1)  # (B, D), (K, D)
+        variance = ab * self.std**2 + 1 - ab  # (B, K)
+        distance = torch.cdist(x / ab.sqrt(), mu, compute_mode="donot_use_mm_for_euclid_dist") ** 2 * ab  # (B, K)
+        return self.log_weights - distance / (2 * variance) - x.shape[1] / 2 * (2 * math.pi * variance).log()
+
+    def _column(self, x_t, alpha_bar):
+        return torch.as_tensor(alpha_bar, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))[:, None]  # (B, 1)
+
+
+def ideal_denoiser(mixture, schedule):
+    """The perfect `model(x_t, t, cond)` for this data: eps = (x_t - sqrt(ab) E[x_0 | x_t]) / sqrt(1 - ab)."""
+
+    def model(x_t, t, cond=None):
+        ab = per_sample(schedule.alpha_bar, t, x_t)  # (B, 1, ..., 1)
+        x0 = mixture.denoise(x_t, ab.flatten())
+        return (x_t - ab.sqrt() * x0) / (1 - ab).sqrt()
+
+    return model
+
+
+def ring_mixture(k=8, radius=1.0, std=0.08):
+    """k equal Gaussians on a circle, the usual first test for a generative model; points are (n, 2)."""
+    angle = torch.arange(k) * 2 * math.pi / k
+    return GaussianMixture(radius * torch.stack([angle.cos(), angle.sin()], dim=1), std)
+
+
+def spiral_mixture(k=150, turns=2.0, std=0.025):
+    """A spiral drawn with k small Gaussians: a curve that no single Gaussian resembles; points are (n, 2)."""
+    u = torch.linspace(0.12, 1, k)
+    angle = 2 * math.pi * turns * u
+    return GaussianMixture(1.25 * u[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1), std)

@@ -1,0 +1,135 @@
+"""Looking at images and clips: contact sheets, film strips, players, GIF files, and pictures behind a slider."""
+
+import base64
+import io
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+
+STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
+         "figure.dpi": 80, "legend.frameon": False, "font.size": 10}
+
+
+def to_uint8(images):
+    """Images or videos with values in [-1, 1] as bytes, channels last: (..., C, H, W) -> (..., H, W, 3) uint8 array."""
+    images = images.detach().float().cpu()
+    images = images.expand(*images.shape[:-3], 3, *images.shape[-2:]) if images.shape[-3] == 1 else images
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(-3, -1).numpy()
+
+
+def frames_of(video):
+    """A clip (C, F, H, W) as F images, (F, C, H, W)."""
+    if video.ndim != 4:
+        raise ValueError(f"expected one clip of shape (C, F, H, W), got {tuple(video.shape)}")
+    return video.movedim(1, 0)
+
+
+def sheet(images, cols, gap=1):
+    """A contact sheet of (B, C, H, W) images in rows of `cols`, with white gaps: (rows, columns, 3) uint8 array."""
+    tiles = to_uint8(images)
+    height, width = tiles.shape[1] + gap, tiles.shape[2] + gap
+    rows = -(-len(tiles) // cols)
+    page = np.full((rows * height - gap, cols * width - gap, 3), 255, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // cols * height, i % cols * width
+        page[top : top + height - gap, left : left + width - gap] = tile
+    return page
+
+
+def show_images(images, title="", cols=8, labels=None, width=8.0, gap=1, ax=None):
+    """Draw images (B, C, H, W) in [-1, 1] as a contact sheet, row by row, with optional text below each image."""
+    page = sheet(images, cols, gap)
+    if ax is None:
+        room = 0.25 * (-(-len(images) // cols)) if labels else 0
+        _, ax = plt.subplots(figsize=(width, width * page.shape[0] / page.shape[1] + 0.4 + room))
+    ax.imshow(page, interpolation="nearest")
+    ax.set_title(title)
+    ax.axis("off")
+    height, tile = images.shape[2] + gap, images.shape[3] + gap
+    for i, label in enumerate(labels or []):
+        place = (i % cols * tile + (tile - gap) / 2 - 0.5, i // cols * height + height - gap - 0.3)
+        ax.annotate(str(label), place, xytext=(0, -2), textcoords="offset points", ha="center", va="top", fontsize=9)
+    return ax
+
+
+def show_strip(video, title="", every=1, ax=None):
+    """A clip (C, F, H, W) as a film strip: every n-th frame, from left to right."""
+    frames = frames_of(video)[::every]
+    return show_images(frames, title, cols=len(frames), labels=[f"{i * every}" for i in range(len(frames))], ax=ax)
+
+
+def gif_bytes(video, fps=8, scale=1):
+    """A clip (C, F, H, W) as the bytes of an endless GIF, each pixel repeated `scale` times."""
+    frames = [Image.fromarray(frame) for frame in to_uint8(frames_of(video))]
+    frames = [frame.resize((frame.width * scale, frame.height * scale), Image.NEAREST) for frame in frames]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
+    return file.getvalue()
+
+
+def save_gif(video, path, fps=8, scale=1):
+    """Write a clip (C, F, H, W) to a GIF file and return its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(gif_bytes(video, fps, scale))
+    return new.replace(path)
+
+
+def play(videos, captions=None, fps=8, scale=4):
+    """Clips (B, C, F, H, W) as players side by side, with a caption below each; they move without a kernel, too."""
+    from IPython.display import HTML, display
+
+    cells = []
+    for i, video in enumerate(videos):
+        data = base64.b64encode(gif_bytes(video, fps, scale)).decode()
+        text = captions[i] if captions else ""
+        cells.append(f'<figure style="display:inline-block;margin:6px;text-align:center">'
+                     f'<img alt="{text}" src="data:image/gif;base64,{data}" style="image-rendering:pixelated">'
+                     f"<figcaption>{text}</figcaption></figure>")
+    display(HTML("".join(cells)))
+
+
+def save_figure(path, ax=None):
+    """Write the figure of `ax` (default: the current one) to a PNG file and return its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (ax.figure if ax else plt.gcf()).savefig(path, bbox_inches="tight")
+    return path
+
+
+def slider(draw, values, label):
+    """A slider over `values` with a play button: `draw(value)` makes the figure for one position.
+
+    All pictures are made at once, so the slider answers at once. Show a static strip beside it for readers who have no
+    running kernel.
+    """
+    import ipywidgets as widgets
+    from IPython.display import display
+
+    pictures = [figure_png(draw, value) for value in values]
+    image = widgets.Image(value=pictures[0], format="png")
+    position = widgets.IntSlider(min=0, max=len(values) - 1, readout=False, description=label)
+    player = widgets.Play(min=0, max=len(values) - 1, interval=150)
+    text = widgets.Label(value=str(values[0]))
+    widgets.jslink((player, "value"), (position, "value"))
+
+    def move(change):
+        image.value, text.value = pictures[change["new"]], str(values[change["new"]])
+
+    position.observe(move, names="value")
+    box = widgets.VBox([widgets.HBox([player, position, text]), image])
+    display(box)
+    return position
+
+
+def figure_png(draw, value):
+    """The figure that `draw(value)` makes, as PNG bytes; nothing is shown."""
+    with plt.ioff():
+        draw(value)
+        file = io.BytesIO()
+        plt.gcf().savefig(file, format="png", bbox_inches="tight")
+        plt.close()
+    return file.getvalue()
