@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
-         "figure.dpi": 80, "legend.frameon": False, "font.size": 10}
+         "figure.dpi": 100, "legend.frameon": False, "font.size": 10}
 
 
 def to_uint8(images):
@@ -26,38 +26,43 @@ def frames_of(video):
     return video.movedim(1, 0)
 
 
-def sheet(images, cols, gap=1):
+def sheet(images, cols, gap=1, row_gap=1):
     """A contact sheet of (B, C, H, W) images in rows of `cols`, with white gaps: (rows, columns, 3) uint8 array."""
     tiles = to_uint8(images)
-    height, width = tiles.shape[1] + gap, tiles.shape[2] + gap
+    height, width = tiles.shape[1] + row_gap, tiles.shape[2] + gap
     rows = -(-len(tiles) // cols)
-    page = np.full((rows * height - gap, cols * width - gap, 3), 255, np.uint8)
+    page = np.full((rows * height - row_gap, cols * width - gap, 3), 255, np.uint8)
     for i, tile in enumerate(tiles):
         top, left = i // cols * height, i % cols * width
-        page[top : top + height - gap, left : left + width - gap] = tile
+        page[top : top + height - row_gap, left : left + width - gap] = tile
     return page
 
 
-def show_images(images, title="", cols=8, labels=None, width=8.0, gap=1, ax=None):
-    """Draw images (B, C, H, W) in [-1, 1] as a contact sheet, row by row, with optional text below each image."""
-    page = sheet(images, cols, gap)
+def show_images(images, title="", cols=8, labels=(), width=8.0, gap=1, ax=None):
+    """Draw images (B, C, H, W) in [-1, 1] as a contact sheet, row by row.
+
+    `labels` are texts for the images, from the first on; if there are only `cols` of them, they name the columns.
+    """
+    name_columns = len(labels) == cols < len(images)
+    height, step = images.shape[2], images.shape[3] + gap
+    row_gap = -(-height // 3) if labels and not name_columns else gap
+    page = sheet(images, cols, gap, row_gap)
     if ax is None:
-        room = 0.25 * (-(-len(images) // cols)) if labels else 0
-        _, ax = plt.subplots(figsize=(width, width * page.shape[0] / page.shape[1] + 0.4 + room))
+        _, ax = plt.subplots(figsize=(width, width * page.shape[0] / page.shape[1] + 0.4))
     ax.imshow(page, interpolation="nearest")
     ax.set_title(title)
     ax.axis("off")
-    height, tile = images.shape[2] + gap, images.shape[3] + gap
-    for i, label in enumerate(labels or []):
-        place = (i % cols * tile + (tile - gap) / 2 - 0.5, i // cols * height + height - gap - 0.3)
-        ax.annotate(str(label), place, xytext=(0, -2), textcoords="offset points", ha="center", va="top", fontsize=9)
-    return ax
+    for i, label in enumerate(labels):
+        row = -(-len(images) // cols) - 1 if name_columns else i // cols
+        below = (i % cols * step + (step - gap - 1) / 2, row * (height + row_gap) + height - 0.5)
+        ax.annotate(label, below, xytext=(0, -2), textcoords="offset points", ha="center", va="top", fontsize=9,
+                    annotation_clip=False)
 
 
 def show_strip(video, title="", every=1, ax=None):
     """A clip (C, F, H, W) as a film strip: every n-th frame, from left to right."""
     frames = frames_of(video)[::every]
-    return show_images(frames, title, cols=len(frames), labels=[f"{i * every}" for i in range(len(frames))], ax=ax)
+    show_images(frames, title, cols=len(frames), labels=[f"{i * every}" for i in range(len(frames))], ax=ax)
 
 
 def gif_bytes(video, fps=8, scale=1):
@@ -122,7 +127,6 @@ def slider(draw, values, label):
     position.observe(move, names="value")
     box = widgets.VBox([widgets.HBox([player, position, text]), image])
     display(box)
-    return position
 
 
 def figure_png(draw, value):

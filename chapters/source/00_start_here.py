@@ -1,0 +1,127 @@
+# %% [markdown]
+# # 00 · Start here
+#
+# In this course you write, piece by piece, a program that turns a sentence into a moving picture. Nothing is downloaded and
+# nothing is hidden: by the end, the noise, the networks, the training and the sampling are code that you wrote.
+#
+# This first notebook takes ten minutes. It checks your machine, shows you where the road ends, and lets you practise on one tiny exercise.
+
+# %%
+import platform
+
+import matplotlib.pyplot as plt
+import torch
+
+import minivdm
+from minivdm import viz
+from minivdm.course import budget, check, piece, start
+from minivdm.data import digits
+
+start("00_start_here")
+plt.rcParams.update(viz.STYLE)
+
+# %% [markdown]
+# ## Your machine
+#
+# Every notebook runs on a laptop. A CUDA graphics card with 8 GB makes it ten times faster. What did Python find here?
+
+# %%
+print(f"Python {platform.python_version()}, PyTorch {torch.__version__}, minivdm {minivdm.__version__}")
+if torch.cuda.is_available():
+    card = torch.cuda.get_device_properties(0)
+    print(f"graphics card: {card.name}, {card.total_memory / 2**30:.0f} GiB")
+else:
+    print(f"no CUDA card: the CPU with {torch.get_num_threads()} threads will do")
+
+# %% [markdown]
+# How long a chapter takes is decided by a few numbers, in one cell near its top: the **budget**. `cpu` and `gpu` are
+# meant for you, `smoke` only shows in a minute that every cell runs. To choose another one, set the
+# environment variable `MINIVDM_BUDGET` before you start Jupyter.
+
+# %%
+b = budget(smoke=dict(steps=4), cpu=dict(steps=20), gpu=dict(steps=50))
+
+# %% [markdown]
+# ## Where the road ends
+#
+# The model below was trained from scratch, on clips that a program drew, with the code of this course. Its checkpoint lies in `data/`. Type what
+# you like, as long as the words are known: eight colours, six shapes, eight motions. (An unknown word gets an answer, too. Try one.)
+
+# %%
+from minivdm.checkpoints import load_pretrained
+from minivdm.text2video import text_to_video
+
+prompts = ["a red circle moving left", "a green star moving up", "a blue square growing"]
+model = load_pretrained("text2video")
+clips = text_to_video(prompts, model, steps=b.steps, generator=torch.Generator().manual_seed(0))
+viz.play(clips, prompts)
+
+# %% [markdown]
+# A clip is a stack of pictures. Here is the first one as a film strip, which is how clips appear where nothing can move.
+
+# %%
+viz.show_strip(clips[0], prompts[0], every=2)
+
+# %% [markdown]
+# All of it started as pure noise. You will write each part of what happened: how noise is added and removed (chapters 01 to 03), the
+# network (04), how words steer it (05), and what makes pictures move together (09 and 10).
+#
+# ## How exercises work
+#
+# Models like their numbers small and centred, so all pictures in this course have values from -1 to 1. Files store bytes, 0 to 255. The first exercise is
+# the bridge between the two.
+#
+# The cell below is an exercise. Read the docstring, replace the line `raise NotImplementedError(…)` by your code, and run the cell with
+# Shift-Enter. **Before you do, run it as it is** and see what happens.
+
+# %% piece="data.to_model_range" exercise="0.1" points=1 minutes=5
+
+# %% [markdown]
+# The card below the cell is the answer of `check`:
+#
+# | card | meaning |
+# |---|---|
+# | **not attempted** | there is no solution yet. Nothing is wrong. |
+# | **passed** | your piece does what it should, on inputs that were drawn just now. |
+# | **wrong** | it says which property fails, by how much and where. Many common mistakes are recognised, and you get a hint for *yours*. |
+# | **error** | your code raised an exception; it shows the line. |
+#
+# Try a mistake on purpose: return `images.float() / 255`, and read the hint. (The check does not know *the* solution. It knows what
+# must be true of any solution, so write it as you like.)
+#
+# ### Nobody gets stuck
+#
+# An exercise that is not solved yet runs the reference solution instead, and says so once. So the next cell works in any case. If you solved the exercise *wrongly*, your own
+# version runs, and the picture shows what it does: compare it with the title.
+
+# %%
+ramp = torch.arange(256, dtype=torch.uint8).repeat(24, 1)[None, None]
+mine = to_model_range(ramp)
+viz.show_images(mine.clamp(-1, 1), f"Bytes 0 to 255 in your range: {mine.min():.2f} to {mine.max():.2f} (should be -1.00 to 1.00)", cols=1)
+
+# %% [markdown]
+# ### Your code runs the real thing
+#
+# When a check passes, your piece is kept in the folder `my_pieces/` and *replaces* the reference inside the package `minivdm`. Everything that uses it, in this and
+# all later chapters, runs on your code from then on. The line that `start` printed at the top of this notebook counts them. To begin again,
+# delete a file in `my_pieces/`.
+#
+# In a terminal, `python -m minivdm.course status` lists all exercises, and `python -m minivdm.course check chapters/00_start_here.ipynb` grades
+# a notebook (for teachers, and the curious). Worked notebooks lie in `solutions/`. The package itself is written to be read: after each exercise, compare
+# your solution with the file in `minivdm/`.
+#
+# ## The map
+#
+# | chapter | question | you build |
+# |---|---|---|
+# | 01 DDPM | How can one draw by removing noise? | schedule, loss, sampler |
+#
+# More chapters follow: scores, DDIM, the U-Net, text, latents, personalisation, control, and then video.
+#
+# ## Did it work?
+
+# %%
+assert to_model_range(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0], "exercise 0.1 is not right yet"
+assert clips.shape[:2] == (len(prompts), 3) and torch.isfinite(clips).all()
+assert digits()[0].min() == -1 and digits()[0].max() == 1
+print("Everything works. Open chapters/01_ddpm.ipynb next.")

@@ -1,0 +1,633 @@
+# %% [markdown]
+# # 01 · DDPM: drawing by removing noise
+#
+# *How can a machine draw a digit that nobody ever wrote?* The answer of this chapter is a detour. Ruining a picture with
+# noise is easy, and we know exactly how each grain of noise got there. If a network learns to undo one tiny bit of the
+# ruin, we can start from pure noise and undo it all.
+#
+# You will write nine short pieces. Together they are the whole of
+# [Ho et al., *Denoising Diffusion Probabilistic Models*, NeurIPS 2020](https://arxiv.org/abs/2006.11239): its noise, its
+# loss and its sampler. At the end your code trains on real handwritten digits and draws new ones. (In the tutorial that
+# this course follows, Mike Shou's *Video Diffusion Models*, these are slides 6 to 12.)
+#
+# You need: a little Python, what a mean and a variance are, and that a Gaussian (normal) distribution has these two.
+# Every exercise has a **check**. If you get stuck, leave an exercise unsolved: a reference solution runs in its place,
+# and the chapter goes on.
+
+# %%
+import math
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import torch
+
+from minivdm import viz
+from minivdm.course import budget, check, piece, start
+from minivdm.data import digits
+from minivdm.digit_probe import train_digit_probe
+from minivdm.metrics import frechet_distance, gaussian_mmd
+from minivdm.mixtures import GaussianMixture, ideal_denoiser, ring_mixture, spiral_mixture
+from minivdm.samplers import checked_levels
+from minivdm.schedules import checked_betas, per_sample
+from minivdm.training import EMA, batches_of, save_checkpoint, train
+from minivdm.unet import UNet
+
+start("01_ddpm")
+plt.rcParams.update(viz.STYLE)
+
+# %% [markdown]
+# All numbers that decide how long this chapter takes stand in the next cell: `smoke` only shows that everything runs,
+# `cpu` fits a laptop, `gpu` any CUDA card. The machine chooses; the environment variable `MINIVDM_BUDGET` overrules it.
+
+# %%
+b = budget(
+    smoke=dict(T=50, steps=25, channels=16, points=300, samples=60),
+    cpu=dict(T=200, steps=1500, channels=32, points=2000, samples=500),
+    gpu=dict(T=1000, steps=4000, channels=64, points=2000, samples=1500),
+)
+
+# %% [markdown]
+# ## 1 · Ruining a picture
+#
+# Here are real digits: 8 × 8 pixels each, written by 43 people, with values from -1 (paper) to 1 (ink).
+
+# %%
+images, labels = digits()
+viz.show_images(images[:32], "Real handwritten digits from the training set", cols=16)
+
+# %% [markdown]
+# Now ruin one. At each step, shrink the picture a little and add a little Gaussian noise:
+#
+# $$x_t = \sqrt{1 - \beta_t}\; x_{t-1} + \sqrt{\beta_t}\; \varepsilon, \qquad \varepsilon \sim \mathcal N(0, I),
+# \qquad t = 1 \dots T$$
+#
+# $x_0$ is the clean picture, $x_T$ is what is left after $T$ steps, and $\beta_t$ is a small number. Why shrink? If $x_{t-1}$
+# has variance 1, the result has variance $(1 - \beta_t) + \beta_t = 1$ again: the picture fades, but the numbers never blow
+# up. Below, this is done literally, step after step, with the same $\beta$ at each step.
+
+# %%
+torch.manual_seed(0)
+x, beta, kept = images[12].clone(), 0.04, []
+for step in range(101):
+    if step % 10 == 0:
+        kept.append(x)
+    x = math.sqrt(1 - beta) * x + math.sqrt(beta) * torch.randn_like(x)
+viz.show_images(torch.stack(kept), "A digit after 0, 10, 20, ... 100 small steps of noise", cols=11,
+                labels=[f"step {10 * i}" for i in range(11)])
+
+# %% [markdown]
+# After a hundred steps nobody could tell which digit it was. The only choice we have is how fast this happens: the list
+# $\beta_1 \dots \beta_T$, called the **noise schedule**.
+#
+# ### Exercise 1.1: betas on a line
+#
+# The first DDPM let $\beta$ grow on a straight line from 0.0001 to 0.02 over $T = 1000$ levels: careful while there is fine
+# detail to lose, faster when there is mostly noise. We often want fewer levels, and the same amount of noise in all. So
+# all betas are multiplied by $1000 / T$. That can go too far: for $T \le 20$ the last beta reaches 1, which would
+# multiply the picture by zero. Refuse it with a `ValueError`.
+#
+# The docstring is the task: the equation, what comes in, what goes out. Replace the line `raise NotImplementedError(…)`
+# by your code, and run the cell.
+
+# %% piece="schedules.linear_betas" exercise="1.1" points=1 minutes=5
+
+# %% [markdown]
+# ### Exercise 1.2: what is left of the picture
+#
+# A hundred small steps are slow, and we shall need millions. Luckily they collapse into one. Put two steps together:
+#
+# $$x_2 = \sqrt{1-\beta_2}\,\big(\sqrt{1-\beta_1}\,x_0 + \sqrt{\beta_1}\,\varepsilon_1\big) + \sqrt{\beta_2}\,\varepsilon_2$$
+#
+# The picture is multiplied by $\sqrt{(1-\beta_1)(1-\beta_2)}$. The two noises are independent, so their variances add up:
+# $(1-\beta_2)\beta_1 + \beta_2 = 1 - (1-\beta_1)(1-\beta_2)$. The same product appears twice! It goes on like this for any number of
+# steps, so one number per level is all we need to know:
+#
+# $$\bar\alpha_t = (1-\beta_1)(1-\beta_2)\cdots(1-\beta_t)$$
+#
+# $\bar\alpha_t$ (`alpha_bar`) is the share of the picture's *variance* that is left at level $t$. It falls from 1 to nearly 0.
+#
+# A note on counting, since off-by-one errors are the most common bug in diffusion code. Here **level 0 is the clean
+# picture**, so all tables have $T + 1$ entries, level $t$ stands at index $t$, and `alpha_bar[0]` is 1. Fill the two
+# tables in `__init__`; the other methods are given, and so is `checked_betas`, which turns bad betas into a clear error.
+
+# %% piece="schedules.NoiseSchedule" methods=["__init__"] exercise="1.2" points=2 minutes=10
+
+# %% [markdown]
+# Draw your table. The two curves are the factors of the picture, $\sqrt{\bar\alpha_t}$, and of the noise,
+# $\sqrt{1-\bar\alpha_t}$. Their squares add up to 1.
+
+# %%
+schedule = NoiseSchedule(linear_betas(1000))
+plt.figure(figsize=(6.5, 2.8))
+plt.plot(schedule.alpha_bar.sqrt(), label=r"picture: $\sqrt{\bar\alpha_t}$")
+plt.plot((1 - schedule.alpha_bar).sqrt(), label=r"noise: $\sqrt{1-\bar\alpha_t}$")
+plt.title("How much picture and how much noise there is at each level")
+plt.xlabel("level t")
+plt.ylabel("factor")
+plt.legend()
+plt.show()
+print(schedule)
+
+# %% [markdown]
+# ### Exercise 1.3: one jump to any level
+#
+# With $\bar\alpha$ known, the whole ruin up to level $t$ is one line. This is the most used equation of the course:
+#
+# $$x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon$$
+#
+# A batch holds many pictures, each at a level of its own: `t` is a tensor with one level per picture. The given helper
+# `per_sample(table, t, x)` looks up `table[t]` and gives it the shape `(B, 1, 1, 1)`, so that you can multiply it with a batch of
+# pictures. (It works for points `(B, 2)` and videos `(B, C, F, H, W)`, too. So will your function.)
+
+# %% piece="diffusion.q_sample" exercise="1.3" points=2 minutes=10
+
+# %% [markdown]
+# The same digit and the same noise at eleven levels, and below it a cloud of points that starts as a spiral. Look for the
+# level at which *you* can no longer tell the digit, or see the spiral. They differ: the fine arms of the spiral drown
+# first, the coarse strokes of a digit last longer.
+
+# %%
+torch.manual_seed(0)
+levels = [0, 50, 100, 150, 200, 300, 400, 500, 600, 800, 1000]
+t = torch.tensor(levels)
+digit_batch = images[12].expand(len(levels), 1, 8, 8)
+noise = torch.randn(1, 1, 8, 8).expand_as(digit_batch)
+viz.show_images(q_sample(digit_batch, t, noise, schedule), "One digit and one noise, more and more of the second",
+                cols=11, labels=[f"t = {i}" for i in levels])
+
+points = spiral_mixture().sample(b.points)
+fig, axes = plt.subplots(1, 6, figsize=(11, 2.2), sharex=True, sharey=True)
+for ax, level in zip(axes, [0, 50, 150, 300, 500, 1000]):
+    x_t = q_sample(points, torch.full((len(points),), level), torch.randn_like(points), schedule)
+    ax.scatter(*x_t.T, s=1)
+    ax.set(title=f"t = {level}", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
+
+# %% [markdown]
+# The same as a slider (press the arrow to let it run). It needs a running kernel; the strip above shows the same without one.
+
+# %%
+def draw_level(level):
+    noisy = q_sample(images[:24], torch.full((24,), level), slider_noise, schedule)
+    viz.show_images(noisy, f"24 digits at level t = {level}: alpha_bar = {schedule.alpha_bar[level]:.3f}", cols=12)
+
+
+slider_noise = torch.randn(24, 1, 8, 8)
+viz.slider(draw_level, list(range(0, 1001, 50)), "level t")
+
+# %% [markdown]
+# ### Exercise 1.4: the cosine schedule
+#
+# Look at the curve again: from level 700 on there is next to nothing left, so the last 300 levels do hardly any work.
+# [Nichol and Dhariwal (2021)](https://arxiv.org/abs/2102.09672) turned it round. They chose the curve $\bar\alpha_t$ first, a
+# squared cosine, and worked out the betas that lead to it. From $\bar\alpha_t = \bar\alpha_{t-1}(1-\beta_t)$ follows
+# $\beta_t = 1 - \bar\alpha_t / \bar\alpha_{t-1}$.
+
+# %% piece="schedules.cosine_betas" exercise="1.4" points=2 minutes=10
+
+# %%
+cosine = NoiseSchedule(cosine_betas(1000))
+fig, axes = plt.subplots(1, 2, figsize=(10, 2.8))
+for name, s in {"linear": schedule, "cosine": cosine}.items():
+    axes[0].plot(s.alpha_bar, label=name)
+    axes[1].semilogy(s.alpha_bar[1:-1] / (1 - s.alpha_bar[1:-1]), label=name)
+axes[0].set(title=r"Share of the picture left, $\bar\alpha_t$", xlabel="level t")
+axes[1].set(title=r"Signal-to-noise ratio, $\bar\alpha_t / (1-\bar\alpha_t)$", xlabel="level t")
+axes[0].legend()
+plt.show()
+
+both = torch.cat([q_sample(digit_batch, t, noise, s) for s in (schedule, cosine)])
+viz.show_images(both, "linear (top) and cosine (bottom): the cosine keeps the digit longer", cols=11,
+                labels=[f"t = {i}" for i in levels])
+for name, s in {"linear": schedule, "cosine": cosine}.items():
+    useless = int((s.alpha_bar < 0.01).sum())
+    print(f"{name}: alpha_bar[T] = {s.alpha_bar[-1]:.2e}; less than 1% of the picture is left at {useless} of 1000 levels")
+
+# %% [markdown]
+# ## 2 · The way back, if somebody told us the picture
+#
+# Now the other direction. Suppose we hold a noisy $x_t$. Which slightly less noisy $x_{t-1}$ did it come from?
+#
+# Without more knowledge this is hopeless: any picture, with enough noise, could have led here. But suppose a friend whispers
+# the clean picture $x_0$. Then two things are known about $x_{t-1}$, and both are Gaussians:
+# the jump from $x_0$ says where it *started out to be*, and $x_t$ says where it *ended up*. Two Gaussian opinions multiply into
+# one Gaussian, sharper than either:
+#
+# $$q(x_{t-1} \mid x_t, x_0) \;\propto\; \underbrace{q(x_{t-1} \mid x_0)}_{\text{the jump}}\;
+# \underbrace{q(x_t \mid x_{t-1})}_{\text{one step}}$$
+#
+# The picture shows it for a single pixel whose clean value is 1. Look at the product: it lies between the two, close
+# to the narrower one, and is narrower than both.
+
+# %%
+t_now, x0_pixel, x_t_pixel = 60, 1.0, 0.2
+grid = torch.linspace(-1, 1.6, 500)
+ab_s, ab_t = schedule.alpha_bar[t_now - 40], schedule.alpha_bar[t_now]  # a step of 40 levels, so that one can see it
+a = ab_t / ab_s
+
+
+def gaussian(mean, variance):
+    return torch.exp(-((grid - mean) ** 2) / (2 * variance)) / (2 * math.pi * variance) ** 0.5
+
+
+jump, step_up = gaussian(ab_s.sqrt() * x0_pixel, 1 - ab_s), gaussian(x_t_pixel / a.sqrt(), (1 - a) / a)
+product = jump * step_up / (jump * step_up).sum() / (grid[1] - grid[0])
+plt.figure(figsize=(6.5, 2.8))
+plt.plot(grid, jump, label=f"the jump: where level {t_now - 40} should be, given $x_0 = 1$")
+plt.plot(grid, step_up, label=f"the step: where it was, given $x_{{{t_now}}} = 0.2$")
+plt.fill_between(grid, product, alpha=0.3, color="C2", label="their product, normalised: what we want")
+plt.title("Two opinions about one pixel, and what they say together")
+plt.xlabel(f"value of the pixel at level {t_now - 40}")
+plt.legend(fontsize=8, loc="upper left")
+plt.show()
+
+# %% [markdown]
+# ### Exercise 1.5: from noise to picture
+#
+# Our friend will not whisper the picture itself, but a guess of the *noise* $\varepsilon$ (you will see why). That is as good:
+# solve the equation of exercise 1.3 for $x_0$.
+
+# %% piece="diffusion.to_x0" exercise="1.5" points=1 minutes=5
+
+# %% [markdown]
+# ### Exercise 1.6: the posterior
+#
+# Multiply the two Gaussians and complete the square (a good exercise on paper; section 2 of the paper has the result). The
+# mean is a weighted sum of $x_0$ and $x_t$; the variance does not depend on either.
+#
+# We write it for *any* two levels $s < t$, not just $s = t - 1$, because later chapters skip levels. Then $\alpha$ is the share
+# kept on the way from $s$ to $t$ alone, $\bar\alpha_t / \bar\alpha_s$, and $\beta = 1 - \alpha$. Check your formula at $s = 0$: the clean
+# picture is known, so the mean must be $x_0$ and the variance 0.
+
+# %% piece="diffusion.q_posterior" exercise="1.6" points=3 minutes=15
+
+# %% [markdown]
+# Does your posterior agree with the picture above? The crosses are your mean, one standard deviation to both sides.
+
+# %%
+pixel = torch.tensor([[x0_pixel]]), torch.tensor([[x_t_pixel]])
+mean, variance = q_posterior(*pixel, torch.tensor([t_now]), torch.tensor([t_now - 40]), schedule)
+plt.figure(figsize=(6.5, 2.2))
+plt.fill_between(grid, product, alpha=0.3, color="C2", label="product of the two curves, computed on a grid")
+plt.plot(mean.item() + variance.item() ** 0.5 * torch.tensor([-1, 0, 1]), [0.05] * 3, "x-k", label="yours: mean ± std")
+plt.title("Your posterior and the numerical one")
+plt.xlabel(f"value of the pixel at level {t_now - 40}")
+plt.legend(fontsize=8, loc="upper left")
+plt.show()
+
+# %% [markdown]
+# ## 3 · Nobody tells us the picture: take the best guess
+#
+# Here is the idea that makes it all work. In truth we have $x_t$ only. Many clean pictures could be behind it, some more
+# likely than others. Replace $x_0$ in the posterior by the *average* of all of them, the best guess
+#
+# $$\hat x_0(x_t) = \mathbb E[x_0 \mid x_t]$$
+#
+# That sounds reckless: an average of a 3 and an 8 is no digit at all! Let us look at when it is harmless. Take data that is
+# only ever -1 or 1. For a noisy value near the middle, both are possible. The filled curve is the *true* distribution of
+# the value some levels earlier (a mixture of two posteriors, one for each possible $x_0$). The line is the single
+# Gaussian that we get from the average guess.
+
+# %%
+coin = GaussianMixture(torch.tensor([[-1.0], [1.0]]), 0.0)
+fig, axes = plt.subplots(1, 3, figsize=(11, 2.6))
+for ax, (level, target) in zip(axes, [(400, 399), (400, 300), (400, 150)]):
+    t, s, x_t = torch.tensor([level]), torch.tensor([target]), torch.tensor([[0.12]])
+    likely = coin.denoise(x_t, schedule.alpha_bar[level])  # E[x_0 | x_t]
+    p_plus = (1 + likely.item()) / 2
+    curves = [q_posterior(torch.tensor([[x0]]), x_t, t, s, schedule) for x0 in (-1.0, 1.0, likely.item())]
+    grid = torch.linspace(-2.2, 2.2, 600) if target < 399 else torch.linspace(-0.3, 0.55, 600)
+    minus, plus, guess = [gaussian(m.item(), v.item()) for m, v in curves]
+    ax.fill_between(grid, (1 - p_plus) * minus + p_plus * plus, alpha=0.3, label="true")
+    ax.plot(grid, guess, "C1", label="with the average guess")
+    ax.set(title=f"from level {level} to {target}", xlabel="value at the lower level")
+axes[2].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.25))
+plt.show()
+
+# %% [markdown]
+# **For a small step the two agree; for a large one they do not.** In one step of a thousand, $x_0$ hardly matters: whether
+# the coin was -1 or 1 moves the mean by much less than the noise of the step. In a step of 250 levels the truth has two humps, and
+# the average guess sits in the valley between them, where there is nothing. So the recipe is: take *many small* steps, and
+# guess anew after each. (This is also why DDPM cannot skip levels. Chapter 03 is about the way out.)
+#
+# ### Exercise 1.7: one step down
+#
+# Draw $x_s$ from the posterior: its mean, plus noise with its standard deviation.
+
+# %% piece="samplers.ddpm_step" exercise="1.7" points=1 minutes=5
+
+# %% [markdown]
+# ### Exercise 1.8: all the way down
+#
+# Now the whole sampler. A `model(x, t, cond)` guesses the noise in `x`. Start with `x` at the top level and walk down the list
+# of levels in *pairs*: from 1000 to 999, from 999 to 998, … from 1 to 0. For each pair $(t, s)$:
+#
+# 1. ask the model for the noise, at the level $t$ that `x` has now;
+# 2. turn it into a guess of $x_0$ with `to_x0` (and clamp it to [-1, 1] if `clip` is set: a picture never leaves that range);
+# 3. step to level $s$ with `ddpm_step` and fresh noise.
+#
+# `checked_levels(levels, schedule)` is given; it returns the list of levels (all of them by default) or a clear error. Levels go to the
+# model as a `(B,)` tensor of integers: `torch.full(x.shape[:1], level, device=x.device)`. Draw noise with
+# `torch.randn(x.shape, generator=generator, device=x.device)`, so that a seeded generator gives the same sample twice.
+
+# %% piece="samplers.ddpm_sample" exercise="1.8" points=4 minutes=20
+
+# %% [markdown]
+# We have no network yet, and need none to test the sampler! For some data the best guess $\mathbb E[x_0 \mid x_t]$ has a closed
+# form. Our spiral is made of 150 tiny Gaussians, and for a mixture of Gaussians the guess is a weighted mean over its parts
+# (`minivdm/mixtures.py` has the equation). With this **ideal denoiser**, whatever goes wrong is the sampler's fault.
+
+# %%
+torch.manual_seed(0)
+spiral = spiral_mixture()
+ideal = ideal_denoiser(spiral, schedule)
+film = {}
+samples = ddpm_sample(ideal, torch.randn(b.points, 2), schedule, callback=lambda s, x, x0: film.update({s: x}))
+
+fig, axes = plt.subplots(1, 6, figsize=(11, 2.2), sharex=True, sharey=True)
+for ax, level in zip(axes, [999, 400, 200, 100, 40, 0]):
+    ax.scatter(*film[level].T, s=1, c="C1")
+    ax.set(title=f"level {level}", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
+fig.suptitle("From pure noise to a spiral, with no network at all", x=0.13, ha="left", y=1.12)
+plt.show()
+
+# %% [markdown]
+# It *looks* right. Is it? To compare two clouds of points we use the **maximum mean discrepancy** (MMD,
+# [Gretton et al. 2012](https://jmlr.org/papers/v13/gretton12a.html)): about zero if both come from the same distribution. "About" must be measured, too: two honest samples of
+# the spiral never agree exactly. So we draw 60 pairs of *true* samples; if ours is no further from the truth than those
+# are from each other, this test cannot tell it from the real thing.
+#
+# The second experiment takes the picture with the humps seriously: the same sampler with fewer, larger steps.
+
+# %%
+def mmd_to_truth(x):
+    return gaussian_mmd(x, spiral.sample(len(x)), bandwidth=0.2)
+
+
+two_sample_level = max(mmd_to_truth(spiral.sample(b.points)) for _ in range(60))
+sampler_mmd = mmd_to_truth(samples)
+step_counts = [5, 10, 20, 50, 100, 1000]
+walks = [[round(1000 * i / n) for i in range(n, -1, -1)] for n in step_counts]
+few_steps = [ddpm_sample(ideal, torch.randn(b.points, 2), schedule, levels=walk) for walk in walks]
+mmds = [mmd_to_truth(x) for x in few_steps]
+
+fig, axes = plt.subplots(1, 6, figsize=(11, 2.2), sharex=True, sharey=True)
+for ax, n, x, mmd in zip(axes, step_counts, few_steps, mmds):
+    ax.scatter(*x.T, s=1, c="C1")
+    ax.set(title=f"{n} steps", xlabel=f"MMD² = {mmd:.4f}", xlim=(-2, 2), ylim=(-2, 2), aspect="equal")
+fig.suptitle(f"Fewer steps. Honest samples stay below MMD² = {two_sample_level:.4f}", x=0.13, ha="left", y=1.12)
+plt.show()
+print(f"1000 steps, the first picture: MMD² = {sampler_mmd:.5f}; 60 honest samples stayed below {two_sample_level:.5f}")
+
+# %% [markdown]
+# With many steps your sampler passes for the truth. With five, even a perfect denoiser draws a smeared spiral: the
+# average guess lies between the arms, and the steps are too large to correct it.
+#
+# ## 4 · Learning the guess
+#
+# For digits there is no closed form. But there is a trick as old as statistics: **the function that minimises the mean squared
+# error is the conditional mean.** Show a network noisy pictures, ask for the noise that was put in, punish the squared error: the best it can
+# do is to answer $\mathbb E[\varepsilon \mid x_t]$. And by `to_x0`, guessing the mean noise and guessing the mean picture are the same thing.
+# That is all the training there is:
+#
+# $$L = \mathbb E_{t,\,\varepsilon}\,\big\| \varepsilon - \varepsilon_\theta(x_t, t) \big\|^2$$
+#
+# ### Exercise 1.9: the loss
+#
+# For each picture of the batch draw a level from $1 \dots T$ (all equally likely, *both ends included*: sampling starts at $T$, so
+# the network must have seen it) and noise; make $x_t$; let the model guess; compare. Beware of `torch.randint`: its upper end is exclusive.
+
+# %% piece="diffusion.diffusion_loss" exercise="1.9" points=3 minutes=15
+
+# %% [markdown]
+# ### Why this simple loss?
+#
+# A model of data should make the data likely: maximise $\log p(x_0)$. For a chain of Gaussian steps, variational calculus gives an upper bound on
+# $-\log p(x_0)$ as a sum with one term per level (equation 5 of the paper):
+#
+# $$-\log p(x_0) \;\le\; \underbrace{L_T}_{\text{is } x_T \text{ pure noise?}} + \sum_{t=2}^{T} \underbrace{\mathbb E\;
+# \mathrm{KL}\big(q(x_{t-1}|x_t,x_0)\,\|\,p(x_{t-1}|x_t)\big)}_{\text{how far the guess moves step } t} + \underbrace{\mathbb E\,[-\log p(x_0|x_1)]}_{\text{the last step}}$$
+#
+# The KL divergence of two Gaussians with the same variance $\sigma_t^2$ is the squared distance of their means over $2\sigma_t^2$. And the means differ only
+# by the guess. So each term is *the squared error of the noise times a weight*:
+#
+# $$L_t = w_t\; \mathbb E\|\varepsilon - \varepsilon_\theta\|^2, \qquad w_t = \frac{\beta_t^2}{2\sigma_t^2\,(1-\beta_t)(1-\bar\alpha_t)}$$
+#
+# The simple loss sets all $w_t = 1$. Is it still a bound on anything, and what does it change? We can compute it all, because for eight Gaussians on a ring
+# the true $-\log p(x_0)$ is known and the ideal denoiser is at hand. First the bound itself, with the two variances that the paper
+# proposes: $\sigma_t^2 = \beta_t$, and the posterior's own $\tilde\beta_t$, which `q_posterior` gives you.
+
+# %%
+def elbo_terms(mixture, betas, choice, n=1000):
+    """Terms of the bound in nats per point, for levels 1..T, and then L_T, with the ideal denoiser."""
+    schedule = NoiseSchedule(betas)
+    x0, model, terms = mixture.sample(n), ideal_denoiser(mixture, schedule), []
+    for level in range(1, schedule.T + 1):
+        t = torch.full((n,), level)
+        x_t = q_sample(x0, t, torch.randn_like(x0), schedule)
+        guess = to_x0(x_t, t, model(x_t, t), schedule)
+        beta = schedule.beta[level]
+        if level == 1:  # -log N(x0; guess, beta_1)
+            error = (x0 - guess).square().sum(1).mean()
+            terms.append((error / (2 * beta) + math.log(2 * math.pi * beta)).item())
+        else:
+            (m, v), (m_model, _) = (q_posterior(a, x_t, t, t - 1, schedule) for a in (x0, guess))
+            v_model = beta if choice == "beta" else v[0, 0]
+            ratio = v[0, 0] / v_model
+            terms.append(((m - m_model).square().sum(1).mean() / (2 * v_model) + ratio - 1 - ratio.log()).item())
+    ab = schedule.alpha_bar[-1]
+    terms.append((0.5 * ab * (x0.square().sum(1).mean() - 2) - torch.log(1 - ab)).item())
+    return terms
+
+
+torch.manual_seed(0)
+ring = ring_mixture()
+nll = -ring.log_prob(ring.sample(20_000)).mean().item()
+print(f"true -log p(x0) = {nll:.3f} nats per point. The bound:")
+bounds = {}
+for T in (50, 200, 1000):
+    for choice in ("beta", "posterior"):
+        bounds[T, choice] = sum(elbo_terms(ring, linear_betas(T), choice))
+    print(f"  T = {T:4d}: {bounds[T, 'beta']:.3f} with variance beta,  {bounds[T, 'posterior']:.3f} with the posterior's")
+
+# %% [markdown]
+# The bound lies above the truth, as it must, and comes closer with more levels. With $\sigma_t^2 = \beta_t$ the gap
+# nearly closes; with the posterior's variance a gap stays. Its source is the lowest levels: the posterior's variance is the right one
+# if $x_0$ were known exactly, and a point of a *cloud* is not. (For samples it matters little, since those steps are tiny. For
+# likelihoods it does: Nichol and Dhariwal let the network learn the variance.)
+#
+# Now the weights.
+
+# %%
+n_levels = NoiseSchedule(linear_betas(1000))
+beta, ab = n_levels.beta[1:], n_levels.alpha_bar[1:]
+weight = beta / (2 * (1 - beta) * (1 - ab))  # with sigma^2 = beta
+terms = elbo_terms(ring, linear_betas(1000), "beta", n=500)[:-1]
+fig, axes = plt.subplots(1, 2, figsize=(10, 2.8))
+axes[0].loglog(range(1, 1001), weight, label="the bound")
+axes[0].loglog([1, 1000], [1, 1], label="the simple loss")
+axes[0].set(title="Weight of each level's squared error", xlabel="level t")
+axes[0].legend()
+axes[1].semilogx(range(2, 1001), terms[1:])
+axes[1].set(title="Terms of the bound, ideal denoiser on the ring", xlabel="level t", ylabel="nats")
+plt.show()
+print(f"weight at level 1: {weight[0]:.3f}, at level 1000: {weight[-1]:.4f}: a factor of {weight[0] / weight[-1]:.0f}")
+
+# %% [markdown]
+# The bound cares most about the lowest levels, where only specks of noise are left. The simple loss cares about all levels alike, so by
+# comparison it shifts effort to the higher levels, where it is decided *what* the picture shows. It is no longer a bound
+# on the likelihood; Ho et al. found that its samples look better, and nearly everybody has used it since.
+#
+# ### What would a perfect network do?
+#
+# Before we train, a warning that is easy to miss. The ideal denoiser is known for digits, too: take the training set itself as the data distribution, 1,498
+# points in 64 dimensions. It minimises our loss *exactly*. What does it draw?
+
+# %%
+torch.manual_seed(0)
+memory = GaussianMixture(images, 0.0)
+coarse = [round(1000 * i / 100) for i in range(100, -1, -1)]
+copied = ddpm_sample(ideal_denoiser(memory, schedule), torch.randn(12, 1, 8, 8), schedule, levels=coarse)
+nearest = torch.cdist(copied.flatten(1), images.flatten(1)).min(dim=1)
+viz.show_images(torch.cat([copied, images[nearest.indices]]), "Perfect denoiser (top), nearest training digit (bottom)", cols=12)
+plt.show()
+print(f"largest distance to the nearest training digit: {nearest.values.max():.1e}")
+
+# %% [markdown]
+# Copies, every one. A network that reached the smallest possible training loss would be a photocopier. New digits come
+# from the network being *unable* to do so: a convolutional network cannot store 1,498 separate pictures
+# at every level, it must make do with what strokes have in common. We shall measure whether ours copies.
+#
+# ### Training
+#
+# The network is a small U-Net (`minivdm/unet.py`; you will build it in chapter 04): noisy picture and level in, guess
+# of the noise out. `train` is a generator that takes one optimiser step at a time, calls *your* loss, and keeps an
+# exponential moving average (EMA) of the weights, which makes for steadier samples.
+
+# %%
+torch.manual_seed(0)
+schedule = NoiseSchedule(linear_betas(b.T)).to(b.device)
+model = UNet(in_channels=1, channels=b.channels).to(b.device)
+ema = EMA(model, decay=0.998)
+batch = batches_of(images.to(b.device), batch_size=128)
+run = f"../runs/01_ddpm/{b.name}"
+losses = torch.stack([loss for step, loss in train(model, ema, batch, schedule, b.steps, lr=1e-3, dtype=b.dtype)]).cpu()
+save_checkpoint(f"{run}/model.pt", model=ema.model.state_dict())
+print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(losses)} steps")
+
+# %%
+window = min(50, len(losses))
+smooth = losses.unfold(0, window, 1).mean(-1)
+plt.figure(figsize=(6.5, 2.4))
+plt.plot(losses, lw=0.3, alpha=0.5, label="each batch")
+plt.plot(torch.arange(len(smooth)) + window - 1, smooth, label=f"mean of {window}")
+plt.title("The loss falls fast, then hardly at all; the samples go on improving")
+plt.xlabel("step")
+plt.ylabel("mean squared error of the noise")
+plt.ylim(0, 0.4)
+plt.legend()
+plt.show()
+
+# %% [markdown]
+# The loss is a poor guide: most of it is noise that nobody could predict. Look at samples instead.
+
+# %%
+generator = torch.Generator(b.device).manual_seed(0)
+frames, guesses = {}, {}
+
+
+def look(s, x, x0):
+    frames[s], guesses[s] = x[:8].cpu(), x0[:8].cpu()
+
+
+noise = torch.randn(b.samples, 1, 8, 8, generator=generator, device=b.device)
+samples = ddpm_sample(ema.model, noise, schedule, clip=True, generator=generator, callback=look).cpu()
+viz.show_images(samples[:60], "Digits that nobody wrote, drawn by your code", cols=15)
+viz.save_figure(f"{run}/samples.png");
+
+# %% [markdown]
+# And how they came about, for three digits, from noise (left) to the result (right). Of each pair of rows the upper one is what the sampler
+# holds, $x_t$, the lower one what the network guesses at that moment, $\hat x_0$. Ignore the first columns: there $\sqrt{\bar\alpha_t}$ is so
+# small that dividing by it blows up the slightest error of the network (and the posterior makes next to no use of the guess). After that
+# comes a grey average of all digits, just as theory demands; then, step by step, it makes up its mind.
+
+# %%
+shown = [round((b.T - 1) * i / 11) for i in range(11, -1, -1)]
+rows = torch.stack([stack[s][i] for i in range(3) for stack in (frames, guesses) for s in shown])
+viz.show_images(rows, "Three digits come about: x_t (upper rows) and the guess of x_0 (lower rows)", cols=12,
+                labels=[f"t = {s}" for s in shown])
+
+# %% [markdown]
+# ## 5 · Did it work?
+#
+# Pretty pictures prove little. A judge that has only ever seen *real* digits (a small classifier, trained in a few seconds below) answers four
+# questions:
+#
+# - **Is each sample some digit?** How sure is the judge, compared with real digits that it has not seen?
+# - **Are all ten there?** A model that only draws zeros would do well on the first question.
+# - **Is the whole set like the real set?** The Fréchet distance between the judge's features (a small FID; 0 is best). As a
+#   yardstick, a simple baseline: the Gaussian with the mean and the full covariance matrix of the real pixels.
+# - **Does it copy?** The distance to the nearest training digit, compared with that of real digits not trained on.
+
+# %%
+probe = train_digit_probe()
+unseen, unseen_labels = digits(held_out=True)
+torch.manual_seed(0)
+pixels = images.flatten(1)
+covariance = torch.cov(pixels.T) + 1e-4 * torch.eye(64)
+draw = torch.randn(b.samples, 64) @ torch.linalg.cholesky(covariance).T + pixels.mean(0)
+baseline = draw.clamp(-1, 1).reshape(-1, 1, 8, 8)
+
+sets = {"real, not trained on": unseen, "yours": samples, "Gaussian baseline": baseline}
+print(f"{'':22s}{'sureness':>9s}{'classes':>9s}{'mini-FID':>10s}{'nearest':>9s}")
+result = {}
+for name, x in sets.items():
+    probability = probe(x).softmax(dim=1)
+    share = torch.bincount(probability.argmax(1), minlength=10) / len(x)
+    result[name] = dict(
+        sure=probability.max(dim=1).values.mean().item(),
+        classes=int((share >= 0.03).sum()),
+        fid=frechet_distance(probe.features(x), probe.features(images)),
+        nearest=torch.cdist(x.flatten(1), pixels).min(dim=1).values.median().item(),
+    )
+    r = result[name]
+    print(f"{name:22s}{r['sure']:9.3f}{r['classes']:9d}{r['fid']:10.1f}{r['nearest']:9.2f}")
+accuracy = (probe(unseen).argmax(1) == unseen_labels).float().mean().item()
+print(f"the judge reads {accuracy:.1%} of unseen real digits correctly")
+
+fig, axes = plt.subplots(3, 1, figsize=(8, 2.4))
+for ax, (name, x) in zip(axes, sets.items()):
+    viz.show_images(x[:20], name, cols=20, ax=ax)
+plt.show()
+
+# %%
+bars = {"smoke": None, "cpu": dict(sure=0.93, factor=4), "gpu": dict(sure=0.95, factor=8)}[b.name]
+yours, gaussian_set, real = result["yours"], result["Gaussian baseline"], result["real, not trained on"]
+assert torch.isfinite(samples).all() and samples.shape == (b.samples, 1, 8, 8)
+if bars:
+    assert sampler_mmd < two_sample_level, "with the ideal denoiser, samples must pass for the mixture"
+    assert mmds[0] > 5 * two_sample_level, "five steps must not be enough"
+    assert nll < bounds[1000, "beta"] < nll + 0.2 < bounds[1000, "posterior"], "the bound must hold, and be tight with beta"
+    assert accuracy > 0.95, "a judge that cannot read real digits cannot judge"
+    assert yours["sure"] > bars["sure"], f"the judge should be sure of the samples: {yours['sure']:.3f}"
+    assert yours["classes"] == 10, "each digit should make up at least 3% of the samples"
+    assert yours["fid"] * bars["factor"] < gaussian_set["fid"], f"mini-FID must be {bars['factor']} times below the baseline's"
+    assert 0.7 * real["nearest"] < yours["nearest"], "samples should not be copies of training digits"
+    print(f"It worked: {gaussian_set['fid'] / yours['fid']:.1f} times closer to real digits than the baseline.")
+
+# %% [markdown]
+# ## What you have now
+#
+# - A **noise schedule** is a table $\bar\alpha_t$; one line jumps to any level.
+# - Going back needs the clean picture; the **average guess** does, if the steps are small.
+# - A network trained on **squared error** learns that average. It learns it for the noise, because that is the same thing.
+# - The average guess is what limits few-step sampling, and the limits of the network are what makes samples new.
+#
+# Nine pieces of `minivdm` are yours. They stay in the folder `my_pieces/`, and later chapters run on them.
+#
+# **Try it yourself.** (a) Train with `cosine_betas` instead. Does the mini-FID change? (b) Sample with 20 levels only: what do the digits look like, and which of the four
+# questions notices? (c) Set `clip=False`.
+#
+# **Next:** chapter 02 looks at the same process as a field of arrows that point towards data.
+#
+# **Read on.** Sohl-Dickstein et al., *Deep Unsupervised Learning using Nonequilibrium Thermodynamics*, ICML 2015, had the idea first; Ho et al. 2020
+# made it work; Nichol and Dhariwal, *Improved DDPM*, ICML 2021, is the cosine schedule and the learned variance.

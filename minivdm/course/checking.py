@@ -1,0 +1,265 @@
+"""`check(q_sample)`: does the learner's piece have the properties it should?
+
+The answer is *not attempted*, *passed*, *wrong* (the first property that fails, and a hint where the mistake is a known
+one) or *error* (the learner's own traceback). It is shown as a card and never raised, except under `MINIVDM_STRICT=1`.
+"""
+
+import inspect
+import os
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from . import card, keep
+from .classes import functions_in
+from .exercise import Draw, find
+from .guard import Guard, InputChanged
+from .origin import NotKept, definition, global_names
+from .pieces import is_unfinished, own_methods, piece_of, reference
+from .probes import describe
+from .trace import learner_frames, short_trace, shown
+from .watch import TimeUp, captured, flush, random_state_kept, seed_everything, time_limit
+
+answers = {}  # piece name -> status of its latest check in this process
+
+
+class CheckFailed(AssertionError):
+    """Under `MINIVDM_STRICT=1`: a check that did not pass."""
+
+
+@dataclass
+class Result:
+    """The answer of a check; true if it passed.
+
+    Attributes:
+        status: "not attempted", "passed", "wrong" or "error".
+        name: the piece, such as "diffusion.q_sample".
+        exercise: its number, such as "1.3", or None.
+        message: what went wrong, in words and numbers.
+        hint: what is probably the cause, or "".
+        notes: further lines.
+        printed: what the learner's code printed, folded.
+        seconds: how long it took.
+        seed: draws the same inputs again.
+    """
+
+    status: str
+    name: str
+    exercise: str | None = None
+    message: str = ""
+    hint: str = ""
+    notes: list = field(default_factory=list)
+    printed: str = ""
+    seconds: float = 0.0
+    seed: int | None = None
+
+    def __bool__(self):
+        return self.status == "passed"
+
+    @property
+    def short(self):
+        """The name without its module."""
+        return self.name.rpartition(".")[2]
+
+    def _ipython_display_(self):
+        """Nothing: the card is on the screen already."""
+
+
+@dataclass
+class Run:
+    """One implementation's way through a check: its probes, what ended it early, and who was watching."""
+
+    probes: list
+    end: tuple | None  # ("raised", error), ("changed", path), ("unusable", error) or None
+    guard: Guard
+
+    @property
+    def failed(self):
+        """The first probe that failed, else None."""
+        return next((probe for probe in self.probes if not probe.ok), None)
+
+    def agrees(self, other):
+        """Whether the other run had the same outcome at every probe."""
+        return (
+            len(self.probes) == len(other.probes)
+            and self.outcome == other.outcome
+            and all(mine.agree(theirs.got) for mine, theirs in zip(self.probes, other.probes))
+        )
+
+    @property
+    def outcome(self):
+        """What ended the run, comparable: exceptions count as equal when their types are."""
+        return self.end and (self.end[0], type(self.end[1]) if isinstance(self.end[1], Exception) else self.end[1])
+
+
+def check(target, seed=None):
+    """Check a piece, show the answer, and keep the piece if it passed.
+
+    Args:
+        target: what `@piece` decorated.
+        seed: an int to draw the same inputs again; new ones each time otherwise.
+
+    Returns:
+        A `Result`, true if the piece passed.
+
+    Raises:
+        CheckFailed: only under `MINIVDM_STRICT=1`, for anything but "passed".
+    """
+    piece = piece_of(target)
+    if piece is None:
+        name = getattr(target, "__name__", type(target).__name__)
+        message = "check() takes the function or class below an @piece(...) line, such as check(q_sample)."
+        return finish(Result("error", name, message=message))
+    began = time.perf_counter()
+    result = examine(piece, seed)
+    result.seconds = time.perf_counter() - began
+    answers[piece.name] = result.status
+    if result and keep.settings["keep"]:
+        result.notes.append(keep.keep(piece))
+    elif result.status in ("wrong", "error"):
+        result.notes += suspects(piece)
+    return finish(result)
+
+
+def finish(result):
+    """Show the card; under `MINIVDM_STRICT=1` raise unless it says "passed"."""
+    flush()
+    card.show(result)
+    if os.environ.get("MINIVDM_STRICT") == "1" and not result:
+        raise CheckFailed(card.as_text(result))
+    return result
+
+
+def examine(piece, seed=None):
+    """The `Result` of a piece's check, without showing or keeping anything."""
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    result = Result("not attempted", piece.name, piece.number, seed=seed)
+    if piece.syntax_error:
+        result.status, result.message = "error", piece.syntax_error
+        return result
+    if piece.open:
+        if piece.is_class:
+            result.message = f"still to write: {', '.join(piece.open)}"
+        return result
+    seconds = float(os.environ.get("MINIVDM_CHECK_SECONDS", 60))
+    run = Run([], None, Guard())
+    with random_state_kept(), captured() as printed:
+        try:
+            with time_limit(seconds):
+                exercise = find(piece.name)
+                if exercise is None:
+                    result.status, result.message = "error", f"there is no check for {piece.name}"
+                    return result
+                run_probes(exercise, piece.target, seed, own_methods(piece) if piece.is_class else None, run)
+                result.printed = printed.text
+                judge(result, run, piece, exercise, seed)
+                if result.status in ("wrong", "error"):
+                    result.hint = matching_hint(exercise, run, seed)
+        except KeyboardInterrupt as error:
+            if result.status == "not attempted":  # else only the search for a hint was cut short
+                interrupted(result, run, error, seconds)
+            result.printed = result.printed or printed.text
+        except Exception as error:
+            result.status, result.message = "error", f"the check itself failed; please report\n{short_report(error)}"
+    return result
+
+
+def run_probes(exercise, target, seed, methods=None, run=None):
+    """Lead one implementation through a check, on past failures."""
+    run = run or Run([], None, Guard())
+    seed_everything(seed)
+    guarded = run.guard.wrap(target, methods)
+    try:
+        for probe in exercise.probes(guarded, Draw(seed)):
+            run.probes.append(probe)
+        run.end = run.guard.changed and ("changed", run.guard.changed.path)
+    except InputChanged as error:
+        run.end = ("changed", error.path)
+    except Exception as error:
+        run.end = ("raised" if error is run.guard.error else "unusable", error)
+    except SystemExit as error:
+        run.end = ("raised", RuntimeError(f"the code called exit({error.code!r})").with_traceback(error.__traceback__))
+    return run
+
+
+def judge(result, run, piece, exercise, seed):
+    """Fill a result in from the learner's run."""
+    kind, what = run.end or (None, None)
+    targets = own_methods(piece).values() if piece.is_class else [piece.target]
+    if kind == "raised" and any(is_unfinished(what, part) for part in functions_of(targets)):
+        result.message = f"the body still reaches its `raise NotImplementedError`: {what}"
+    elif run.failed:
+        result.status, result.message = "wrong", failure(run.failed)
+    elif kind == "changed":
+        result.status, result.message = "wrong", str(run.guard.changed)
+    elif kind == "raised":
+        result.status, result.message = "error", short_trace(what)
+        if isinstance(what, TypeError) and not learner_frames(what) and not piece.is_class:
+            result.message += f"\nits signature should be {piece.short}{inspect.signature(reference(piece.name))}"
+    elif kind == "unusable" and works(exercise, seed):
+        returned = describe(run.guard.returned)
+        result.status = "wrong"
+        result.message = f"the check cannot use what came back: {returned}\n{type(what).__name__}: {what}"
+    elif kind == "unusable":
+        raise what
+    elif not run.probes:
+        raise ValueError(f"the check of {piece.name} looks at nothing")
+    else:
+        result.status, result.message = "passed", ""
+
+
+def failure(probe):
+    """A failed probe in words; what takes several lines begins below its title."""
+    return probe.what + (":\n" if "\n" in probe.message else ": ") + probe.message
+
+
+def works(exercise, seed):
+    """Whether the reference gets through the check with these inputs: then the check is not at fault."""
+    return run_probes(exercise, reference(exercise.name), seed).end is None
+
+
+def functions_of(attributes):
+    """All functions inside class attributes, or the functions themselves."""
+    return [function for attribute in attributes for function in functions_in(attribute) or [attribute]]
+
+
+def matching_hint(exercise, run, seed):
+    """The hint of the misconception whose outcomes are the learner's at every probe, else ""."""
+    for label, hint, _ in exercise.misconceptions:
+        if run.agrees(run_probes(exercise, exercise.wrong(label), seed)):
+            return hint
+    return ""
+
+
+def interrupted(result, run, error, seconds):
+    """Fill in the result of a check that was stopped, by the time limit or by hand."""
+    if run.failed:
+        result.status, result.message = "wrong", failure(run.failed)
+        return
+    frames = learner_frames(error)
+    where = f"\n{shown(*frames[-1])}" if frames else ""
+    late = isinstance(error, TimeUp)
+    why = f"stopped after {seconds:g} s: does a loop never end?" if late else "interrupted"
+    result.status, result.message = "error", f"{why}{where}"
+
+
+def short_report(error):
+    """Where a check itself failed."""
+    trace = error.__traceback__
+    while trace.tb_next:
+        trace = trace.tb_next
+    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}, line {trace.tb_lineno}"
+    return f"{place}: {type(error).__name__}: {error}"
+
+
+def suspects(piece):
+    """A note for each other piece that this one uses and whose own check does not pass."""
+    try:
+        source, names = definition(piece.target)
+    except NotKept:
+        return []
+    used = [piece_of(names[name]) for name in sorted(global_names(source)) if name in names]
+    bad = [
+        other for other in used if other and answers.get(other.name) in ("wrong", "error") and other.name != piece.name
+    ]
+    return [f"It uses {other.short}, which does not pass its own check yet: mend that first." for other in bad]

@@ -1,0 +1,207 @@
+"""Exercises 1.1, 1.2 and 1.4: the tables."""
+
+import math
+
+import torch
+from minivdm.course.exercise import close, equal, exercise, raises
+
+
+@exercise("schedules.linear_betas")
+def linear_betas(f, draw):
+    def want(T, start=1e-4, end=0.02):
+        return torch.tensor([1000 / T * (start + (end - start) * i / (T - 1)) for i in range(T)], dtype=torch.float64)
+
+    yield close("T = 1000, the paper's", f(1000), want(1000), atol=1e-12, rtol=1e-9)
+    T = draw.integers(30, 900)
+    yield close(f"T = {T}", f(T), want(T), atol=1e-12, rtol=1e-9)
+    start, end = draw.uniform(2, low=1e-4, high=5e-3).sort().values.tolist()
+    yield close(f"T = {T}, start = {start:.5f}, end = {end:.5f}", f(T, start, end), want(T, start, end), atol=1e-12, rtol=1e-9)
+    yield raises("T = 20, where the last beta would be 1", ValueError, lambda: f(20))
+
+
+@linear_betas.misconception(
+    "not stretched",
+    "For T = 1000 this is right; for any other T the betas must be multiplied "
+    "by 1000 / T, or a short schedule ends with most of the signal still there.",
+)
+def _(T, start=1e-4, end=0.02):
+    if not 1000 / T * end < 1:
+        raise ValueError
+    return torch.linspace(start, end, T, dtype=torch.float64)
+
+
+@linear_betas.misconception(
+    "last value missing",
+    "The last beta falls one step short of the end: both ends belong to "
+    "the line, so there are T - 1 intervals between T values.",
+)
+def _(T, start=1e-4, end=0.02):
+    if not 1000 / T * end < 1:
+        raise ValueError
+    return 1000 / T * (start + (end - start) * torch.arange(T, dtype=torch.float64) / T)
+
+
+@linear_betas.misconception("alphas", "These are alphas, 1 - beta. The function is asked for the betas themselves.")
+def _(T, start=1e-4, end=0.02):
+    if not 1000 / T * end < 1:
+        raise ValueError
+    return 1 - 1000 / T * torch.linspace(start, end, T, dtype=torch.float64)
+
+
+@linear_betas.misconception(
+    "linear in the square root",
+    "This is linear in sqrt(beta), the schedule of Stable Diffusion. DDPM's is linear in beta itself.",
+)
+def _(T, start=1e-4, end=0.02):
+    if not 1000 / T * end < 1:
+        raise ValueError
+    return 1000 / T * torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2
+
+
+@linear_betas.misconception(
+    "float32 arithmetic",
+    "The values are rounded to float32 on the way, and a product of a "
+    "thousand of them drifts. Give `dtype=torch.float64` where the numbers are first made.",
+)
+def _(T, start=1e-4, end=0.02):
+    if not 1000 / T * end < 1:
+        raise ValueError
+    return 1000 / T * torch.linspace(start, end, T).double()
+
+
+@linear_betas.misconception(
+    "no refusal",
+    "The values are right, but for T <= 20 a beta reaches 1 and the signal is "
+    "multiplied by zero. Raise a ValueError when a beta is not in (0, 1).",
+)
+def _(T, start=1e-4, end=0.02):
+    return 1000 / T * torch.linspace(start, end, T, dtype=torch.float64)
+
+
+@exercise("schedules.NoiseSchedule")
+def noise_schedule(f, draw):
+    T = draw.integers(5, 40)
+    betas = draw.uniform(T, low=0.01, high=0.3).double()
+    schedule = f(betas)
+    ab = [1.0]
+    for b in betas.tolist():
+        ab.append(ab[-1] * (1 - b))
+    yield equal("schedule.T", schedule.T, T)
+    yield close("schedule.alpha_bar", schedule.alpha_bar, torch.tensor(ab), rtol=1e-5)
+    yield close("schedule.beta", schedule.beta, torch.tensor([0.0] + betas.tolist()), rtol=1e-5)
+
+
+class _Tables:
+    """A wrong NoiseSchedule in one line: what goes into the table, and what stands at level 0."""
+
+    def fill(self, betas, alpha_bar):
+        self.T = len(betas)
+        self.beta = torch.cat([torch.zeros(1), betas.float()])
+        self.alpha_bar = alpha_bar.float()
+
+
+@noise_schedule.misconception(
+    "no level 0",
+    "The tables have T entries, so alpha_bar[0] belongs to level 1 and every "
+    "look-up is off by one. Put level 0 first: beta 0, alpha_bar 1.",
+)
+class _(_Tables):
+    def __init__(self, betas):
+        self.fill(betas, torch.cumprod(1 - betas, dim=0))
+        self.beta = self.beta[1:]
+
+
+@noise_schedule.misconception(
+    "product of the betas",
+    "alpha_bar is the product of the *alphas*, 1 - beta: what "
+    "is kept at each step. The product of the betas falls to zero at once.",
+)
+class _(_Tables):
+    def __init__(self, betas):
+        self.fill(betas, torch.cat([torch.ones(1), torch.cumprod(betas, dim=0)]))
+
+
+@noise_schedule.misconception(
+    "alpha, not its product",
+    "This is 1 - beta of each single step. alpha_bar[t] is the product over *all* steps up to t: see torch.cumprod.",
+)
+class _(_Tables):
+    def __init__(self, betas):
+        self.fill(betas, torch.cat([torch.ones(1), 1 - betas]))
+
+
+@noise_schedule.misconception(
+    "sum instead of product",
+    "Here 1 minus the *sum* of the betas; it even becomes negative. The shares that each step keeps multiply.",
+)
+class _(_Tables):
+    def __init__(self, betas):
+        self.fill(betas, torch.cat([torch.ones(1), 1 - torch.cumsum(betas, dim=0)]))
+
+
+@noise_schedule.misconception(
+    "square root stored",
+    "This table holds sqrt(alpha_bar), the factor of the signal. Store "
+    "alpha_bar, the share of variance: the equations take roots where they need them.",
+)
+class _(_Tables):
+    def __init__(self, betas):
+        self.fill(betas, torch.cat([torch.ones(1), torch.cumprod(1 - betas, dim=0).sqrt()]))
+
+
+@exercise("schedules.cosine_betas")
+def cosine_betas(f, draw):
+    def want(T, s=0.008, max_beta=0.999):
+        share = [math.cos((i / T + s) / (1 + s) * math.pi / 2) ** 2 for i in range(T + 1)]
+        return torch.tensor([min(1 - share[i + 1] / share[i], max_beta) for i in range(T)], dtype=torch.float64)
+
+    yield close("T = 1000", f(1000), want(1000), atol=1e-9, rtol=1e-6)
+    T = draw.integers(10, 300)
+    yield close(f"T = {T}", f(T), want(T), atol=1e-9, rtol=1e-6)
+    s, cap = draw.uniform(1, low=0.01, high=0.1).item(), draw.uniform(1, low=0.2, high=0.6).item()
+    yield close(f"T = {T}, s = {s:.3f}, max_beta = {cap:.2f}", f(T, s, cap), want(T, s, cap), atol=1e-9, rtol=1e-6)
+
+
+def _cosine(T, s):
+    return torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2) ** 2
+
+
+@cosine_betas.misconception(
+    "not capped",
+    "The last beta is 1: it erases the signal completely, and the way back would "
+    "divide by zero. Cap the betas at max_beta.",
+)
+def _(T, s=0.008, max_beta=0.999):
+    f = _cosine(T, s)
+    return 1 - f[1:] / f[:-1]
+
+
+@cosine_betas.misconception("not squared", "f(t) is the *square* of the cosine.")
+def _(T, s=0.008, max_beta=0.999):
+    f = _cosine(T, s).sqrt()
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
+
+
+@cosine_betas.misconception(
+    "alpha_bar returned",
+    "This is alpha_bar itself (or 1 - alpha_bar). A beta is the share lost "
+    "from one level to the next: 1 minus the ratio of neighbouring alpha_bars.",
+)
+def _(T, s=0.008, max_beta=0.999):
+    f = _cosine(T, s)
+    return (1 - f[1:] / f[0]).clamp(max=max_beta)
+
+
+@cosine_betas.misconception("no offset", "The small offset s is missing, so the first betas are too close to zero.")
+def _(T, s=0.008, max_beta=0.999):
+    f = _cosine(T, 0.0)
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
+
+
+@cosine_betas.misconception(
+    "difference, not ratio",
+    "This is alpha_bar[t-1] - alpha_bar[t]. A beta is a share of what is still there, so divide by alpha_bar[t-1].",
+)
+def _(T, s=0.008, max_beta=0.999):
+    f = _cosine(T, s)
+    return ((f[:-1] - f[1:]) / f[0]).clamp(max=max_beta)

@@ -1,0 +1,40 @@
+"""What the checks of chapter 01 share: fresh schedules and look-ups, written out without minivdm."""
+
+from types import SimpleNamespace
+
+import torch
+
+
+def fresh_schedule(draw, T=12):
+    """A schedule with random betas, so that no table can be known beforehand; `ab` holds alpha_bar as floats."""
+    beta = [0.0] + draw.uniform(T, low=0.02, high=0.2).tolist()
+    ab = [1.0]
+    for b in beta[1:]:
+        ab.append(ab[-1] * (1 - b))
+    return SimpleNamespace(T=T, beta=torch.tensor(beta), alpha_bar=torch.tensor(ab)), ab
+
+
+def column(values, t, x):
+    """values[t] for each sample, float64, shaped to broadcast against x."""
+    return torch.tensor([values[i] for i in t.tolist()], dtype=torch.float64).reshape(-1, *[1] * (x.ndim - 1))
+
+
+SHAPES = {"images (4, 3, 8, 8)": (4, 3, 8, 8), "points (6, 2)": (6, 2), "videos (2, 3, 4, 8, 8)": (2, 3, 4, 8, 8)}
+
+
+def at(table, t, x):
+    """table[t] for each sample, shaped to broadcast against x."""
+    return table[t].reshape(-1, *[1] * (x.ndim - 1))
+
+
+def pair(x0, x_t, t, s, schedule):
+    """alpha_bar at t and at s, and alpha of the step between them."""
+    ab_t, ab_s = at(schedule.alpha_bar, t, x0), at(schedule.alpha_bar, s, x0)
+    return ab_t, ab_s, ab_t / ab_s
+
+
+def mean_and_variance(x_t, x0, t, s, schedule):
+    """Moments of q(x_s | x_t, x_0)."""
+    ab_t, ab_s, alpha = pair(x0, x_t, t, s, schedule)
+    mean = (ab_s.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - ab_s) * x_t) / (1 - ab_t)
+    return mean, (1 - alpha) * (1 - ab_s) / (1 - ab_t)

@@ -1,0 +1,232 @@
+"""The learner's pieces inside `minivdm`: kept in `my_pieces/`, and put in the reference's place.
+
+A kept file is run with a namespace that looks up what it does not define in the module it belongs to, *when the code
+runs*. So a learner's `ddpm_sample` calls the learner's `ddpm_step` as soon as that one is installed. A function is
+replaced in every module that imported it; a class keeps its identity and gets the learner's methods.
+"""
+
+import ast
+import importlib
+import inspect
+import os
+import symtable
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+from . import cells, sources
+from .classes import moved, vars_of
+from .origin import NotKept, standalone
+from .pieces import reference, resolve
+
+installed = {}  # piece name -> the function that runs now; for a class, its former attributes
+namespaces = []  # the namespaces that kept files run in
+settings = {"keep": True}  # whether a passed check keeps the piece; `start` decides
+ABSENT = object()
+
+
+class LiveGlobals(dict):
+    """The globals of a kept file: its own names, then its links into minivdm, then its module as that is *now*."""
+
+    def __init__(self, module, links):
+        super().__init__(__name__=module.__name__)
+        self.module, self.links = module, links
+
+    def __missing__(self, name):
+        if name in self.links:
+            module, attribute = self.links[name]
+            return getattr(importlib.import_module(module), attribute)
+        return vars(self.module)[name]  # a KeyError sends Python on to the builtins
+
+
+def load(name, text, filename):
+    """Run a kept file's text and return the function or class it defines.
+
+    Raises:
+        ValueError: if it does not define the piece, or with another signature than the reference's.
+        Exception: whatever the text raises.
+    """
+    module, attribute, _ = resolve(name)
+    tree = ast.parse(text, filename)
+    links = {}
+    for node in list(tree.body):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "minivdm":
+            links.update({alias.asname or alias.name: (node.module, alias.name) for alias in node.names})
+            tree.body.remove(node)
+    space = LiveGlobals(module, links)
+    # Fixed from the start: modules (they never change), and what class bodies read, which bypasses `__missing__`.
+    space.update({key: value for key, value in vars(module).items() if isinstance(value, types.ModuleType)})
+    for key in class_names(text) - set(space):
+        try:
+            space[key] = space[key]
+        except KeyError:
+            pass
+    exec(compile(tree, filename, "exec"), space)
+    made = dict.get(space, attribute)
+    known = reference(name)
+    if not callable(made) or inspect.isclass(made) != inspect.isclass(known):
+        raise ValueError(f"it defines no {'class' if inspect.isclass(known) else 'function'} {attribute}")
+    require_signature(made, known)
+    namespaces.append(space)
+    return made
+
+
+def class_names(text):
+    """The global names that class bodies in the text read."""
+    found, tables = set(), [symtable.symtable(text, "piece", "exec")]
+    for table in tables:
+        tables.extend(table.get_children())
+        if table.get_type() == "class":
+            found |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
+            found -= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()}
+    return found
+
+
+def require_signature(made, known):
+    """Raise a ValueError unless every call that fits the reference fits the learner's version, too."""
+    if inspect.isclass(known):
+        for key, attribute in vars_of(known).items():
+            mine = vars(made).get(key)
+            if inspect.isfunction(attribute) and inspect.isfunction(mine):
+                require_signature(mine, attribute)
+        return
+    mine, theirs = inspect.signature(made), inspect.signature(known)
+    plain = [p for p in theirs.parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
+    named = [p.name for p in theirs.parameters.values() if p.kind == p.KEYWORD_ONLY]
+    needed = [
+        p.name
+        for p in theirs.parameters.values()
+        if p.default is p.empty and p.kind < p.VAR_POSITIONAL or p.default is p.empty and p.kind == p.KEYWORD_ONLY
+    ]
+    try:
+        mine.bind(*plain, **dict.fromkeys(named))
+        mine.bind(**dict.fromkeys([p.name for p in plain] + named))
+        mine.bind(**dict.fromkeys(needed))
+    except TypeError:
+        raise ValueError(f"its signature {made.__name__}{mine} does not fit {known.__name__}{theirs}") from None
+
+
+def install(name, made):
+    """Let minivdm run `made` under this name from now on."""
+    reference(name)  # remembers what was there
+    module, attribute, current = resolve(name)
+    if not inspect.isclass(current):
+        replace(current, made)
+        setattr(module, attribute, made)
+        installed[name] = made
+        return
+    uninstall(name)
+    # The class object stays, so that subclasses, `isinstance` and earlier imports all see the new methods.
+    changes = {key: moved(value, made, current) for key, value in vars_of(made).items()}
+    installed[name] = {key: vars(current).get(key, ABSENT) for key in changes}
+    for key, value in changes.items():
+        setattr(current, key, value)
+
+
+def uninstall(name):
+    """Put the reference back, exactly as it was."""
+    if name not in installed:
+        return
+    module, attribute, current = resolve(name)
+    before = installed.pop(name)
+    if not inspect.isclass(current):
+        replace(before, reference(name))
+        setattr(module, attribute, reference(name))
+        return
+    for key, value in before.items():
+        delattr(current, key) if value is ABSENT else setattr(current, key, value)
+
+
+def uninstall_all():
+    """Put the whole reference back."""
+    for name in list(installed):
+        uninstall(name)
+
+
+def replace(old, new):
+    """Exchange a function in every part of minivdm that holds it, and where the notebook imported it."""
+    modules = [module for name, module in list(sys.modules.items()) if is_target(name) and module is not None]
+    for space in [vars(module) for module in modules] + namespaces:
+        for key, value in list(space.items()):
+            if value is old:
+                space[key] = new
+
+
+def is_target(module_name):
+    """Whether a module's names follow the learner's pieces."""
+    return module_name in ("minivdm", "__main__") or (
+        module_name.startswith("minivdm.") and not module_name.startswith("minivdm.course")
+    )
+
+
+def keep(piece):
+    """Write a passed piece to `my_pieces/` and let minivdm run on it.
+
+    Returns:
+        One line about what happened, also where the piece cannot be kept.
+    """
+    path = sources.pieces_folder() / f"{piece.name}.py"
+    try:
+        text = standalone(piece)
+        made = load(piece.name, text, str(path))
+        write(path, text)
+    except NotKept as reason:
+        return f"Passed; not kept, because {reason}."
+    except Exception as error:
+        return f"Passed, but it could not be kept: {type(error).__name__}: {error}"
+    install(piece.name, made)
+    return f"Kept in {path.parent.name}/{path.name}; minivdm runs your version from now on."
+
+
+def write(path, text):
+    """Write a file to a temporary name beside it and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def kept_files():
+    """The kept pieces, as a dict from piece name to path."""
+    return {path.stem: path for path in sorted(sources.pieces_folder().glob("[!.]*.py"))}
+
+
+def install_kept():
+    """Install every kept piece; one that no longer works is skipped with a printed line, and its file stays.
+
+    Returns:
+        The names of the installed pieces.
+    """
+    done = []
+    for name, path in kept_files().items():
+        try:
+            install(name, load(name, path.read_text(encoding="utf-8"), str(path)))
+            done.append(name)
+        except Exception as error:
+            print(f"skipped {path.parent.name}/{path.name}: {type(error).__name__}: {error}")
+    return done
+
+
+def start(chapter, solution=False, keep=True):
+    """Begin a chapter: let minivdm run the learner's kept pieces, and say how many there are.
+
+    Args:
+        chapter: the notebook's name, such as "01_ddpm".
+        solution: run the pristine reference instead, and keep nothing.
+        keep: whether a check that passes keeps the piece and installs it.
+    """
+    cells.register()
+    uninstall_all()
+    settings["keep"] = keep and not solution
+    if solution:
+        print(f"{chapter}, the worked solution: minivdm runs the reference, and nothing is kept.")
+        return
+    mine, total = install_kept(), sources.exercises()
+    of_all = f" of {len(total)}" if total else ""
+    print(f"{len(mine)}{of_all} pieces are yours")

@@ -1,0 +1,203 @@
+"""Pieces: the learner's own version of a function or class of minivdm.
+
+`@piece("diffusion.q_sample")` above a function in a notebook says which part of `minivdm` it stands for. As long as its
+body still raises `NotImplementedError("Exercise 1.3: ...")`, a call runs the reference and says so once, so that the
+chapter goes on. A body that is finished but wrong is *not* replaced: the learner sees their own result.
+"""
+
+import ast
+import difflib
+import functools
+import importlib
+import inspect
+import re
+
+from . import sources
+from .classes import copy_class, functions_in, map_functions, moved, vars_of
+
+pristine = {}  # piece name -> the reference, as it was before any learner's code was installed
+latest = {}  # piece name -> the learner's most recent Piece in this process
+
+
+def resolve(name):
+    """The module, the attribute and the object that run in minivdm now under a name such as "diffusion.q_sample".
+
+    Raises:
+        ValueError: for an unknown name; it lists the nearest known ones.
+    """
+    module_name, _, attribute = str(name).rpartition(".")
+    try:
+        module = importlib.import_module(f"minivdm.{module_name}") if module_name else None
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("minivdm"):
+            raise
+        module = None
+    found = vars(module).get(attribute) if module else None
+    if not callable(found):
+        near = difflib.get_close_matches(str(name), known_names(), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "names look like 'diffusion.q_sample'."
+        raise ValueError(f"minivdm has no piece {name!r}; {hint}")
+    return module, attribute, found
+
+
+def known_names():
+    """All "module.name" of the package's functions and classes, read from its files without importing them."""
+    names = []
+    for path in sorted(sources.PACKAGE.glob("[a-z]*.py")):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        names += [f"{path.stem}.{node.name}" for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    return names
+
+
+def reference(name):
+    """What minivdm had under this name before any learner's code: the function itself, or a copy of the class.
+
+    What it calls inside minivdm is looked up when it runs, so those parts may be the learner's.
+    """
+    if name not in pristine:
+        found = resolve(name)[2]
+        pristine[name] = copy_class(found) if inspect.isclass(found) else found
+    return pristine[name]
+
+
+def piece(name):
+    """Mark the function or class below as the learner's version of `minivdm.<name>`.
+
+    Args:
+        name: "module.object" inside minivdm, such as "diffusion.q_sample".
+
+    Returns:
+        A decorator. A decorated function comes back in a wrapper with its name, signature and `__wrapped__`; a class
+        comes back itself, with the methods that are not written yet taken from the reference.
+
+    Raises:
+        ValueError: if minivdm has no such piece, or it is a class and the cell defines a function (or the reverse).
+    """
+    known = reference(name)
+
+    def decorate(target):
+        if inspect.isclass(known) != inspect.isclass(target):
+            kinds = ("a class", "a function") if inspect.isclass(known) else ("a function", "a class")
+            raise ValueError(f"{name} is {kinds[0]} in minivdm, but the cell defines {kinds[1]}")
+        latest[name] = made = Piece(name, target)
+        return made.usable()
+
+    return decorate
+
+
+def piece_of(value):
+    """The Piece behind a wrapper or class that `@piece` returned, else None."""
+    return getattr(value, "__dict__", {}).get("__minivdm_piece__")
+
+
+class Piece:
+    """One learner's function or class: what they wrote, and what runs where it is not written yet.
+
+    Attributes:
+        name: "diffusion.q_sample".
+        target: the function or class as the learner wrote it.
+        written: for a class, the learner's own version of each method that may fall back, by name.
+        open: names of the functions (methods) whose body is still only the exercise's `raise`.
+        syntax_error: text of the error that kept the cell from running, else None.
+    """
+
+    def __init__(self, name, target, syntax_error=None):
+        self.name, self.target, self.syntax_error = name, target, syntax_error
+        self.short = name.rpartition(".")[2]
+        self.is_class = inspect.isclass(target)
+        self.written, parts = {}, {self.short: [target]}
+        if self.is_class:
+            inside = {key: functions_in(value) for key, value in vars(target).items() if key in vars(reference(name))}
+            parts = {key: functions for key, functions in inside.items() if any(map(may_be_unfinished, functions))}
+            self.written = {key: vars(target)[key] for key in parts}
+        self.open = [key for key, functions in parts.items() if any(map(is_stub, functions))]
+        messages = [unfinished_message(function) for functions in parts.values() for function in functions]
+        self.number = sources.exercises().get(name, {}).get("exercise") or number_in(messages)
+        self.told = False
+
+    @property
+    def label(self):
+        """ "Exercise 1.3 (q_sample)", or the bare name where no chapter numbers it."""
+        return f"Exercise {self.number} ({self.short})" if self.number else self.short
+
+    def usable(self):
+        """The object for the notebook: runs the learner's code where it is written, else the reference."""
+        known = reference(self.name)
+        if not self.is_class:
+            made = self.with_fallback(self.target, known)
+        else:
+            made = self.target
+            for key, attribute in self.written.items():
+                fallback = functions_in(moved(vars(known)[key], known, made))[0]
+                setattr(made, key, map_functions(attribute, functools.partial(self.with_fallback, fallback=fallback)))
+        made.__minivdm_piece__ = self
+        return made
+
+    def with_fallback(self, function, fallback):
+        """`function`, except that `fallback` takes the call where it is not written yet."""
+        stub = is_stub(function)
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            if not stub:
+                try:
+                    return function(*args, **kwargs)
+                except NotImplementedError as error:
+                    if not is_unfinished(error, function):
+                        raise
+            if not self.told:
+                self.told = True
+                print(f"{self.label} is not solved yet: the reference runs instead.")
+            return fallback(*args, **kwargs)
+
+        return wrapper
+
+
+def codes(function):
+    """The code objects of a function below its decorators: its own and those of the functions inside it."""
+    found = [getattr(inspect.unwrap(function), "__code__", None)]
+    for code in found:
+        found += [const for const in getattr(code, "co_consts", ()) if hasattr(const, "co_consts")]
+    return [code for code in found if code]
+
+
+def unfinished_message(function):
+    """The text "Exercise ..." that the function may raise, else None."""
+    raising = [code for code in codes(function) if "NotImplementedError" in code.co_names]
+    texts = [const for code in raising for const in code.co_consts if isinstance(const, str)]
+    return next((text for text in texts if text.startswith("Exercise ")), None)
+
+
+def number_in(messages):
+    """The exercise's number in messages such as "Exercise 1.3: ...", else None."""
+    found = (re.match(r"Exercise ([\w.]*\w)", message or "") for message in messages)
+    return next((match[1] for match in found if match), None)
+
+
+def may_be_unfinished(function):
+    """Whether the exercise's `raise` still stands anywhere in the function."""
+    return unfinished_message(function) is not None
+
+
+def is_stub(function):
+    """Whether the exercise's `raise` is all that the function does."""
+    code = (codes(function) or [None])[0]
+    if code is None or code.co_names != ("NotImplementedError",) or not may_be_unfinished(function):
+        return False
+    stars = bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    return code.co_nlocals == code.co_argcount + code.co_kwonlyargcount + stars
+
+
+def is_unfinished(error, function):
+    """Whether `error` is the exercise's own `raise`, reached in this very function."""
+    if not isinstance(error, NotImplementedError) or not str(error).startswith("Exercise "):
+        return False
+    trace = error.__traceback__
+    while trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code in codes(function)
+
+
+def own_methods(piece):
+    """A class piece's attributes as the learner wrote them, without any fallback."""
+    return {**vars_of(piece.target), **piece.written}

@@ -1,0 +1,69 @@
+"""Every exercise's check: it accepts what is right however it is written, and names each common mistake."""
+
+import inspect
+
+import pytest
+from alternatives import ALTERNATIVES
+
+from minivdm.course import check, piece, sources
+from minivdm.course.exercise import find
+from minivdm.course.pieces import reference
+
+NAMES = list(sources.exercises())
+SEEDS = range(3)
+
+
+def status_and_hint(name, target, seed):
+    result = check(piece(name)(target), seed=seed)
+    return result.status, result.hint
+
+
+def a_stub(name):
+    """The reference's signature around the exercise's `raise`."""
+    target = reference(name)
+
+    def stub(*args, **kwargs):
+        raise NotImplementedError("Exercise 0.0: to be written")
+
+    if not inspect.isclass(target):
+        stub.__name__ = target.__name__
+        return stub
+    return type(target.__name__, (), {"__init__": stub})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_passes(name):
+    for seed in SEEDS:
+        result = check(piece(name)(reference(name)), seed=seed)
+        assert result, result
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stub_is_not_attempted(name):
+    assert check(piece(name)(a_stub(name))).status == "not attempted"
+
+
+@pytest.mark.parametrize("name, label", [(name, m[0]) for name in NAMES for m in find(name).misconceptions])
+def test_a_misconception_gets_its_own_hint(name, label):
+    exercise = find(name)
+    hint = next(h for known, h, _ in exercise.misconceptions if known == label)
+    for seed in SEEDS:
+        assert status_and_hint(name, exercise.wrong(label), seed) == ("wrong", hint)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_there_are_three_misconceptions_with_different_hints(name):
+    hints = [hint for _, hint, _ in find(name).misconceptions]
+    assert len(hints) >= 3 and len(set(hints)) == len(hints)
+
+
+@pytest.mark.parametrize("name, target", ALTERNATIVES, ids=[t.__name__ for _, t in ALTERNATIVES])
+def test_an_alternative_passes(name, target):
+    for seed in SEEDS:
+        result = check(piece(name)(target), seed=seed)
+        assert result, result
+
+
+def test_there_are_two_alternatives_for_each_exercise():
+    given = [name for name, _ in ALTERNATIVES]
+    assert all(given.count(name) >= 2 for name in NAMES), [name for name in NAMES if given.count(name) < 2]

@@ -1,0 +1,14 @@
+"""What every test runs under: a folder of its own for kept pieces, the smallest budget, and no window to draw in."""
+
+import os
+import tempfile
+
+os.environ["MINIVDM_PIECES"] = tempfile.mkdtemp(prefix="minivdm-pieces-")
+os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import torch  # noqa: E402  (reads OMP_NUM_THREADS when it is imported)
+
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+if not torch.cuda.is_available():
+    os.environ.setdefault("MINIVDM_BUDGET", "smoke")

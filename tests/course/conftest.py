@@ -1,0 +1,52 @@
+"""A small course to test with, put back as it was after each test, and a cell-like way to run code."""
+
+import itertools
+import linecache
+import textwrap
+
+import pytest
+from course_kit import q_sample_exercise, schedule_exercise
+
+import minivdm.diffusion
+import minivdm.samplers
+import minivdm.schedules  # noqa: F401
+from minivdm.course import checking, keep, pieces
+from minivdm.course import exercise as exercise_module
+
+numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def course(tmp_path, monkeypatch):
+    """Exercises of this test alone, a folder of its own for kept pieces, and the pristine minivdm before and after."""
+    known = {"diffusion.q_sample": q_sample_exercise(), "schedules.NoiseSchedule": schedule_exercise()}
+    monkeypatch.setattr(exercise_module, "registry", known)
+    monkeypatch.setenv("MINIVDM_PIECES", str(tmp_path / "my_pieces"))
+    monkeypatch.delenv("MINIVDM_STRICT", raising=False)
+    monkeypatch.setitem(keep.settings, "keep", True)
+    keep.uninstall_all()
+    pieces.latest.clear()
+    checking.answers.clear()
+    yield known
+    keep.uninstall_all()
+
+
+@pytest.fixture
+def cell():
+    """Run source as a notebook cell would: its text can be found again, and all cells share a namespace."""
+    space = {"__name__": "__main__"}
+    prelude = """
+        import torch
+        from minivdm.course import check, piece
+        from minivdm.schedules import per_sample
+    """
+
+    def run(source):
+        source = textwrap.dedent(source)
+        filename = f"/tmp/ipykernel_1/{next(numbers)}.py"
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        exec(compile(source, filename, "exec"), space)
+        return space
+
+    run(prelude)
+    return run

@@ -1,0 +1,80 @@
+"""What the tests of the course share: two small exercises, and cells to try them with."""
+
+import torch
+
+from minivdm.course.exercise import Exercise, close, holds, raises
+
+RIGHT = '''
+@piece("diffusion.q_sample")
+def q_sample(x0, t, noise, schedule):
+    """Jump to level t."""
+    a = per_sample(schedule.alpha_bar, t, x0)
+    return a.sqrt() * x0 + (1 - a).sqrt() * noise
+'''
+STUB = '''
+@piece("diffusion.q_sample")
+def q_sample(x0, t, noise, schedule):
+    """Jump to level t."""
+    raise NotImplementedError("Exercise 1.3: jump")
+'''
+
+
+def body(*lines):
+    """A q_sample cell with this body."""
+    head = '@piece("diffusion.q_sample")\ndef q_sample(x0, t, noise, schedule):\n'
+    return head + "".join(f"    {line}\n" for line in lines)
+
+
+def q_sample_probes(f, draw):
+    for shape in [(4, 3, 8, 8), (6, 2)]:
+        x0, noise = draw.normal(*shape), draw.normal(*shape)
+        alpha_bar = torch.cat([torch.ones(1), draw.uniform(10, low=0.05, high=0.95).sort(descending=True).values])
+        schedule = type("Schedule", (), {})()
+        schedule.T, schedule.alpha_bar = 10, alpha_bar
+        t = draw.integers(0, 10, shape[0])
+        share = torch.stack([alpha_bar[i] for i in t]).double().reshape(-1, *[1] * (len(shape) - 1))
+        want = (share.sqrt() * x0 + (1 - share).sqrt() * noise).float()
+        yield close(f"x_t for {shape}", f(x0, t, noise, schedule), want)
+
+
+def schedule_probes(f, draw):
+    betas = draw.uniform(20, low=0.01, high=0.2).double()
+    made = f(betas)
+    want = torch.cat([torch.ones(1).double(), torch.cumprod(1 - betas, 0)]).float()
+    yield holds("levels", made.T == 20, f"expected T = 20, got {made.T}")
+    yield close("alpha_bar", made.alpha_bar, want)
+    yield raises("a beta of 2", ValueError, lambda: f(torch.tensor([2.0])))
+
+
+def q_sample_exercise():
+    made = Exercise("diffusion.q_sample", q_sample_probes)
+
+    @made.misconception("no square root", "take the square root")
+    def _(x0, t, noise, schedule):
+        a = schedule.alpha_bar[t].reshape(-1, *[1] * (x0.ndim - 1))
+        return a * x0 + (1 - a) * noise
+
+    @made.misconception("roles swapped", "signal and noise are swapped")
+    def _(x0, t, noise, schedule):
+        a = schedule.alpha_bar[t].reshape(-1, *[1] * (x0.ndim - 1))
+        return (1 - a).sqrt() * x0 + a.sqrt() * noise
+
+    @made.misconception("works in place", "write x0 = x0 * ... instead of x0 *= ...")
+    def _(x0, t, noise, schedule):
+        a = schedule.alpha_bar[t].reshape(-1, *[1] * (x0.ndim - 1))
+        x0 *= a.sqrt()
+        return x0 + (1 - a).sqrt() * noise
+
+    return made
+
+
+def schedule_exercise():
+    made = Exercise("schedules.NoiseSchedule", schedule_probes)
+
+    @made.misconception("no level 0", "put level 0 first")
+    class _:
+        def __init__(self, betas):
+            self.T = len(betas)
+            self.alpha_bar = torch.cumprod(1 - betas, 0).float()
+
+    return made

@@ -1,0 +1,340 @@
+"""Pieces: the fallback to the reference, keeping what passed, and minivdm running on it."""
+
+import inspect
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from course_kit import RIGHT, STUB, body
+
+import minivdm.diffusion
+import minivdm.samplers
+import minivdm.schedules
+from minivdm.course import budget, check, keep, piece, sources, start
+from minivdm.course.pieces import reference
+from minivdm.schedules import NoiseSchedule, linear_betas
+
+SCHEDULE = NoiseSchedule(linear_betas(50))
+INPUTS = torch.zeros(2, 3), torch.tensor([1, 50]), torch.ones(2, 3), SCHEDULE
+
+
+def kept(name="diffusion.q_sample"):
+    return sources.pieces_folder() / f"{name}.py"
+
+
+def test_unknown_piece_lists_near_names():
+    with pytest.raises(ValueError, match="did you mean 'diffusion.q_sample'"):
+        piece("difusion.qsample")
+    with pytest.raises(ValueError, match="no piece 'nonsense'"):
+        piece("nonsense")
+
+
+def test_kinds_must_agree(cell):
+    with pytest.raises(ValueError, match="is a function in minivdm, but the cell defines a class"):
+        cell('@piece("diffusion.q_sample")\nclass q_sample:\n    pass\n')
+
+
+def test_stub_runs_the_reference_and_says_so_once(cell, capsys):
+    q_sample = cell(STUB)["q_sample"]
+    want = reference("diffusion.q_sample")(*INPUTS)
+    assert torch.equal(q_sample(*INPUTS), want) and torch.equal(q_sample(*INPUTS), want)
+    assert capsys.readouterr().out == "Exercise 1.3 (q_sample) is not solved yet: the reference runs instead.\n"
+    assert q_sample.__name__ == "q_sample" and q_sample.__doc__ == "Jump to level t." and q_sample.__wrapped__
+    assert str(inspect.signature(q_sample)) == "(x0, t, noise, schedule)"
+
+
+def test_half_written_body_falls_back(cell):
+    q_sample = cell(body("a = 1 + 1", "raise NotImplementedError('Exercise 1.3: jump')"))["q_sample"]
+    assert torch.equal(q_sample(*INPUTS), reference("diffusion.q_sample")(*INPUTS))
+
+
+def test_wrong_body_is_not_replaced(cell):
+    assert torch.equal(cell(body("return noise"))["q_sample"](*INPUTS), INPUTS[2])
+
+
+def test_another_not_implemented_error_passes_through(cell):
+    for raising in ("raise NotImplementedError('mine')", "return [].missing"):
+        with pytest.raises((NotImplementedError, AttributeError)):
+            cell(body(raising))["q_sample"](*INPUTS)
+
+
+def test_class_stub_methods_come_from_the_reference(cell, capsys):
+    source = """
+        @piece("schedules.NoiseSchedule")
+        class NoiseSchedule:
+            def __init__(self, betas):
+                '''Fill.'''
+                raise NotImplementedError("Exercise 1.2: fill")
+            def __repr__(self):
+                return "mine"
+    """
+    mine = cell(source)["NoiseSchedule"]
+    made = mine(linear_betas(50))
+    assert torch.equal(made.alpha_bar, SCHEDULE.alpha_bar) and repr(made) == "mine" and type(made) is mine
+    assert "Exercise 1.2 (NoiseSchedule) is not solved yet" in capsys.readouterr().out
+
+
+def test_super_inside_a_fallback(cell, monkeypatch):
+    class Small(torch.nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.linear = torch.nn.Linear(width, width)
+
+        def forward(self, x):
+            return self.linear(x)
+
+    monkeypatch.setattr(minivdm.schedules, "Small", Small, raising=False)
+    source = """
+        from torch import nn
+        @piece("schedules.Small")
+        class Small(nn.Module):
+            def __init__(self, width):
+                raise NotImplementedError("Exercise 9.1: fill")
+            def forward(self, x):
+                return self.linear(x) + 1
+    """
+    made = cell(source)["Small"](3)
+    assert made(torch.zeros(2, 3)).shape == (2, 3) and len(list(made.parameters())) == 2
+
+
+def test_passed_piece_is_kept_and_runs_everywhere(cell, monkeypatch):
+    original = minivdm.diffusion.q_sample
+    monkeypatch.setattr(minivdm.samplers, "borrowed", original, raising=False)
+    result = check(cell(RIGHT)["q_sample"])
+    assert "Kept in my_pieces/diffusion.q_sample.py" in result.notes[0]
+    assert kept().read_text().startswith("# The piece diffusion.q_sample") and "@piece" not in kept().read_text()
+    mine = minivdm.diffusion.q_sample
+    assert mine is not original and minivdm.samplers.borrowed is mine and reference("diffusion.q_sample") is original
+    assert torch.equal(mine(*INPUTS), original(*INPUTS))
+    assert list(kept().parent.iterdir()) == [kept()]  # no temporary file is left
+    keep.uninstall_all()
+    assert minivdm.diffusion.q_sample is original and minivdm.samplers.borrowed is original
+
+
+def test_wrong_piece_is_not_kept(cell):
+    check(cell(body("return noise"))["q_sample"])
+    assert not kept().exists()
+
+
+def test_what_it_uses_comes_along(cell):
+    cell(
+        """
+        import math
+        import numpy as np
+        import torch.nn.functional as F
+        from functools import lru_cache, partial
+        from torch import sqrt as root
+        from minivdm.samplers import all_levels
+        POWER, NAMES, FAR = 0.5, ("a", ["b", None], 1 + 2j), float("inf")
+
+        @lru_cache
+        def exponent(scale=math.pi):
+            return POWER * scale / math.pi
+
+        class Scale:
+            def __init__(self, a): self.a = a
+            def signal(self): return self.a ** exponent()
+        """
+    )
+    source = """
+        @piece("diffusion.q_sample")
+        def q_sample(x0, t, noise, schedule):
+            a = per_sample(schedule.alpha_bar, t, x0)
+            assert NAMES[1] == ["b", None] and FAR > np.float64(3) and len(all_levels(schedule)) == schedule.T + 1
+            inner = [Scale(a).signal() for _ in range(1)]
+            return inner[0] * x0 + partial(root)(F.relu(1 - a)) * noise
+    """
+    result = check(cell(source)["q_sample"])
+    assert "Kept" in result.notes[0]
+    text = kept().read_text()
+    for line in (
+        "import numpy as np",
+        "import torch.nn.functional as F",
+        "from functools import lru_cache",
+        "from minivdm.samplers import all_levels",
+        "from torch import sqrt as root",
+        'NAMES = ("a", ["b", None], (1+2j))'.replace('"', "'"),
+        'FAR = float("inf")',
+        "class Scale:",
+        "@lru_cache",
+    ):
+        assert line in text, line
+    assert "per_sample import" not in text  # minivdm.diffusion has it
+    script = "from minivdm.course import start; start('x'); import minivdm.diffusion as d; print(d.q_sample.__module__)"
+    assert torch.equal(minivdm.diffusion.q_sample(*INPUTS), reference("diffusion.q_sample")(*INPUTS))
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "pieces are yours" in out and "skipped" not in out and not out.startswith("0")
+
+
+@pytest.mark.parametrize("value", ["torch.randn(3)", "lambda x: x", "object()"])
+def test_unkeepable_variable_is_named(cell, value):
+    cell(f"foo = {value}")
+    result = check(cell(RIGHT.replace("    return", "    foo\n    return"))["q_sample"])
+    assert result.status == "passed" and not kept().exists()
+    assert "not kept, because" in result.notes[0]
+    assert "foo" in result.notes[0] or "<lambda>" in result.notes[0]
+
+
+def test_no_source_no_keeping(cell):
+    space = cell("x = 1")
+    exec(RIGHT, space)
+    result = check(space["q_sample"])
+    assert result and "the source of `q_sample` could not be found" in result.notes[0]
+
+
+def test_changed_signature_is_not_kept(cell):
+    result = check(cell(RIGHT.replace("schedule):", "plan):").replace("schedule.", "plan."))["q_sample"])
+    assert result and "does not fit q_sample(x0, t, noise, schedule)" in result.notes[0] and not kept().exists()
+
+
+def test_a_kept_piece_calls_the_learners_other_pieces(monkeypatch):
+    calls = []
+    text = "from minivdm.schedules import linear_betas as lb\n\n\ndef q_sample(x0, t, noise, schedule):\n"
+    text += "    [to_x0(x0, t, noise, schedule) for _ in range(2)]\n    return lb(50)\n"
+    keep.install("diffusion.q_sample", keep.load("diffusion.q_sample", text, "q_sample.py"))
+    monkeypatch.setattr(minivdm.diffusion, "to_x0", lambda *args: calls.append(args))
+    monkeypatch.setattr(minivdm.schedules, "linear_betas", lambda T: "mine")
+    assert minivdm.diffusion.q_sample(*INPUTS) == "mine" and len(calls) == 2
+
+
+def test_live_globals_in_nested_code(monkeypatch):
+    monkeypatch.setattr(minivdm.diffusion, "LIVE", 1, raising=False)
+    text = textwrap.dedent(
+        """
+        def decorate(function):
+            return function
+
+
+        @torch.no_grad()
+        @decorate
+        def q_sample(x0, t, noise, schedule):
+            import math
+            class Local:
+                level = LIVE
+                @staticmethod
+                def method():
+                    return LIVE
+            def nested():
+                return [LIVE for _ in range(1)][0] + sum(LIVE for _ in range(1)) + (lambda: LIVE)()
+            return nested() + Local.method() + Local().level * 0 + math.floor(0.5)
+        """
+    )
+    made = keep.load("diffusion.q_sample", text, "q_sample.py")
+    assert made(*INPUTS) == 4
+    monkeypatch.setattr(minivdm.diffusion, "LIVE", 10)
+    assert made(*INPUTS) == 40
+    assert len(made(*INPUTS).__class__.__name__) and "LIVE" not in vars(minivdm.schedules)
+
+
+CLASS = '''
+@piece("schedules.NoiseSchedule")
+class NoiseSchedule:
+    """Tables."""
+    mark = "mine"
+    def __init__(self, betas):
+        super().__init__()
+        if not bool(((betas > 0) & (betas < 1)).all()):
+            raise ValueError("betas")
+        self.T = len(betas)
+        self.beta = torch.cat([torch.zeros(1), betas.float()])
+        self.alpha_bar = torch.cat([torch.ones(1), self.product(betas)])
+    @staticmethod
+    def product(betas):
+        return torch.cumprod(1 - betas, 0).float()
+    def to(self, device):
+        return self
+'''
+
+
+def test_a_class_is_changed_in_place_and_restored(cell):
+    live = minivdm.schedules.NoiseSchedule
+    before = dict(vars(live))
+
+    class Sub(live):
+        pass
+
+    result = check(cell(CLASS)["NoiseSchedule"])
+    assert "Kept" in result.notes[0]
+    made = Sub(linear_betas(50))
+    assert live.mark == "mine" and isinstance(made, live) and torch.allclose(made.alpha_bar, SCHEDULE.alpha_bar)
+    assert isinstance(SCHEDULE, live) and "T=50" in repr(made)  # the method that the learner left out stays
+    assert not hasattr(reference("schedules.NoiseSchedule"), "mark")
+    check(cell(CLASS.replace("mine", "second"))["NoiseSchedule"])
+    assert live.mark == "second"
+    keep.uninstall_all()
+    assert dict(vars(live)) == before
+
+
+def test_start_installs_resets_and_counts(cell, capsys, tmp_path, monkeypatch):
+    (tmp_path / "chapters" / "source").mkdir(parents=True)
+    cells = [
+        'piece="diffusion.q_sample" exercise="1.3"',
+        'piece="schedules.NoiseSchedule" exercise="1.2"',
+        'piece="x.y"',
+    ]
+    source = "".join(f"# %% {settings} points=1 minutes=5\n" for settings in cells)
+    (tmp_path / "chapters" / "source" / "01_ddpm.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    assert check(cell(RIGHT)["q_sample"]).exercise == "1.3"
+    mine, original = minivdm.diffusion.q_sample, reference("diffusion.q_sample")
+    capsys.readouterr()
+    start("01_ddpm", solution=True)
+    assert minivdm.diffusion.q_sample is original and "nothing is kept" in capsys.readouterr().out
+    assert check(cell(RIGHT)["q_sample"]).notes == [] and minivdm.diffusion.q_sample is original
+    capsys.readouterr()
+    start("01_ddpm")
+    assert capsys.readouterr().out == "1 of 2 pieces are yours\n"
+    assert minivdm.diffusion.q_sample not in (original, mine)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("def q_sample(", "SyntaxError"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("def q_sample(x0):\n    pass", "does not fit q_sample(x0, t, noise, schedule)"),
+        ("x = 1", "defines no function q_sample"),
+        ("\0", "null bytes"),
+    ],
+)
+def test_corrupt_kept_file_is_skipped(capsys, text, told):
+    kept().parent.mkdir()
+    kept().write_text(text)
+    kept("nothing.at_all").write_text("x = 1")
+    start("01_ddpm")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("skipped my_pieces/diffusion.q_sample.py: ") and told in lines[0]
+    assert lines[1].startswith("skipped my_pieces/nothing.at_all.py: ")
+    assert lines[2].startswith("0 ") and kept().exists()
+    assert minivdm.diffusion.q_sample is reference("diffusion.q_sample")
+
+
+def test_unwritable_folder_is_told(cell, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MINIVDM_PIECES", str(tmp_path / "file"))
+    original = minivdm.diffusion.q_sample
+    result = check(cell(RIGHT)["q_sample"])
+    assert result and "could not be kept" in result.notes[0] and minivdm.diffusion.q_sample is original
+
+
+def test_budget(monkeypatch, capsys):
+    monkeypatch.setenv("MINIVDM_BUDGET", "cpu")
+    made = budget(smoke=dict(steps=1, T=5), cpu=dict(steps=2, T=6), gpu=dict(steps=3, T=7))
+    assert (made.steps, made.T, made.name, made.device, made.dtype) == (2, 6, "cpu", torch.device("cpu"), torch.float32)
+    assert "budget: cpu (" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="cpu lacks T"):
+        budget(smoke=dict(T=5), cpu={}, gpu=dict(T=7))
+    with pytest.raises(ValueError, match="only gpu has steps"):
+        budget(smoke={}, cpu={}, gpu=dict(steps=7))
+    with pytest.raises(ValueError, match="cannot be called name"):
+        budget(smoke=dict(name=1), cpu=dict(name=1), gpu=dict(name=1))
+    monkeypatch.setenv("MINIVDM_BUDGET", "huge")
+    with pytest.raises(ValueError, match="one of smoke, cpu, gpu; got 'huge'"):
+        budget(smoke={}, cpu={}, gpu={})
+
+
+def test_the_package_does_not_know_the_course():
+    for path in sources.PACKAGE.glob("*.py"):
+        assert "minivdm.course" not in path.read_text() and "from .course" not in path.read_text(), path.name

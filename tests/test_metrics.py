@@ -1,0 +1,66 @@
+"""Metrics against scipy and brute force."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from minivdm.metrics import frechet_distance, gaussian_mmd
+
+
+def test_frechet_distance_agrees_with_scipy():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 12)) @ rng.normal(size=(12, 12)) + 1
+    y = rng.normal(size=(300, 12)) @ rng.normal(size=(12, 12))
+    s_x, s_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    want = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(s_x + s_y - 2 * scipy.linalg.sqrtm(s_x @ s_y).real)
+    assert frechet_distance(torch.from_numpy(x), torch.from_numpy(y)) == pytest.approx(want, rel=1e-6)
+
+
+def test_frechet_distance_of_known_gaussians():
+    x = torch.tensor([[-1.0], [1.0]])  # mean 0, variance 2 (with N - 1)
+    assert frechet_distance(x, 3 * x + 5) == pytest.approx(25 + (3 * 2**0.5 - 2**0.5) ** 2)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+
+
+def test_frechet_distance_with_fewer_samples_than_dimensions():
+    x = torch.randn(5, 64)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "x, y, message",
+    [
+        (torch.zeros(1, 3), torch.zeros(5, 3), "at least 2 samples in each set, got 1 and 5"),
+        (torch.zeros(4, 3), torch.zeros(5, 2), "got (4, 3) and (5, 2)"),
+        (torch.full((4, 3), torch.nan), torch.zeros(5, 3), "finite"),
+    ],
+)
+def test_bad_features(x, y, message):
+    for metric in (frechet_distance, gaussian_mmd):
+        with pytest.raises(ValueError) as error:
+            metric(x, y)
+        assert message in str(error.value)
+
+
+def test_mmd_by_two_loops():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(7, 3, generator=generator), torch.randn(5, 3, generator=generator) + 1
+
+    def k(a, b):
+        return float(torch.exp(-((a - b) ** 2).sum() / (2 * 0.7**2)))
+
+    xx = [k(a, b) for i, a in enumerate(x) for j, b in enumerate(x) if i != j]
+    yy = [k(a, b) for i, a in enumerate(y) for j, b in enumerate(y) if i != j]
+    xy = [k(a, b) for a in x for b in y]
+    want = np.mean(xx) + np.mean(yy) - 2 * np.mean(xy)
+    assert gaussian_mmd(x, y, 0.7) == pytest.approx(want, abs=1e-7)
+
+
+def test_mmd_is_unbiased():
+    """The mean over many pairs of equal distributions is zero; single values fall on both sides."""
+    generator = torch.Generator().manual_seed(0)
+    draws = [torch.randn(2, 50, 2, generator=generator) for _ in range(300)]
+    values = [gaussian_mmd(x, y) for x, y in draws]
+    assert abs(np.mean(values)) < 3 * np.std(values) / 300**0.5
+    assert min(values) < 0 < max(values)

@@ -1,0 +1,42 @@
+"""The closed-form denoiser against brute-force averages."""
+
+import math
+
+import torch
+
+from minivdm.mixtures import GaussianMixture, ring_mixture, spiral_mixture
+
+
+def test_denoise_is_the_average_of_what_could_have_been():
+    """E[x_0 | x_t] by numerical integration on a grid, for data in one dimension."""
+    mixture = GaussianMixture(torch.tensor([[-1.0], [0.5]]), torch.tensor([0.2, 0.4]), torch.tensor([1.0, 3.0]))
+    grid = torch.linspace(-4, 4, 40_001, dtype=torch.float64)
+    density = sum(w / 4 * torch.exp(-((grid - m) ** 2) / (2 * s**2)) / s for m, s, w in [(-1, 0.2, 1), (0.5, 0.4, 3)])
+    for ab in (0.999, 0.6, 0.05):
+        x_t = torch.tensor([[-0.9], [0.1], [1.2]])
+        likelihood = torch.exp(-((x_t - math.sqrt(ab) * grid) ** 2) / (2 * (1 - ab)))
+        joint = likelihood * density
+        want = (joint * grid).sum(1) / joint.sum(1)
+        assert torch.allclose(mixture.denoise(x_t, ab).flatten().double(), want, atol=1e-4)
+
+
+def test_log_prob_integrates_to_one():
+    axis = torch.linspace(-4, 4, 401)
+    points = torch.cartesian_prod(axis, axis)
+    for mixture in (ring_mixture(), spiral_mixture(k=20, std=0.1)):
+        for ab in (1.0, 0.5):
+            total = mixture.log_prob(points, ab).exp().sum() * (axis[1] - axis[0]) ** 2
+            assert abs(total.item() - 1) < 1e-3
+
+
+def test_samples_have_the_moments():
+    mixture = GaussianMixture(torch.tensor([[0.0, 0.0], [2.0, -2.0]]), 0.5, torch.tensor([3.0, 1.0]))
+    x = mixture.sample(200_000, torch.Generator().manual_seed(0))
+    assert torch.allclose(x.mean(0), torch.tensor([0.5, -0.5]), atol=0.01)
+    assert torch.allclose(x.var(0), torch.full((2,), 0.25 + 0.75), atol=0.02)
+
+
+def test_images_work_too():
+    images = torch.randn(10, 1, 8, 8)
+    memory = GaussianMixture(images, 0.0)
+    assert torch.allclose(memory.denoise(images, 0.9999), images, atol=1e-3)

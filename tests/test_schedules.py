@@ -1,0 +1,76 @@
+"""The tables of the forward process against figures computed with exact fractions or by hand."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas, per_sample
+
+
+def test_known_ends():
+    assert NoiseSchedule(linear_betas(1000)).alpha_bar[-1].item() == pytest.approx(4.04e-5, rel=2e-3)
+    assert NoiseSchedule(cosine_betas(1000)).alpha_bar[-1].item() == pytest.approx(2.43e-9, rel=1e-2)
+
+
+@pytest.mark.parametrize("betas", [linear_betas, cosine_betas])
+@pytest.mark.parametrize("T", [21, 50, 1000])
+def test_tables(betas, T):
+    betas = betas(T)
+    schedule = NoiseSchedule(betas)
+    assert betas.dtype == torch.float64 and betas.shape == (T,)
+    assert schedule.T == T and schedule.alpha_bar.shape == schedule.beta.shape == (T + 1,)
+    assert schedule.alpha_bar[0] == 1 and schedule.beta[0] == 0
+    assert schedule.alpha_bar.dtype == torch.float32
+    assert (schedule.alpha_bar.diff() < 0).all() and schedule.alpha_bar[-1] > 0
+    product = Fraction(1)
+    for beta in betas.tolist():
+        product *= 1 - Fraction(beta)
+    assert schedule.alpha_bar[-1].item() == pytest.approx(float(product), rel=1e-6)
+
+
+@pytest.mark.parametrize("T", [2, 10, 20])
+def test_too_few_levels_are_refused(T):
+    with pytest.raises(ValueError, match=r"betas must lie in \(0, 1\)"):
+        linear_betas(T)
+
+
+@pytest.mark.parametrize(
+    "betas, message",
+    [
+        ([], "non-empty 1-D"),
+        ([[0.1, 0.2]], "got shape (1, 2)"),
+        ([0.1, 1.0], "from 0.1 to 1"),
+        ([0.0, 0.1], "from 0 to 0.1"),
+        ([0.1, float("nan")], "must lie in (0, 1)"),
+    ],
+)
+def test_bad_betas(betas, message):
+    with pytest.raises(ValueError) as error:
+        NoiseSchedule(betas)
+    assert message in str(error.value)
+
+
+def test_per_sample_shapes():
+    table = torch.arange(5.0)
+    t = torch.tensor([0, 4, 2])
+    for shape in [(3,), (3, 2), (3, 1, 8, 8), (3, 3, 4, 8, 8)]:
+        picked = per_sample(table, t, torch.zeros(shape, dtype=torch.float64))
+        assert picked.shape == (3, *[1] * (len(shape) - 1)) and picked.dtype == torch.float64
+        assert picked.flatten().tolist() == [0, 4, 2]
+
+
+@pytest.mark.parametrize(
+    "t, message",
+    [
+        (torch.tensor([0, 5, 1]), "levels must lie in 0..4, got 0..5"),
+        (torch.tensor([-1, 0, 1]), "got -1..1"),
+        (torch.tensor([0, 1]), "shape (3,)"),
+        (torch.tensor([0.0, 1.0, 2.0]), "got torch.float32"),
+        (3, "got 3"),
+    ],
+)
+def test_bad_levels(t, message):
+    with pytest.raises(ValueError) as error:
+        per_sample(torch.arange(5.0), t, torch.zeros(3, 2))
+    assert message in str(error.value)

@@ -1,0 +1,189 @@
+"""Training goes on after a crash as if nothing had happened, and a broken file says so."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from minivdm.schedules import NoiseSchedule, linear_betas
+from minivdm.training import EMA, batches_of, load_checkpoint, save_checkpoint, train
+from minivdm.unet import UNet
+
+SCRIPT = """
+import sys, torch
+from minivdm.data import digits
+from minivdm.schedules import NoiseSchedule, linear_betas
+from minivdm.training import EMA, batches_of, save_checkpoint, train
+from minivdm.unet import UNet
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model = UNet(channels=32, mults=(1,), blocks=1, attention=(), dropout=0.1)
+ema = EMA(model)
+batch = batches_of(digits()[0], batch_size=16)
+schedule = NoiseSchedule(linear_betas(50))
+for step, loss in train(model, ema, batch, schedule, 24, checkpoint=sys.argv[1], save_every=5, progress=False):
+    print(step, loss.item(), flush=True)
+save_checkpoint(sys.argv[2], model=model.state_dict(), ema=ema.model.state_dict())
+"""
+
+
+def small_run(seed=0):
+    torch.manual_seed(seed)
+    model = torch.nn.Linear(2, 2)
+    wrapped = Guess(model)
+    return wrapped, EMA(wrapped), batches_of(torch.randn(50, 2), batch_size=8), NoiseSchedule(linear_betas(30))
+
+
+class Guess(torch.nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, t, cond=None):
+        return self.inner(x)
+
+
+def test_killed_between_two_checkpoints_it_resumes_to_the_same_bits(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+
+    def run(name, kill_at=None):
+        command = [sys.executable, str(script), str(tmp_path / f"{name}.pt"), str(tmp_path / f"{name}.final.pt")]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if kill_at and int(line.split()[0]) == kill_at:
+                os.kill(process.pid, signal.SIGKILL)
+        return process.wait(), lines
+
+    code, whole = run("whole")
+    assert code == 0 and len(whole) == 24
+    code, first = run("broken", kill_at=13)
+    assert code == -signal.SIGKILL and not (tmp_path / "broken.final.pt").exists()
+    code, second = run("broken")
+    assert code == 0 and int(second[0].split()[0]) in (11, 16)  # from the last checkpoint, at step 10 or 15
+    assert second == whole[-len(second):]  # the same losses, digit for digit
+    a, b = (load_checkpoint(tmp_path / f"{name}.final.pt") for name in ("whole", "broken"))
+    for part in ("model", "ema"):
+        assert all(torch.equal(a[part][key], b[part][key]) for key in a[part])
+
+
+def test_a_truncated_checkpoint_says_so_and_leaves_the_previous_one(tmp_path):
+    path = tmp_path / "run.pt"
+    model, ema, batch, schedule = small_run()
+    for _ in train(model, ema, batch, schedule, 10, checkpoint=path, save_every=5, progress=False):
+        pass
+    older = tmp_path / "run.pt.previous"
+    assert load_checkpoint(path)["step"] == 10 and load_checkpoint(older)["step"] == 5
+    path.write_bytes(path.read_bytes()[:-200])
+    model, ema, batch, schedule = small_run()
+    with pytest.raises(ValueError, match=r"run.pt \([\d,]+ bytes\) is truncated.*delete it to go on from run.pt.previous"):
+        next(train(model, ema, batch, schedule, 12, checkpoint=path, progress=False))
+    path.unlink()
+    steps = [step for step, _ in train(model, ema, batch, schedule, 12, checkpoint=path, progress=False)]
+    assert steps == list(range(6, 13))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 and then nothing"])
+def test_no_checkpoint_at_all(tmp_path, content):
+    path = tmp_path / "x.pt"
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        load_checkpoint(path)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is truncated or not a checkpoint: delete it to start again"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_of_another_model(tmp_path):
+    path = tmp_path / "run.pt"
+    model, ema, batch, schedule = small_run()
+    for _ in train(model, ema, batch, schedule, 2, checkpoint=path, progress=False):
+        pass
+    other = UNet(channels=32, mults=(1,), blocks=1, attention=())
+    with pytest.raises(ValueError, match="belongs to another model"):
+        next(train(other, EMA(other), batch, schedule, 4, checkpoint=path, progress=False))
+
+
+def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, value=torch.ones(3))
+
+    def full_disk(state, file):
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(path, value=torch.zeros(3))
+    assert torch.equal(load_checkpoint(path)["value"], torch.ones(3))
+
+
+def test_code_in_a_checkpoint_is_never_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "owned"),))
+
+    path = tmp_path / "evil.pt"
+    torch.save(Evil(), path)
+    with pytest.raises(ValueError, match="truncated or not a checkpoint"):
+        load_checkpoint(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_nothing(tmp_path):
+    path = tmp_path / "run.pt"
+    model, ema, batch, schedule = small_run()
+    with torch.no_grad():
+        model.inner.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="the loss is nan at step 3"):
+        list(train(model, ema, batch, schedule, 3, checkpoint=path, progress=False))
+    assert not path.exists()
+
+
+def test_training_learns():
+    torch.manual_seed(0)
+    schedule = NoiseSchedule(linear_betas(50))
+    net = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.SiLU(), torch.nn.Linear(64, 2))
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x, t, cond=None):
+            return self.net(torch.cat([x, t[:, None] / 50], dim=1))
+
+    model = Net()
+    data = torch.randn(500, 2) * 0.1 + 0.5
+    losses = [loss.item() for _, loss in train(model, EMA(model), batches_of(data), schedule, 300, progress=False)]
+    assert sum(losses[-50:]) < 0.5 * sum(losses[:50])
+
+
+def test_ema_by_hand():
+    model = torch.nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+    ema, want = EMA(model, decay=0.3), 0.0
+    for n in range(5):
+        with torch.no_grad():
+            model.weight.fill_(float(n))
+        d = min(0.3, (1 + n) / (10 + n))
+        want = d * want + (1 - d) * n
+        ema.update(model)
+        assert ema.model.weight.item() == pytest.approx(want, rel=1e-6)
+
+
+def test_fp16_trains_with_a_scaler_where_there_is_a_gpu():
+    if not torch.cuda.is_available():
+        assert not torch.amp.GradScaler("cpu", enabled=False).is_enabled()
+        return
+    model = UNet(channels=16).cuda()
+    images = torch.randn(64, 1, 8, 8, device="cuda")
+    schedule = NoiseSchedule(linear_betas(50)).to("cuda")
+    steps = train(model, EMA(model), batches_of(images), schedule, 5, dtype=torch.float16, progress=False)
+    assert all(torch.isfinite(loss) for _, loss in steps)
