@@ -82,7 +82,8 @@ def test_a_truncated_checkpoint_says_so_and_leaves_the_previous_one(tmp_path):
     assert load_checkpoint(path)["step"] == 10 and load_checkpoint(older)["step"] == 5
     path.write_bytes(path.read_bytes()[:-200])
     model, ema, batch, schedule = small_run()
-    with pytest.raises(ValueError, match=r"run.pt \([\d,]+ bytes\) is truncated.*delete it to go on from run.pt.previous"):
+    message = r"run.pt \([\d,]+ bytes\) is truncated.*delete it to go on from run.pt.previous"
+    with pytest.raises(ValueError, match=message):
         next(train(model, ema, batch, schedule, 12, checkpoint=path, progress=False))
     path.unlink()
     steps = [step for step, _ in train(model, ema, batch, schedule, 12, checkpoint=path, progress=False)]

@@ -603,6 +603,8 @@ plt.show()
 bars = {"smoke": None, "cpu": dict(sure=0.93, factor=4), "gpu": dict(sure=0.95, factor=8)}[b.name]
 yours, gaussian_set, real = result["yours"], result["Gaussian baseline"], result["real, not trained on"]
 assert torch.isfinite(samples).all() and samples.shape == (b.samples, 1, 8, 8)
+if b.device.type == "cuda":
+    assert torch.cuda.max_memory_allocated() < 8 * 2**30, "this chapter must fit a card with 8 GiB"
 if bars:
     assert sampler_mmd < two_sample_level, "with the ideal denoiser, samples must pass for the mixture"
     assert mmds[0] > 5 * two_sample_level, "five steps must not be enough"

@@ -33,7 +33,7 @@ def budget(smoke, cpu, gpu):
     for name in NAMES[1:]:
         missing, extra = sorted(set(smoke) - set(choices[name])), sorted(set(choices[name]) - set(smoke))
         if missing or extra:
-            wrong = f"{name} lacks {missing}" if missing else f"only {name} has {extra}"
+            wrong = f"{name} lacks {', '.join(missing)}" if missing else f"only {name} has {', '.join(extra)}"
             raise ValueError(f"all three budgets need the same numbers as smoke; {wrong}")
     taken = sorted({"name", "device", "dtype"} & set(smoke))
     if taken:

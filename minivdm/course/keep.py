@@ -6,10 +6,10 @@ replaced in every module that imported it; a class keeps its identity and gets t
 """
 
 import ast
+import builtins
 import importlib
 import inspect
 import os
-import symtable
 import sys
 import tempfile
 import types
@@ -30,7 +30,7 @@ class LiveGlobals(dict):
     """The globals of a kept file: its own names, then its links into minivdm, then its module as that is *now*."""
 
     def __init__(self, module, links):
-        super().__init__(__name__=module.__name__)
+        super().__init__(__name__=module.__name__, __builtins__=LiveBuiltins(self))
         self.module, self.links = module, links
 
     def __missing__(self, name):
@@ -38,6 +38,17 @@ class LiveGlobals(dict):
             module, attribute = self.links[name]
             return getattr(importlib.import_module(module), attribute)
         return vars(self.module)[name]  # a KeyError sends Python on to the builtins
+
+
+class LiveBuiltins(dict):
+    """Python's builtins, then a kept file's names once more: class bodies bypass the `__missing__` of their globals."""
+
+    def __init__(self, space):
+        super().__init__(vars(builtins))
+        self.space = space
+
+    def __missing__(self, name):
+        return self.space.__missing__(name)
 
 
 def load(name, text, filename):
@@ -55,13 +66,8 @@ def load(name, text, filename):
             links.update({alias.asname or alias.name: (node.module, alias.name) for alias in node.names})
             tree.body.remove(node)
     space = LiveGlobals(module, links)
-    # Fixed from the start: modules (they never change), and what class bodies read, which bypasses `__missing__`.
+    # Modules never change, so they need no look-up.
     space.update({key: value for key, value in vars(module).items() if isinstance(value, types.ModuleType)})
-    for key in class_names(text) - set(space):
-        try:
-            space[key] = space[key]
-        except KeyError:
-            pass
     exec(compile(tree, filename, "exec"), space)
     made = dict.get(space, attribute)
     known = reference(name)
@@ -70,17 +76,6 @@ def load(name, text, filename):
     require_signature(made, known)
     namespaces.append(space)
     return made
-
-
-def class_names(text):
-    """The global names that class bodies in the text read."""
-    found, tables = set(), [symtable.symtable(text, "piece", "exec")]
-    for table in tables:
-        tables.extend(table.get_children())
-        if table.get_type() == "class":
-            found |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
-            found -= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned()}
-    return found
 
 
 def require_signature(made, known):

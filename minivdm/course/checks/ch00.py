@@ -1,6 +1,7 @@
 """Exercise of chapter 00."""
 
 import torch
+
 from minivdm.course.exercise import close, exercise
 
 

@@ -1,6 +1,7 @@
 """Exercises 1.3, 1.5 and 1.6: jumping to a level, and what a noisy image says about the clean one."""
 
 import torch
+
 from minivdm.course.exercise import close, exercise
 
 from .common import SHAPES, at, column, fresh_schedule, pair

@@ -1,6 +1,7 @@
 """Exercise 1.9: the loss."""
 
 import torch
+
 from minivdm.course.exercise import close, equal, exercise, holds, near
 
 from .common import at, column, fresh_schedule

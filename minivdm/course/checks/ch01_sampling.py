@@ -1,6 +1,7 @@
 """Exercises 1.7 and 1.8: the way back."""
 
 import torch
+
 from minivdm.course.exercise import close, equal, exercise, holds, near
 
 from .common import SHAPES, at, column, fresh_schedule, mean_and_variance, pair

@@ -3,6 +3,7 @@
 import math
 
 import torch
+
 from minivdm.course.exercise import close, equal, exercise, raises
 
 

@@ -1,0 +1,56 @@
+"""How the one command `pytest` runs tests and notebooks.
+
+Every notebook is executed, cell by cell. The worked ones in `solutions/` run strictly (a check that does not pass is an
+error) at the budget that the machine allows; the students' in `chapters/` run at `smoke` with every exercise open.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent
+GIVEN_BUDGET = os.environ.get("MINIVDM_BUDGET")
+
+# Nothing that a test keeps may end up among the learner's own pieces.
+os.environ["MINIVDM_PIECES"] = tempfile.mkdtemp(prefix="minivdm-pieces-")
+os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+
+import matplotlib  # noqa: E402
+import torch  # noqa: E402  (both read the environment when they are imported)
+
+matplotlib.use("Agg")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+SMALLEST = "smoke"
+FULL = GIVEN_BUDGET or ("gpu" if torch.cuda.is_available() else SMALLEST)
+os.environ["MINIVDM_BUDGET"] = SMALLEST
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Set what a notebook's kernel inherits; the kernel starts with its first cell."""
+    worked = item.path.parent == ROOT / "solutions"
+    os.environ["MINIVDM_BUDGET"] = FULL if worked else SMALLEST
+    os.environ.pop("MINIVDM_STRICT", None)
+    if worked:
+        os.environ["MINIVDM_STRICT"] = "1"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """A cell that was skipped has shown nothing: count it as a failure."""
+    report = (yield).get_result()
+    if item.path.suffix == ".ipynb" and report.skipped:
+        report.outcome, report.longrepr = "failed", f"{item.nodeid} was skipped: {report.longrepr}"
+
+
+def pytest_collection_finish(session):
+    """A run of everything must hold every notebook, twice: the student's and the worked one."""
+    if session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS or session.config.option.keyword:
+        return
+    names = sorted(path.stem for path in (ROOT / "chapters" / "source").glob("*.py"))
+    wanted = {ROOT / folder / f"{name}.ipynb" for folder in ("chapters", "solutions") for name in names}
+    found = {item.path for item in session.items if item.path.suffix == ".ipynb"}
+    if not wanted or found != wanted:
+        raise pytest.UsageError(f"expected the notebooks {sorted(wanted)}, collected {sorted(found)}")

@@ -1,0 +1,110 @@
+"""Run the worked notebooks, store their outputs, and measure seconds and memory.
+
+    python tests/benchmarks/notebooks.py [--only 01_ddpm] [--save] [--out times.json]
+    python tests/benchmarks/notebooks.py --readme times-cpu.json times-gpu.json
+
+Each notebook runs in a fresh kernel at the budget that `MINIVDM_BUDGET` or the machine chooses. `--save` writes the
+outputs into `solutions/`; `--readme` puts the table of measurements into README.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from minivdm.course.build import build
+
+ROOT = Path(__file__).resolve().parents[2]
+PROBE = """
+import json, resource, torch
+print("MEASURED" + json.dumps({
+    "ram": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    "gpu": torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None,
+}))
+"""
+
+
+def machine():
+    """What the numbers were measured on, in a line."""
+    import torch
+
+    cores = f"{len(os.sched_getaffinity(0))} cores"
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name(0)}, {cores}, PyTorch {torch.__version__}"
+    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return f"{names[0] if names else platform.machine()}, {cores}, PyTorch {torch.__version__}"
+
+
+def measure(path, save):
+    """Seconds and peak memory (GiB) of one notebook; it stops at the first error."""
+    notebook = nbformat.read(path, as_version=4)
+    extra = nbformat.v4.new_code_cell(PROBE)
+    notebook.cells.append(extra)
+    began = time.perf_counter()
+    where = {"metadata": {"path": path.parent}}
+    NotebookClient(notebook, timeout=1800, kernel_name="python3", resources=where).execute()
+    seconds = time.perf_counter() - began
+    measured = json.loads(extra.outputs[-1]["text"].split("MEASURED")[1])
+    notebook.cells.pop()
+    if save:
+        nbformat.write(notebook, path)
+    return {"seconds": seconds, **measured}
+
+
+def table(reports):
+    """The measurements as a Markdown table, one column a machine."""
+    lines = ["| chapter | " + " | ".join(f"`{r['budget']}`" for r in reports) + " |", "|---|" + "---|" * len(reports)]
+    for name in reports[0]["notebooks"]:
+        cells = []
+        for report in reports:
+            m = report["notebooks"][name]
+            memory = f"{m['gpu']:.1f} GiB of GPU memory" if m["gpu"] is not None else f"{m['ram']:.1f} GiB"
+            cells.append(f"{m['seconds']:.0f} s, {memory}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for report in reports:
+        lines.append(f"\n`{report['budget']}`: {report['machine']}." if report is reports[0] else
+                     f"`{report['budget']}`: {report['machine']}.")
+    return "\n".join(lines)
+
+
+def main():
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help="run this notebook alone")
+    parser.add_argument("--save", action="store_true", help="store the outputs in solutions/")
+    parser.add_argument("--out", type=Path, help="write the measurements to this JSON file")
+    parser.add_argument("--readme", nargs="+", type=Path, metavar="JSON", help="put measurements into README.md")
+    args = parser.parse_args()
+    if args.readme:
+        path = ROOT / "README.md"
+        new = table([json.loads(file.read_text()) for file in args.readme])
+        text, found = re.subn(r"<!-- times -->.*?<!-- end of times -->", lambda _: (
+            f"<!-- times -->\n{new}\n<!-- end of times -->"), path.read_text(encoding="utf-8"), flags=re.S)
+        if not found:
+            sys.exit("README.md has no <!-- times --> ... <!-- end of times -->")
+        path.write_text(text, encoding="utf-8")
+        return
+    import torch
+
+    budget = os.environ.get("MINIVDM_BUDGET") or ("gpu" if torch.cuda.is_available() else "cpu")
+    os.environ["MINIVDM_STRICT"] = "1"
+    report = {"machine": machine(), "budget": budget, "notebooks": {}}
+    for path in sorted((ROOT / "solutions").glob("*.ipynb")):
+        if args.only in (None, path.stem):
+            report["notebooks"][path.stem] = m = measure(path, args.save)
+            print(f"{path.stem}: {m['seconds']:.1f} s, {m['ram']:.2f} GiB RAM, {m['gpu']} GiB GPU", flush=True)
+            if args.out:
+                args.out.write_text(json.dumps(report, indent=1))
+    if args.save:
+        build(ROOT)  # tidies what was stored
+
+
+if __name__ == "__main__":
+    main()

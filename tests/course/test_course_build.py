@@ -1,0 +1,274 @@
+"""One source, two notebooks: what is built, that it is always the same, and what `--check` finds."""
+
+import ast
+import json
+import re
+
+import nbformat
+import pytest
+
+from minivdm.course.__main__ import main
+from minivdm.course.stubs import raise_line
+
+TOY = '''"""A toy module."""
+
+import functools
+
+
+def plain(fn):
+    return fn
+
+
+@plain
+def scale(x, by=2):
+    """Multiply x by a number."""
+    # how it is done
+    return x * by  # (B,)
+
+
+def bare(x):
+    # no docstring here
+
+    # so this comment is the body's
+    return x
+
+
+def line(x): return x
+
+
+class Box:
+    r"""A box with \\alpha in it.
+
+    Attributes: none.
+    """
+
+    size = 3
+
+    def __init__(self, size):
+        """Remember the size."""
+        self.size = size
+
+    @functools.cached_property
+    def double(self):
+        return 2 * self.size
+
+    def given(self):
+        """Stays."""
+        return self.size  # stays, too
+'''
+SOURCE = """# %% [markdown]
+# # A chapter
+# with $x_t$ and `code`
+
+# %% tags=["setup"]
+from minivdm.course import check, piece, start
+
+start("01_toy")
+# %matplotlib inline
+
+# %% piece="toy.scale" exercise="1.1" points=1 minutes=5
+
+# %% piece="toy.Box" methods=["__init__", "double"] exercise="1.2" points=2 minutes=10
+
+# %% piece="toy.line"
+
+# %%
+x = 1
+
+# %%
+x = 1
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A repository with one module and one chapter."""
+    (tmp_path / "minivdm").mkdir()
+    (tmp_path / "minivdm" / "toy.py").write_text(TOY)
+    (tmp_path / "chapters" / "source").mkdir(parents=True)
+    (tmp_path / "chapters" / "source" / "01_toy.py").write_text(SOURCE)
+    return tmp_path
+
+
+def build(root, *options):
+    return main(["build", "--root", str(root), *options])
+
+
+def cells(root, folder="chapters"):
+    return nbformat.read(root / folder / "01_toy.ipynb", as_version=4).cells
+
+
+def change(root, old, new):
+    path = root / "chapters" / "source" / "01_toy.py"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_what_is_built(root):
+    assert build(root) == 0
+    student, solution = cells(root), cells(root, "solutions")
+    assert student[0].source == "# A chapter\nwith $x_t$ and `code`"
+    assert student[1].metadata == {"tags": ["setup"]} and "%matplotlib inline" in student[1].source.splitlines()
+    assert 'start("01_toy")' in student[1].source and 'start("01_toy", solution=True)' in solution[1].source
+    head = '@piece("toy.scale")\n@plain\ndef scale(x, by=2):\n    """Multiply x by a number."""\n'
+    assert student[2].source == (
+        head + '    raise NotImplementedError("Exercise 1.1: Multiply x by a number")\n\n\ncheck(scale)'
+    )
+    assert solution[2].source == head + "    # how it is done\n    return x * by  # (B,)\n\n\ncheck(scale)"
+    expected = {"piece": "toy.scale", "exercise": "1.1", "points": 1, "minutes": 5}
+    assert student[2].metadata == solution[2].metadata == {"minivdm": expected}
+    box = student[3].source
+    assert box.count("raise NotImplementedError") == 2 and "2 * self.size" not in box and "# stays, too" in box
+    assert 'raise NotImplementedError("Exercise 1.2: Remember the size")' in box and r"\alpha" in box
+    assert 'raise NotImplementedError("Exercise 1.2: A box with \\\\alpha in it")' in box
+    assert student[4].source == solution[4].source == "def line(x): return x"
+    assert len({cell["id"] for cell in student}) == len(student) == 7
+    text = (root / "chapters" / "01_toy.ipynb").read_text()
+    assert text.endswith("}\n") and not text.endswith("\n\n") and str(root) not in text
+
+
+@pytest.mark.parametrize("name", ["bare", "line"])
+def test_stub_without_docstring(root, name):
+    change(root, 'piece="toy.line"', f'piece="toy.{name}" exercise="1.3" points=1 minutes=1')
+    assert build(root) == 0
+    want = f'@piece("toy.{name}")\ndef {name}(x):\n    raise NotImplementedError("Exercise 1.3: write {name}")\n\n\n'
+    assert cells(root)[4].source == want + f"check({name})"
+
+
+def test_long_messages_fit():
+    for length in (60, 110, 300):
+        line = raise_line('Exercise 1.1: "' + "word \\ " * (length // 7), "        ")
+        assert max(map(len, line.splitlines())) <= 120
+        ast.parse(line.strip())
+
+
+def test_building_is_deterministic(root, capsys):
+    build(root)
+    before = {path: path.read_bytes() for path in root.glob("*/*.ipynb")}
+    for path in before:
+        path.unlink()
+    build(root)
+    assert before == {path: path.read_bytes() for path in root.glob("*/*.ipynb")} and len(before) == 2
+    capsys.readouterr()
+    assert build(root) == 0 and capsys.readouterr().out == "all notebooks are up to date\n"
+
+
+def run(root):
+    """Give every code cell of the solution what running it would."""
+    path = root / "solutions" / "01_toy.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    for count, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
+        cell.outputs = [nbformat.v4.new_output("stream", text=f"out {count}\n")]
+        cell.execution_count = count
+        cell.metadata["execution"] = {"iopub.status.busy": "2024-01-01T00:00:00Z"}
+    notebook.metadata["language_info"] = {"name": "python", "version": "3.99"}
+    nbformat.write(notebook, path)
+
+
+def test_outputs_survive_where_the_source_did_not_change(root):
+    build(root)
+    run(root)
+    assert build(root, "--check") == 0
+    change(root, '# %% piece="toy.line"', '# %%\nprint("new")\n\n# %% piece="toy.line"')
+    assert build(root, "--check") == 1
+    assert build(root) == 0
+    code = [cell for cell in cells(root, "solutions") if cell.cell_type == "code"]
+    assert [cell.outputs[0].text if cell.outputs else None for cell in code] == [
+        *("out 1\n", "out 2\n", "out 3\n"), None, *("out 4\n", "out 5\n", "out 6\n")
+    ]  # fmt: skip
+    assert [cell.execution_count for cell in code] == [1, 2, 3, None, 4, 5, 6]
+    text = (root / "solutions" / "01_toy.ipynb").read_text()
+    assert "iopub" not in text and "3.99" not in text
+    assert all(not cell.get("outputs") for cell in cells(root))
+
+
+def test_check_names_what_is_wrong_and_writes_nothing(root, capsys):
+    assert build(root, "--check") == 1 and not list(root.glob("*/*.ipynb"))
+    assert "chapters/01_toy.ipynb: missing" in capsys.readouterr().out
+    build(root)
+    (root / "chapters" / "09_old.ipynb").write_text("{}")
+    path = root / "chapters" / "01_toy.ipynb"
+    path.write_text(path.read_text().replace("Multiply x by", "Divide x by"))
+    edited = path.read_bytes()
+    capsys.readouterr()
+    assert build(root, "--check") == 1 and path.read_bytes() == edited
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "chapters/01_toy.ipynb: cell 3 (toy.scale) is stale or was edited by hand"
+    assert lines[1] == "chapters/09_old.ipynb: has no source"
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda text: text[:50], "is no notebook"),
+        (lambda text: text.replace('"outputs": []', '"outputs": [{"name": "stdout", "output_type": "stream", "text": []}]', 1), "outputs or metadata differ"),
+        (lambda text: text.rstrip("\n"), "outputs or metadata differ"),
+        (lambda text: json.dumps({**json.loads(text), "cells": json.loads(text)["cells"][:-1]}), "has 6 cells, its source 7"),
+    ],
+)  # fmt: skip
+def test_damaged_notebooks_are_found(root, capsys, damage, told):
+    build(root)
+    path = root / "chapters" / "01_toy.ipynb"
+    path.write_text(damage(path.read_text()))
+    capsys.readouterr()
+    assert build(root, "--check") == 1 and told in capsys.readouterr().out
+
+
+def test_a_change_in_the_package_makes_both_stale(root, capsys):
+    build(root)
+    module = root / "minivdm" / "toy.py"
+    module.write_text(module.read_text().replace("by=2", "by=3"))
+    capsys.readouterr()
+    assert build(root, "--check") == 1
+    assert len(re.findall(r"cell 3 \(toy.scale\)", capsys.readouterr().out)) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("toy.scale", "toy.scael", "minivdm has no function or class toy.scael"),
+        ("toy.scale", "toys.scale", "minivdm has no function or class toys.scale"),
+        ('exercise="1.2"', 'exercise="1.1"', "exercise 1.1 is in 01_toy.py, cell 3"),
+        ("toy.line", 'toy.scale" exercise="1.3" points=1 minutes=1 x="', "the exercise for toy.scale is in"),
+        ("points=1 ", "", "an exercise needs points, as a number"),
+        (" points=1 minutes=5", "", "an exercise needs points and minutes, as a number"),
+        ("points=1", 'points="one"', "an exercise needs points, as a number"),
+        ('piece="toy.line"', 'piece="toy.line"\ny = 3', "a piece cell holds no code of its own"),
+        ('"double"', '"triple"', "Box has no method triple"),
+        ('methods=["__init__", "double"] ', "", "Box is a class: which methods"),
+        ("toy.scale", 'toy.scale" methods=["x"] x="', "scale is a function"),
+        ('piece="toy.scale" ', "", "exercise= without piece="),
+    ],
+)
+def test_mistakes_in_a_source_are_one_line_and_write_nothing(root, capsys, old, new, told):
+    build(root)
+    before = {path: path.read_bytes() for path in root.glob("*/*.ipynb")}
+    change(root, "# # A chapter", "# # Another")  # so that there is something to write
+    change(root, old, new)
+    capsys.readouterr()
+    assert build(root) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: 01_toy.py") and told in error and error.count("\n") == 1
+    assert before == {path: path.read_bytes() for path in root.glob("*/*.ipynb")}
+
+
+def test_no_sources(tmp_path, capsys):
+    assert build(tmp_path) == 2 and "no sources in" in capsys.readouterr().err
+
+
+def test_status(root, capsys, monkeypatch):
+    monkeypatch.chdir(root / "chapters")
+    (root / "my_pieces").mkdir()
+    monkeypatch.delenv("MINIVDM_PIECES")
+    (root / "my_pieces" / "toy.Box.py").write_text("")
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"1\.1 +toy\.scale +1 +5 +open", out) and re.search(r"1\.2 +toy\.Box +2 +10 +yours", out)
+    assert "1 of 2 pieces are yours: 2 of 3 points, 5 min to go" in out
+
+
+def test_bad_usage():
+    for arguments in ([], ["nonsense"], ["check"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2

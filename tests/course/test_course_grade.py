@@ -1,0 +1,106 @@
+"""Grading a notebook in a process of its own."""
+
+import json
+
+import nbformat
+import pytest
+from course_kit import RIGHT, STUB, body
+
+from minivdm.course import sources
+from minivdm.course.__main__ import main
+
+SOURCE = """# %% piece="diffusion.q_sample" exercise="1.3" points=2 minutes=10
+
+# %% piece="diffusion.to_x0" exercise="1.4" points=1 minutes=10
+"""
+SETUP = """%matplotlib inline
+!ls
+import torch, nothing_of_that_name
+from minivdm.course import check, piece, start
+from minivdm.schedules import per_sample
+start("01_toy")
+HALF = 1 / 2
+raise RuntimeError("an experiment that must not run")"""
+OTHER = """import torch
+
+@piece("diffusion.to_x0")
+def to_x0(x_t, t, eps, schedule):
+    a = per_sample(schedule.alpha_bar, t, x_t)
+    return (x_t - (1 - a) ** HALF * eps) / a ** HALF
+
+check(to_x0)"""
+
+
+@pytest.fixture
+def grade(tmp_path, monkeypatch, capsys):
+    """Grade a notebook made of these code cells; returns the exit code and the printed JSON."""
+    (tmp_path / "chapters" / "source").mkdir(parents=True)
+    (tmp_path / "chapters" / "source" / "01_toy.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINIVDM_CHECK_SECONDS", "1")
+
+    def run(*cells, name="alice.ipynb"):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (SETUP, *cells)])
+        nbformat.write(notebook, tmp_path / name)
+        code = main(["check", str(tmp_path / name), "--json"])
+        grades = json.loads(capsys.readouterr().out)
+        return code, {each["piece"]: each for each in grades["exercises"]}, grades
+
+    return run
+
+
+def test_all_right(grade, tmp_path):
+    code, answers, grades = grade(RIGHT + "check(q_sample)", OTHER)
+    assert {name: (each["status"], each["points"], each["exercise"]) for name, each in answers.items()} == {
+        "diffusion.q_sample": ("passed", 2, "1.3"),
+        "diffusion.to_x0": ("passed", 1, "1.4"),
+    }
+    assert (code, grades["points"], grades["possible"]) == (0, 3, 3)
+    assert not sources.pieces_folder().exists() and not (tmp_path / "my_pieces").exists()
+
+
+@pytest.mark.parametrize(
+    ("cell", "status", "told"),
+    [
+        (STUB, "not attempted", ""),
+        ("x = 1", "not attempted", 'no cell with @piece("diffusion.q_sample")'),
+        (RIGHT.replace("return a", "return return a"), "error", "line 6 of the cell"),
+        (body("return 1 / 0"), "error", "ZeroDivisionError"),
+        (body("import os", "os._exit(3)"), "error", "it ended the process (exit code 3)"),
+        (body("while True: pass"), "error", "does a loop never end?"),
+        (body("print('noise', flush=True)", "return noise"), "wrong", "x_t"),
+        ("def late(x=unknown): pass\n" + RIGHT.replace("schedule):", "schedule=unknown):"), "error", "'unknown'"),
+        ("import os; os._exit(1)\n" + STUB, "not attempted", ""),
+    ],
+)
+def test_one_bad_exercise_leaves_the_others(grade, cell, status, told):
+    code, answers, grades = grade(cell, OTHER)
+    assert code == 1 and answers["diffusion.to_x0"]["status"] == "passed" and grades["points"] == 1
+    answer = answers["diffusion.q_sample"]
+    assert (answer["status"], answer["points"]) == (status, 0) and told in answer["message"]
+
+
+def test_a_crash_while_defining(grade):
+    code, answers, _ = grade("class Crash:\n    import os\n    os._exit(4)", RIGHT, OTHER)
+    assert code == 0 and len(answers) == 2
+
+
+def test_table(grade, tmp_path, capsys):
+    grade(RIGHT)
+    assert main(["check", str(tmp_path / "alice.ipynb")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["exercise", "piece", "status", "points"]
+    assert lines[1].split() == ["1.3", "diffusion.q_sample", "passed", "2/2"] and lines[-1] == "total: 2 of 3 points"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [(None, "No such file"), ("hello", "not a Jupyter notebook"), ("[]", "not a Jupyter notebook"), ('{"cells": []}', "no exercise")],
+)  # fmt: skip
+def test_bad_usage_is_one_line(tmp_path, capsys, text, told):
+    path = tmp_path / "x.ipynb"
+    if text is not None:
+        path.write_text(text)
+    assert main(["check", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
