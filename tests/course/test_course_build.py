@@ -197,15 +197,26 @@ def test_check_names_what_is_wrong_and_writes_nothing(root, capsys):
     assert lines[1] == "chapters/09_old.ipynb: has no source"
 
 
+def printing(text):
+    notebook = json.loads(text)
+    notebook["cells"][1]["outputs"] = [{"name": "stdout", "output_type": "stream", "text": ["hello"]}]
+    return json.dumps(notebook)
+
+
+def shortened(text):
+    notebook = json.loads(text)
+    return json.dumps({**notebook, "cells": notebook["cells"][:-1]})
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
         (lambda text: text[:50], "is no notebook"),
-        (lambda text: text.replace('"outputs": []', '"outputs": [{"name": "stdout", "output_type": "stream", "text": []}]', 1), "outputs or metadata differ"),
         (lambda text: text.rstrip("\n"), "outputs or metadata differ"),
-        (lambda text: json.dumps({**json.loads(text), "cells": json.loads(text)["cells"][:-1]}), "has 6 cells, its source 7"),
+        (printing, "outputs or metadata differ"),
+        (shortened, "has 6 cells, its source 7"),
     ],
-)  # fmt: skip
+)
 def test_damaged_notebooks_are_found(root, capsys, damage, told):
     build(root)
     path = root / "chapters" / "01_toy.ipynb"

@@ -11,7 +11,7 @@ from course_kit import RIGHT, STUB, body
 from minivdm.course import check
 from minivdm.course.card import as_html, as_text
 from minivdm.course.checking import CheckFailed, examine
-from minivdm.course.exercise import close, equal, near
+from minivdm.course.exercise import Exercise, close, equal, near
 from minivdm.course.pieces import Piece, reference
 from minivdm.course.watch import Printed, TimeUp, time_limit
 
@@ -200,9 +200,7 @@ def test_check_of_something_else():
 
 
 def test_failing_piece_below_is_named(cell, course):
-    course["diffusion.to_x0"] = type(course["diffusion.q_sample"])(
-        "diffusion.to_x0", course["diffusion.q_sample"].probes
-    )
+    course["diffusion.to_x0"] = Exercise("diffusion.to_x0", course["diffusion.q_sample"].probes)
     answer(cell, body("return x0"))
     source = (
         '@piece("diffusion.to_x0")\ndef to_x0(x_t, t, eps, schedule):\n    return q_sample(x_t, t, eps, schedule)\n'
@@ -246,11 +244,7 @@ def test_cards(cell):
     result = answer(cell, body("return x0 < noise"))
     assert "<script" not in as_html(result) and "expected float32" in as_html(result)
     result.message = "<b>"
-    assert (
-        "&lt;b&gt;" in as_html(result)
-        and "(q_sample): wrong" in as_text(result)
-        or "q_sample: wrong" in as_text(result)
-    )
+    assert "&lt;b&gt;" in as_html(result) and "q_sample" in as_text(result).splitlines()[0]
     assert result._ipython_display_() is None
 
 

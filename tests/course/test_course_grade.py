@@ -95,8 +95,13 @@ def test_table(grade, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [(None, "No such file"), ("hello", "not a Jupyter notebook"), ("[]", "not a Jupyter notebook"), ('{"cells": []}', "no exercise")],
-)  # fmt: skip
+    [
+        (None, "No such file"),
+        ("hello", "not a Jupyter notebook"),
+        ("[]", "not a Jupyter notebook"),
+        ('{"cells": []}', "no exercise"),
+    ],
+)
 def test_bad_usage_is_one_line(tmp_path, capsys, text, told):
     path = tmp_path / "x.ipynb"
     if text is not None:

@@ -1,0 +1,80 @@
+"""Through a chapter as a learner goes: solve one exercise in the notebook, and the real training runs on it."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNTING = '''@piece("diffusion.q_sample")
+def q_sample(x0, t, noise, schedule):
+    torch.calls_of_my_q_sample = getattr(torch, "calls_of_my_q_sample", 0) + 1
+    keep = per_sample(schedule.alpha_bar, t, x0)
+    return keep.sqrt() * x0 + (1 - keep).sqrt() * noise
+
+
+check(q_sample)
+'''
+
+
+def text_of(cell):
+    """All text that a cell's outputs show."""
+    return "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in cell.outputs)
+
+
+@pytest.fixture
+def chapter(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIVDM_PIECES", str(tmp_path / "my_pieces"))
+    monkeypatch.setenv("MINIVDM_BUDGET", "smoke")
+    return nbformat.read(ROOT / "chapters" / "01_ddpm.ipynb", as_version=4)
+
+
+def run(notebook, tmp_path):
+    """Execute a notebook in an empty folder beside the pieces."""
+    (tmp_path / "chapters").mkdir(exist_ok=True)
+    where = {"metadata": {"path": tmp_path / "chapters"}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+
+
+def cell_with(notebook, text):
+    return next(cell for cell in notebook.cells if cell.cell_type == "code" and text in cell.source)
+
+
+def test_training_calls_the_learners_q_sample(chapter, tmp_path):
+    cell_with(chapter, '@piece("diffusion.q_sample")').source = COUNTING
+    training = cell_with(chapter, "in train(model")
+    training.source = "before = torch.calls_of_my_q_sample\n" + training.source
+    training.source += "\nprint('calls while training:', torch.calls_of_my_q_sample - before, 'steps:', b.steps)"
+    run(chapter, tmp_path)
+    assert "1.3" in text_of(cell_with(chapter, "calls_of_my_q_sample = getattr"))
+    assert "passed" in text_of(cell_with(chapter, "calls_of_my_q_sample = getattr"))
+    assert "calls while training: 25 steps: 25" in text_of(training)
+    assert (tmp_path / "my_pieces" / "diffusion.q_sample.py").exists()
+
+    # In a new kernel the kept piece is installed again, though the notebook's own cell is unsolved.
+    again = nbformat.read(ROOT / "chapters" / "01_ddpm.ipynb", as_version=4)
+    training = cell_with(again, "in train(model")
+    last = again.cells.index(training)
+    training.source += "\nprint('calls in a new kernel:', torch.calls_of_my_q_sample)"
+    again.cells = [c for c in again.cells[: last + 1]]
+    run(again, tmp_path)
+    assert "pieces are yours" in text_of(cell_with(again, "start("))
+    assert "calls in a new kernel: 25" in text_of(training)
+
+
+def test_leaving_everything_unsolved_runs_to_the_end_and_says_so(chapter, tmp_path):
+    run(chapter, tmp_path)
+    shown = "".join(text_of(cell) for cell in chapter.cells if cell.cell_type == "code")
+    assert shown.count("not attempted") == 9
+    # Said once for each piece that the notebook itself calls; ddpm_step and diffusion_loss are called inside minivdm.
+    assert shown.count("is not solved yet: the reference runs instead") == 7
+    assert not list(tmp_path.glob("my_pieces/*"))
+
+
+def test_a_syntax_error_in_one_exercise_stops_nothing(chapter, tmp_path):
+    cell_with(chapter, '@piece("diffusion.to_x0")').source = '@piece("diffusion.to_x0")\ndef to_x0(x_t, t:\n    return'
+    chapter.cells = chapter.cells[: chapter.cells.index(cell_with(chapter, "gaussian_mmd(x")) + 1]
+    run(chapter, tmp_path)
+    card = text_of(cell_with(chapter, '@piece("diffusion.to_x0")'))
+    assert "SyntaxError: '(' was never closed, line 2 of the cell" in card
