@@ -31,7 +31,9 @@ def q_sample(x0, t, noise, schedule):
 
 
 def to_x0(x_t, t, eps, schedule):
-    r"""The clean data that x_t and a noise estimate imply: `q_sample` solved for x_0 (Ho et al., 2020, below eq. 11).
+    r"""The clean data that x_t and a noise estimate imply: `q_sample`, solved for x_0.
+
+    Ho et al., NeurIPS 2020, eq. 15.
 
         x_0 = ( x_t - sqrt(1 - alpha_bar_t) eps ) / sqrt(alpha_bar_t)
 
@@ -49,10 +51,13 @@ def to_x0(x_t, t, eps, schedule):
 
 
 def q_posterior(x0, x_t, t, s, schedule):
-    r"""Mean and variance of q(x_s | x_t, x_0) for a pair of levels s < t (Ho et al., 2020, eqs. 6-7, there s = t - 1).
+    r"""Mean and variance of q(x_s | x_t, x_0) for two levels s < t.
+
+    Ho et al., NeurIPS 2020, eqs. 6-7, where s = t - 1.
 
         alpha = alpha_bar_t / alpha_bar_s,    beta = 1 - alpha              (the step from s to t)
-        mean = sqrt(alpha_bar_s) beta / (1 - alpha_bar_t) x_0  +  sqrt(alpha) (1 - alpha_bar_s) / (1 - alpha_bar_t) x_t
+        mean = (  sqrt(alpha_bar_s) beta x_0
+                + sqrt(alpha) (1 - alpha_bar_s) x_t  ) / (1 - alpha_bar_t)
         variance = beta (1 - alpha_bar_s) / (1 - alpha_bar_t)
 
     Args:
@@ -72,7 +77,9 @@ def q_posterior(x0, x_t, t, s, schedule):
 
 
 def diffusion_loss(model, x0, schedule, cond=None, generator=None):
-    r"""The simple loss: predict the noise at a random level (Ho et al., 2020, eq. 14 and algorithm 1).
+    r"""The simple loss: predict the noise at a random level.
+
+    Ho et al., NeurIPS 2020, eq. 14 and algorithm 1.
 
         L = E_{t ~ U{1..T}, eps ~ N(0, I)}  mean( ( eps - model(x_t, t, cond) )^2 )
 
@@ -88,7 +95,8 @@ def diffusion_loss(model, x0, schedule, cond=None, generator=None):
     Returns:
         Scalar tensor.
     """
-    t = torch.randint(1, schedule.T + 1, x0.shape[:1], generator=generator, device=x0.device)  # (B,)
-    noise = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
+    like = dict(generator=generator, device=x0.device)
+    t = torch.randint(1, schedule.T + 1, x0.shape[:1], **like)  # (B,)
+    noise = torch.randn(x0.shape, dtype=x0.dtype, **like)  # like x0
     x_t = q_sample(x0, t, noise, schedule)
     return (model(x_t, t, cond) - noise).square().mean()

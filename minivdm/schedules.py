@@ -20,7 +20,8 @@ def linear_betas(T, start=1e-4, end=0.02):
 
         beta_t = (1000 / T) * ( start + (end - start) * (t - 1) / (T - 1) ),        t = 1..T
 
-    The paper has T = 1000. The factor 1000 / T spreads the same total amount of noise over fewer or more levels.
+    The paper has T = 1000. The factor 1000 / T spreads the same total amount of noise over
+    fewer or more levels.
 
     Args:
         T: number of noisy levels, an int >= 2.
@@ -30,7 +31,7 @@ def linear_betas(T, start=1e-4, end=0.02):
         (T,) float64 tensor, `betas[0]` belonging to level 1.
 
     Raises:
-        ValueError: if the stretched betas leave (0, 1), which happens for T <= 20 at the paper's values.
+        ValueError: if a stretched beta is not in (0, 1): at the paper's values, for T <= 20.
     """
     scale = 1000 / T
     if not 0 < scale * start <= scale * end < 1:
@@ -61,7 +62,7 @@ def cosine_betas(T, s=0.008, max_beta=0.999):
 class NoiseSchedule:
     r"""The tables of one forward process, indexed by level 0..T.
 
-        beta[0] = 0,  alpha_bar[0] = 1,         alpha_bar[t] = (1 - beta_1) (1 - beta_2) ... (1 - beta_t)
+        beta[0] = 0,   alpha_bar[0] = 1,   alpha_bar[t] = (1 - beta_1) (1 - beta_2) ... (1 - beta_t)
 
     Attributes:
         T: number of noisy levels (int).

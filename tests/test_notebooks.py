@@ -30,6 +30,12 @@ def test_a_notebook_travels_light(path):
     assert path.stat().st_size < 1_500_000
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_code_can_be_read_without_scrolling(path):
+    lines = [line for c in cells_of(path) if c["cell_type"] == "code" for line in "".join(c["source"]).splitlines()]
+    assert not [line for line in lines if len(line) > 100]
+
+
 @pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent.name == "solutions"], ids=lambda path: path.stem)
 def test_worked_notebooks_show_their_results(path):
     code = [cell for cell in cells_of(path) if cell["cell_type"] == "code"]

@@ -26,7 +26,8 @@ plt.rcParams.update(viz.STYLE)
 # Every notebook runs on a laptop. A CUDA graphics card with 8 GB makes it ten times faster. What did Python find here?
 
 # %%
-print(f"Python {platform.python_version()}, PyTorch {torch.__version__}, minivdm {minivdm.__version__}")
+versions = {"PyTorch": torch.__version__, "minivdm": minivdm.__version__}
+print(f"Python {platform.python_version()},", ", ".join(f"{k} {v}" for k, v in versions.items()))
 if torch.cuda.is_available():
     card = torch.cuda.get_device_properties(0)
     print(f"graphics card: {card.name}, {card.total_memory / 2**30:.0f} GiB")
@@ -97,7 +98,11 @@ viz.show_strip(clips[0], prompts[0], every=2)
 # %%
 ramp = torch.arange(256, dtype=torch.uint8).repeat(24, 1)[None, None]
 mine = to_model_range(ramp)
-viz.show_images(mine.clamp(-1, 1), f"Bytes 0 to 255 in your range: {mine.min():.2f} to {mine.max():.2f} (should be -1.00 to 1.00)", cols=1)
+viz.show_images(
+    mine.clamp(-1, 1),
+    f"Bytes 0 to 255 in your range: {mine.min():.2f} to {mine.max():.2f} (should be -1.00 to 1.00)",
+    cols=1,
+)
 
 # %% [markdown]
 # ### Your code runs the real thing
@@ -121,7 +126,9 @@ viz.show_images(mine.clamp(-1, 1), f"Bytes 0 to 255 in your range: {mine.min():.
 # ## Did it work?
 
 # %%
-assert to_model_range(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0], "exercise 0.1 is not right yet"
+assert to_model_range(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0], (
+    "exercise 0.1 is not right yet"
+)
 assert clips.shape[:2] == (len(prompts), 3) and torch.isfinite(clips).all()
 assert digits()[0].min() == -1 and digits()[0].max() == 1
 print("Everything works. Open chapters/01_ddpm.ipynb next.")

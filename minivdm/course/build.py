@@ -16,6 +16,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
+from .outputs import tidy
 from .stubs import BuildError, code_of
 
 START = re.compile(r"""\bstart\((["'][\w.-]+["'])\)""")
@@ -141,7 +142,7 @@ def with_outputs(notebook, former):
         same = left.get(cell.source) if cell.cell_type == "code" else None
         if same:
             old = same.pop(0)
-            cell.outputs, cell.execution_count = old.outputs, old.execution_count
+            cell.outputs, cell.execution_count = tidy(old.outputs), old.execution_count
     return notebook
 
 

@@ -4,13 +4,9 @@ The package's files are read as text, so a cell shows exactly what stands there,
 """
 
 import ast
-import json
-import textwrap
 from pathlib import Path
 
 from .sources import PACKAGE
-
-WIDTH = 120
 
 
 class BuildError(Exception):
@@ -50,7 +46,9 @@ def code_of(root, chapter, settings, solution):
         for function in sorted(stubbed, key=lambda part: part.lineno, reverse=True):  # upwards: numbers stay right
             lines = with_stub(lines, function, node, settings["exercise"])
         node = find(lines, node.name)
-    return f'@piece("{name}")\n{text_of(lines, node)}\n\n\ncheck({node.name})'
+    points = "1 point" if settings["points"] == 1 else f"{settings['points']} points"
+    title = f"# Exercise {settings['exercise']} · {points} · about {settings['minutes']} min"
+    return f'{title}\n@piece("{name}")\n{text_of(lines, node)}\n\n\ncheck({node.name})'
 
 
 def definition_of(root, name, where=""):
@@ -83,7 +81,8 @@ def with_stub(lines, function, owner, exercise):
     """The lines with the function's body, below its docstring, replaced by the exercise's `raise`."""
     first = function.body[0]
     indent = " " * (function.col_offset + 4)
-    raising = raise_line(f"Exercise {exercise}: {summary(function, owner)}", indent)
+    name = function.name if function is owner else f"{owner.name}.{function.name}"
+    raising = f'{indent}raise NotImplementedError("Exercise {exercise}: {name}")\n'
     if ast.get_docstring(function) is not None:
         head = lines[: first.end_lineno]
     else:
@@ -93,20 +92,3 @@ def with_stub(lines, function, owner, exercise):
         while not head[-1].strip() or head[-1].lstrip().startswith("#"):  # a comment on the body
             head.pop()
     return [*head, raising, *lines[function.end_lineno :]]
-
-
-def summary(function, owner):
-    """First line of the docstring without its full stop: the function's, else its class's, else its name."""
-    text = ast.get_docstring(function) or ast.get_docstring(owner) or f"write {function.name}"
-    return text.splitlines()[0].strip().removesuffix(".")
-
-
-def raise_line(message, indent):
-    """`raise NotImplementedError("...")`, on several lines or shortened where it gets too long."""
-    line = f"{indent}raise NotImplementedError({json.dumps(message, ensure_ascii=False)})\n"
-    if len(line) <= WIDTH + 1:
-        return line
-    short = message
-    while len(f"{indent}    {json.dumps(short, ensure_ascii=False)}") > WIDTH:
-        short = textwrap.shorten(message, width=len(short) - 1, placeholder=" …")
-    return f"{indent}raise NotImplementedError(\n{indent}    {json.dumps(short, ensure_ascii=False)}\n{indent})\n"

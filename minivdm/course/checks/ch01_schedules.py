@@ -16,7 +16,8 @@ def linear_betas(f, draw):
     T = draw.integers(30, 900)
     yield close(f"T = {T}", f(T), want(T), atol=1e-12, rtol=1e-9)
     start, end = draw.uniform(2, low=1e-4, high=5e-3).sort().values.tolist()
-    yield close(f"T = {T}, start = {start:.5f}, end = {end:.5f}", f(T, start, end), want(T, start, end), atol=1e-12, rtol=1e-9)
+    name = f"T = {T}, start = {start:.5f}, end = {end:.5f}"
+    yield close(name, f(T, start, end), want(T, start, end), atol=1e-12, rtol=1e-9)
     yield raises("T = 20, where the last beta would be 1", ValueError, lambda: f(20))
 
 

@@ -1,0 +1,433 @@
+"""The text-to-video path: drawn data, text, the video network, guidance, DDIM, and the checkpoint that is shipped."""
+
+import json
+import shutil
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from minivdm import checkpoints
+from minivdm.attribute_probe import recognised, train_probe
+from minivdm.diffusion import q_sample
+from minivdm.guidance import ClassifierFreeGuidance, drop_condition
+from minivdm.make_text2video import caption_table
+from minivdm.samplers import ddim_sample, ddim_step, ddpm_step, sampling_levels
+from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas
+from minivdm.sprites import ATTRIBUTES, COLOURS, MovingSprites, all_triples, captions_of, held_out
+from minivdm.text import TextEncoder, Tokenizer
+from minivdm.text2video import EpsFromV, text_to_video, v_loss
+from minivdm.unet3d import CrossAttention, TemporalAttention, TemporalConv, UNet3D
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def names_of(triple):
+    return [kind[i] for kind, i in zip(ATTRIBUTES.values(), triple)]
+
+
+# Drawn clips
+
+
+@pytest.mark.parametrize("frames, size", [(8, 16), (16, 32), (16, 64)])
+def test_drawing_is_repeatable_and_in_range(frames, size):
+    sprites = MovingSprites(frames, size)
+    clips, attributes = sprites.sample(4, seeded(1))
+    again, same = sprites.sample(4, seeded(1))
+    other, _ = sprites.sample(4, seeded(2))
+    assert clips.shape == (4, 3, frames, size, size) and attributes.shape == (4, 3) and attributes.dtype == torch.long
+    assert torch.equal(clips, again) and torch.equal(attributes, same) and not torch.equal(clips, other)
+    assert clips.min() >= -1 and clips.max() <= 1
+
+
+def test_drawing_is_one_pass():
+    class Count(TorchDispatchMode):
+        calls = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.calls += 1
+            return function(*args, **(kwargs or {}))
+
+    counts = []
+    for n in (2, 16):
+        with Count() as count:
+            MovingSprites(8, 16).sample(n, seeded())
+        counts.append(count.calls)
+    assert counts[0] == counts[1], "the number of operations must not depend on the number of clips"
+
+
+@pytest.mark.parametrize("frames, size", [(8, 16), (16, 32)])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_every_attribute_is_visible(frames, size, which):
+    """Clips that differ in one attribute alone, all chance being equal, differ clearly in at least one frame."""
+    count = [len(names) for names in ATTRIBUTES.values()]
+    for fixed in range(8):
+        attributes = torch.tensor([[fixed % 6, (fixed + 3) % 8, fixed]]).repeat(count[which], 1)
+        attributes[:, which] = torch.arange(count[which])
+        clips = torch.cat([MovingSprites(frames, size).draw(row[None], seeded(fixed)) for row in attributes])
+        difference = (clips[:, None] - clips[None]).abs().amax(dim=2)  # (N, N, F, H, W) largest over colours
+        changed = (difference > 0.2).float().sum(dim=(3, 4)).amax(dim=2)  # (N, N) pixels of the most changed frame
+        assert changed[~torch.eye(len(clips)).bool()].min() >= 5
+
+
+def test_sprites_stay_in_the_frame():
+    motion = torch.arange(8).repeat(200)
+    x, y, radius, visible = MovingSprites(16, 32).paths(motion, seeded())
+    assert ((x.abs() + radius).max() <= 1 + 1e-5) and ((y.abs() + radius).max() <= 1 + 1e-5)
+    assert visible[motion != 7].min() == 1 and visible[motion == 7].mean() == 0.5
+    dx, dy = x[:, -1] - x[:, 0], y[:, -1] - y[:, 0]
+    assert dx[motion == 0].max() < -0.4 and dx[motion == 1].min() > 0.4 and (dx[motion > 1] == 0).all()
+    assert dy[motion == 2].max() < -0.4 and dy[motion == 3].min() > 0.4
+
+
+def test_colours_are_apart_and_never_the_ground():
+    palette = torch.tensor(list(COLOURS.values()))
+    assert torch.cdist(palette, palette)[~torch.eye(8).bool()].min() > 0.35
+    grid = torch.linspace(-1, 1, 16)
+    ground = MovingSprites(8, 16).ground(500, grid, seeded()).transpose(1, 3).reshape(-1, 3)
+    assert torch.cdist(ground, palette).min() > 0.35
+
+
+def test_held_out_triples_are_a_tenth_and_never_drawn_for_training():
+    train, new = all_triples("train"), all_triples("held_out")
+    assert len(train) + len(new) == len(all_triples()) == 384 and abs(len(new) / 384 - 0.1) < 0.01
+    _, drawn = MovingSprites(4, 16).sample(3000, seeded())
+    assert not held_out(drawn).any() and drawn.unique(dim=0).shape[0] > 340
+    assert held_out(MovingSprites(4, 16).sample(50, seeded(), "held_out")[1]).all()
+    for pair, count in (((0, 1), 48), ((0, 2), 48), ((1, 2), 64)):
+        assert len(train[:, pair].unique(dim=0)) == count, "each pair of attributes must occur in training"
+    with pytest.raises(ValueError, match="held_out"):
+        all_triples("test")
+
+
+@pytest.mark.parametrize("attributes", [torch.zeros(3).long(), torch.zeros(2, 3), torch.tensor([[6, 0, 0]])])
+def test_bad_attributes(attributes):
+    with pytest.raises(ValueError, match="attributes"):
+        MovingSprites(8, 16).draw(attributes, seeded())
+
+
+# Text
+
+
+def test_captions_name_one_triple_each_and_survive_the_tokenizer():
+    tokenizer, seen = Tokenizer(), {}
+    for triple in all_triples().tolist():
+        for caption in captions_of(*names_of(triple)):
+            assert seen.setdefault(caption, triple) == triple
+    captions = list(seen)
+    assert len(captions) == 384 * 24 and tokenizer.decode(tokenizer.encode(captions)) == captions
+    assert "a red circle moving left" in seen and "an orange ring gets bigger" in seen
+    assert caption_table("cpu").shape == (6, 8, 8, 24, 12)
+
+
+def test_random_captions_are_repeatable():
+    sprites, attributes = MovingSprites(), all_triples()[:40]
+    assert sprites.captions(attributes)[0] == "a red circle moving left"
+    assert sprites.captions(attributes, seeded(3)) == sprites.captions(attributes, seeded(3))
+    assert sprites.captions(attributes, seeded(3)) != sprites.captions(attributes, seeded(4))
+
+
+def test_tokenizer():
+    tokenizer = Tokenizer(length=6)
+    tokens = tokenizer.encode(["A red circle, moving left.", ""])
+    assert tokens.shape == (2, 6) and tokens.dtype == torch.long
+    assert (tokens[0, :5] > 0).all() and tokens[0, 5] == 0 and (tokens[1] == 0).all()
+    with pytest.raises(ValueError, match="'circel'.*'circle'"):
+        tokenizer.encode("a red circel")
+    with pytest.raises(ValueError, match="'xyzzy'.*known: a, an"):
+        tokenizer.encode("xyzzy")
+    with pytest.raises(ValueError, match="at most 6 words, got 7"):
+        tokenizer.encode("a video of a red circle growing")
+
+
+def test_text_encoder_knows_word_order_and_its_null_prompt_learns():
+    encoder = TextEncoder(20, length=6, dim=32)
+    tokens = torch.tensor([[1, 2, 3, 0, 0, 0], [3, 2, 1, 0, 0, 0]])
+    context = encoder(tokens)
+    assert context.shape == (2, 6, 32) and not torch.allclose(context[0].mean(0), context[1].mean(0))
+    encoder(torch.zeros(1, 6).long())[0, 0, 0].backward()
+    assert encoder.words.weight.grad[0].abs().max() > 0
+    with pytest.raises(ValueError, match="long tokens"):
+        encoder(tokens[:, :4])
+
+
+# The video network
+
+
+def shaken(module, seed=0, keep=()):
+    """The module with all parameters drawn at random, but those whose name contains a word of `keep`."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if not any(word in name for word in keep):
+                parameter.copy_(0.15 * torch.randn_like(parameter))
+    return module
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+def test_video_model_starts_as_the_image_model_on_each_frame(patch):
+    temporal = ("temporal.conv", "time.out")
+    model = shaken(UNet3D(30, widths=(32, 32), blocks=1, patch=patch), keep=temporal).eval()
+    x, t, cond = torch.randn(2, 3, 4, 16, 16), torch.tensor([3, 700]), torch.randint(0, 30, (2, 12))
+    with torch.no_grad():
+        out = model(x, t, cond)
+        frames = torch.cat([model(frame, t, cond) for frame in x.split(1, dim=2)], dim=2)
+        changed = x.clone()
+        changed[:, :, 2] += 1
+        moved = (model(changed, t, cond) - out).abs().amax(dim=(0, 1, 3, 4))  # (F,)
+        assert out.shape == x.shape and out.std() > 0.01
+        assert torch.allclose(out, frames, atol=1e-5)
+        assert moved[2] > 0.01 and moved[[0, 1, 3]].max() < 1e-5
+        assert torch.equal(model(x, t), model(x, t, torch.zeros_like(cond)))
+        assert not torch.allclose(model(x, t), out)
+        moved = (shaken(model)(changed, t, cond) - model(x, t, cond)).abs().amax(dim=(0, 1, 3, 4))
+        assert moved.min() > 1e-4, "once trained, every frame sees every other"
+
+
+def test_untrained_output_is_zero_and_all_parameters_learn():
+    model = UNet3D(30, widths=(32, 32), blocks=1)
+    x, t, cond = torch.randn(2, 3, 4, 8, 8), torch.tensor([3, 700]), torch.randint(0, 30, (2, 12))
+    assert model(x, t, cond).abs().max() == 0
+    shaken(model)(x, t, cond).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+    for bad in (x[:, :, 0], x[:, :2], torch.randn(2, 3, 4, 9, 8)):
+        with pytest.raises(ValueError, match="multiples of 2"):
+            model(bad, t, cond)
+
+
+def test_temporal_convolution_is_a_convolution_over_time():
+    layer = shaken(TemporalConv(8))
+    x = torch.randn(2, 8, 5, 4, 6)
+    expected = F.conv3d(x, layer.conv.weight[..., None], layer.conv.bias, padding=(1, 0, 0))
+    for memory in (torch.contiguous_format, torch.channels_last):
+        flat = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=memory)
+        got = layer(flat, 5).unflatten(0, (2, 5)).transpose(1, 2)
+        assert torch.allclose(got, expected, atol=1e-5)
+
+
+def test_temporal_attention_knows_the_order_of_frames():
+    layer = shaken(TemporalAttention(32))
+    x = torch.randn(5, 32, 2, 2)
+    backwards = layer(x.flip(0), 5).flip(0)
+    assert (backwards - layer(x, 5)).abs().max() > 1e-2
+    assert torch.equal(TemporalAttention(32)(x, 5), x), "it starts as the identity"
+
+
+def test_temporal_attention_agrees_with_the_fused_kernel():
+    layer, seen = shaken(TemporalAttention(64)), {}
+    layer.qkv.register_forward_hook(lambda module, inputs, output: seen.update(qkv=output))
+    x = torch.randn(2 * 6, 64, 3, 2)
+    got = layer(x, 6) - x
+    q, k, v = seen["qkv"].unflatten(-1, (3, 2, 32)).permute(3, 0, 1, 4, 2, 5)  # (B, HW, heads, F, d) each
+    fused = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).flatten(3)  # (B, HW, F, C)
+    expected = layer.out(fused).unflatten(1, (3, 2)).permute(0, 3, 4, 1, 2).flatten(0, 1)
+    assert torch.allclose(got, expected, atol=1e-5)
+
+
+def test_temporal_attention_takes_more_rows_than_fused_kernels_do():
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    layer = shaken(TemporalAttention(32)).to(device)
+    x = torch.randn(2, 32, 512, 256, device=device, requires_grad=True)  # 131,072 rows of 2 frames
+    layer(x, 2).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_cross_attention_sees_its_own_prompt_only():
+    layer = shaken(CrossAttention(32, 16))
+    x, context = torch.randn(2 * 3, 32, 2, 4), torch.randn(2, 5, 16)
+    other = context.clone()
+    other[1] += 1
+    moved = (layer(x, context) - layer(x, other)).abs().amax(dim=(1, 2, 3))
+    assert moved[:3].max() < 1e-6 and moved[3:].min() > 1e-3
+
+
+# Guidance
+
+
+def test_one_doubled_call_is_two_calls():
+    net, sizes = shaken(UNet3D(30, widths=(32,), blocks=1)).eval(), []
+
+    def model(x, t, cond):
+        sizes.append(len(x))
+        return net(x, t, cond)
+
+    x, t, cond = torch.randn(2, 3, 4, 8, 8), torch.tensor([3, 700]), torch.randint(1, 30, (2, 12))
+    with torch.no_grad():
+        eps_u, eps_c = net(x, t, None), net(x, t, cond)
+        for scale in (0, 1, 4.0):
+            got = ClassifierFreeGuidance(model, scale)(x, t, cond)
+            assert torch.allclose(got, eps_u + scale * (eps_c - eps_u), atol=1e-4)
+    assert sizes == [4, 2, 4]
+    with pytest.raises(ValueError, match="needs a condition"):
+        ClassifierFreeGuidance(model, 3.0)(x, t)
+
+
+def test_conditions_are_dropped_per_sample():
+    tokens = torch.randint(1, 30, (20_000, 4))
+    dropped = drop_condition(tokens, 0.1, seeded())
+    gone = (dropped == 0).all(dim=1)
+    assert torch.equal(dropped[~gone], tokens[~gone]) and abs(gone.float().mean() - 0.1) < 0.01
+    assert torch.equal(drop_condition(tokens, 0.0), tokens) and (drop_condition(tokens, 1.0) == 0).all()
+
+
+# DDIM
+
+
+def test_any_number_of_steps_ends_at_0():
+    for T in (1, 7, 60, 250):
+        for n in range(1, T + 1):
+            levels = sampling_levels(T, n)
+            assert len(levels) == n + 1 and levels[0] == T and levels[-1] == 0
+            steps = [t - s for t, s in pairwise(levels)]
+            assert max(steps) - min(steps) <= 1 and min(steps) >= 1
+    for n in (0, 8):
+        with pytest.raises(ValueError, match="1..7"):
+            sampling_levels(7, n)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("n", [1, 2, 7, 20, 40])
+def test_a_point_is_hit_exactly(n, eta):
+    schedule, point, asked, targets = NoiseSchedule(linear_betas(40)), 0.3, [], []
+
+    def model(x, t, cond=None):
+        asked.append(t[0].item())
+        alpha_bar = schedule.alpha_bar[t][:, None]
+        return (x - alpha_bar.sqrt() * point) / (1 - alpha_bar).sqrt()
+
+    x = ddim_sample(model, torch.randn(4, 3), schedule, sampling_levels(40, n), eta=eta, generator=seeded(),
+                    callback=lambda s, *_: targets.append(s))
+    assert len(asked) == n and [*asked, 0] == [40, *targets] == sampling_levels(40, n)
+    assert (x - point).abs().max() < 1e-4
+
+
+def gaussian_denoiser(schedule, mean, std):
+    def model(x, t, cond=None):
+        alpha_bar = schedule.alpha_bar.double()[t][:, None]
+        return (1 - alpha_bar).sqrt() * (x - alpha_bar.sqrt() * mean) / (alpha_bar * std**2 + 1 - alpha_bar)
+
+    return model
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 77, 100])
+def test_gaussian_data_agree_with_the_closed_form(n):
+    """For N(mean, std^2) every step scales the distance from the mean's path by a known factor."""
+    schedule, mean, std = NoiseSchedule(cosine_betas(100)), 0.6, 0.5
+    start = torch.randn(5, 2, dtype=torch.float64)
+    levels, ab = sampling_levels(100, n), schedule.alpha_bar.double()
+    factor = torch.ones((), dtype=torch.float64)
+    for t, s in pairwise(levels):
+        mixed = (ab[s] * ab[t]).sqrt() * std**2 + ((1 - ab[s]) * (1 - ab[t])).sqrt()
+        factor = factor * mixed / (ab[t] * std**2 + 1 - ab[t])
+    expected = mean + factor * (start - ab[100].sqrt() * mean)
+    got = ddim_sample(gaussian_denoiser(schedule, mean, std), start, schedule, levels)
+    assert torch.allclose(got, expected, atol=1e-6)
+
+
+def test_many_ddim_steps_follow_the_probability_flow():
+    schedule, mean, std = NoiseSchedule(cosine_betas(1000)), 0.6, 0.5
+    start = torch.randn(5, 2, dtype=torch.float64)
+    got = ddim_sample(gaussian_denoiser(schedule, mean, std), start, schedule)
+    assert torch.allclose(got, mean + std * start, atol=0.02)
+
+
+def test_eta_1_is_ddpm():
+    schedule = NoiseSchedule(linear_betas(50))
+    x, x0, noise = torch.randn(3, 4, 5, dtype=torch.float64).unbind(0)
+    t, s = torch.tensor([50, 20, 9, 1]), torch.tensor([49, 10, 0, 0])
+    expected = ddpm_step(x, x0, t, s, noise, schedule)
+    assert torch.allclose(ddim_step(x, x0, t, s, noise, schedule, eta=1.0), expected, atol=1e-6)
+
+
+# v-prediction, the probe, the checkpoint
+
+
+def test_v_prediction_is_exact_for_exact_v():
+    schedule = NoiseSchedule(cosine_betas(1000))
+    x0, noise, t = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([1, 200, 800, 1000])
+    ab = schedule.alpha_bar[t][:, None]
+    v = ab.sqrt() * noise - (1 - ab).sqrt() * x0
+    eps = EpsFromV(lambda x, t, cond: v, schedule)(q_sample(x0, t, noise, schedule), t)
+    assert torch.allclose(eps, noise, atol=1e-5)
+
+    def net(x, t, cond):  # knows x0, so it can solve for v
+        ab = schedule.alpha_bar[t][:, None]
+        return (ab.sqrt() * x - x0) / (1 - ab).sqrt()
+
+    assert v_loss(net, x0, schedule, generator=seeded()) < 1e-6
+    assert 0.5 < v_loss(lambda x, t, cond: torch.zeros_like(x), x0, schedule, generator=seeded()) < 3
+
+
+def test_probe_learns():
+    sprites, generator = MovingSprites(4, 16), seeded()
+    probe = train_probe(sprites, generator, steps=25, batch=32)
+    clips, attributes = sprites.sample(128, generator, "all")
+    right = recognised(probe, clips, attributes)
+    assert right.shape == (128, 3) and right.dtype == torch.bool
+    assert right[:, 1].float().mean() > 0.3, "colours come first; chance is 1 in 8"
+    assert probe.features(clips).shape == (128, 256)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return checkpoints.load_pretrained("text2video")
+
+
+def test_shipped_checkpoint_is_small_and_as_described(shipped):
+    entry = json.loads((checkpoints.DATA / "manifest.json").read_text())["text2video"]
+    described = checkpoints.describe(checkpoints.DATA / "text2video.pt")
+    assert {**entry, **described} == entry and entry["bytes"] <= 5_000_000
+    assert entry["prompt_accuracy"]["seen"] >= 0.95 and entry["prompt_accuracy"]["held_out"] >= 0.85
+    assert min(entry["probe_accuracy"].values()) >= 0.99
+    assert sum(p.numel() for p in shipped.parameters()) == entry["parameters"] <= 2_500_000
+
+
+def test_shipped_checkpoint_does_what_the_prompt_says(shipped):
+    """Judged here by hand: how the share of red and of blue in the picture moves over time."""
+    prompts = ["a red circle moving left", "the blue square gets bigger", "a red cross that is blinking"]
+    clips = text_to_video(prompts, shipped, steps=6, generator=seeded())
+    assert clips.shape == (3, 3, 16, 32, 32) and clips.isfinite().all() and clips.abs().max() <= 1
+    red, _, blue = ((clips + 1) / 2).unbind(1)  # (3, F, H, W) each
+    red, blue = (red - blue).clamp(min=0), (blue - red).clamp(min=0)
+    columns = torch.arange(32).float()
+    place = (red[0] * columns).sum(dim=(1, 2)) / red[0].sum(dim=(1, 2))  # (F,)
+    assert place[0] - place[-1] > 5 and (place.diff() < 0.5).all()
+    assert blue[1, -1].sum() > 2.5 * blue[1, 0].sum() > 0
+    share = red[2].sum(dim=(1, 2))  # (F,)
+    assert share[:4].min() > 4 * share[4:8].max() and share[8:12].min() > 4 * share[12:].max()
+
+
+def test_text_to_video_is_repeatable_and_checks_the_prompt(shipped):
+    first, again = (text_to_video("a green ring", shipped, steps=1, generator=seeded(7)) for _ in range(2))
+    assert torch.equal(first, again)
+    with pytest.raises(ValueError, match="'teapot'"):
+        text_to_video("a green teapot", shipped)
+
+
+def test_load_pretrained_refuses_what_it_does_not_know(tmp_path):
+    with pytest.raises(ValueError, match="choose from text2video"):
+        checkpoints.load_pretrained("text2movie")
+    with pytest.raises(FileNotFoundError, match="manifest"):
+        checkpoints.load_pretrained("text2video", tmp_path)
+    shutil.copy(checkpoints.DATA / "manifest.json", tmp_path)
+    with pytest.raises(FileNotFoundError, match="make it with: python -m minivdm.make_text2video"):
+        checkpoints.load_pretrained("text2video", tmp_path)
+    content = bytearray((checkpoints.DATA / "text2video.pt").read_bytes())
+    content[1000] ^= 1
+    (tmp_path / "text2video.pt").write_bytes(content)
+    with pytest.raises(ValueError, match="SHA-256"):
+        checkpoints.load_pretrained("text2video", tmp_path)
+
+
+def test_save_pretrained_comes_back_rounded_to_half(tmp_path):
+    config = {"widths": (32,), "blocks": 1, "patch": 2}
+    model = shaken(checkpoints.build_text2video(config))
+    checkpoints.save_pretrained(tmp_path / "x.pt", model, config)
+    loaded = checkpoints.load_weights(tmp_path / "x.pt", checkpoints.build_text2video)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.pt"] and not loaded.training
+    for a, b in zip(model.parameters(), loaded.parameters()):
+        assert torch.equal(a.half().float(), b)
