@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 
 from .diffusion import q_posterior, to_x0
+from .schedules import per_sample
 
 
 def all_levels(schedule):
@@ -37,10 +38,13 @@ def ddpm_step(x_t, x0, t, s, noise, schedule):
 
 
 @torch.no_grad()
-def ddpm_sample(model, x, schedule, levels=None, cond=None, clip=False, generator=None, callback=None):
-    r"""Ancestral sampling (Ho et al., NeurIPS 2020, algorithm 2), over all levels or a sublist of them.
+def ddpm_sample(
+    model, x, schedule, levels=None, cond=None, clip=False, generator=None, callback=None
+):
+    r"""Ancestral sampling, over all levels or a sublist of them.
 
-    For each pair (t, s): estimate eps, turn it into x_0, then draw x_s from q(x_s | x_t, x_0) with fresh noise.
+    Ho et al., NeurIPS 2020, algorithm 2. For each pair (t, s): estimate eps, turn it into x_0,
+    then draw x_s from q(x_s | x_t, x_0) with fresh noise.
 
     Args:
         model: `model(x, t, cond)` returns an estimate of eps, like x; t is a (B,) long tensor.
@@ -56,7 +60,7 @@ def ddpm_sample(model, x, schedule, levels=None, cond=None, clip=False, generato
         The sample at level 0, like the start.
 
     Raises:
-        ValueError: if `levels` is not strictly decreasing, leaves 0..T or does not end at 0.
+        ValueError: if `levels` does not fall strictly, leaves 0..T or does not end at 0.
     """
     levels = checked_levels(levels, schedule)
     for level, target in pairwise(levels):
@@ -79,3 +83,87 @@ def checked_levels(levels, schedule):
     if len(levels) < 2 or not falling or levels[-1] != 0 or levels[0] > schedule.T:
         raise ValueError(f"levels must fall strictly from at most {schedule.T} to 0, got {levels}")
     return levels
+
+
+def sampling_levels(T, n):
+    """n steps from T to 0, as even as whole numbers allow: the n + 1 levels floor(T i / n), i = n, n-1, ..., 0.
+
+    Args:
+        T: number of noisy levels, an int.
+        n: number of steps, 1..T (else a ValueError).
+
+    Returns:
+        List of n + 1 strictly decreasing ints, from T to 0.
+    """
+    if not 1 <= n <= T:
+        raise ValueError(f"the number of steps must lie in 1..{T}, got {n}")
+    return [T * i // n for i in range(n, -1, -1)]
+
+
+def ddim_step(x_t, x0, t, s, noise, schedule, eta=0.0):
+    r"""One step of the non-Markovian family (Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, eq. 12).
+
+        eps = ( x_t - sqrt(alpha_bar_t) x_0 ) / sqrt(1 - alpha_bar_t)
+        sigma = eta sqrt( (1 - alpha_bar_s) / (1 - alpha_bar_t) ) sqrt( 1 - alpha_bar_t / alpha_bar_s )
+        x_s = sqrt(alpha_bar_s) x_0  +  sqrt(1 - alpha_bar_s - sigma^2) eps  +  sigma noise
+
+    eta = 0 is DDIM, which follows x_t without fresh noise; eta = 1 is DDPM (their eq. 16). Here eps is read off x_0, so
+    it stays consistent with an x_0 that has been clipped.
+
+    Args:
+        x_t: (B, ...) the current sample at level t.
+        x0: like x_t, the estimate of the clean data.
+        t, s: (B,) long, levels with 0 <= s < t <= T.
+        noise: like x_t, standard normal; of no effect at eta = 0.
+        schedule: a `NoiseSchedule`.
+        eta: share of DDPM's noise, 0..1.
+
+    Returns:
+        x_s, like x_t. At s = 0 it is x_0.
+    """
+    ab_t = per_sample(schedule.alpha_bar, t, x_t)  # (B, 1, ..., 1)
+    ab_s = per_sample(schedule.alpha_bar, s, x_t)  # (B, 1, ..., 1)
+    eps = (x_t - ab_t.sqrt() * x0) / (1 - ab_t).sqrt()
+    variance = eta**2 * (1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)  # (B, 1, ..., 1) sigma^2
+    return ab_s.sqrt() * x0 + (1 - ab_s - variance).clamp(min=0).sqrt() * eps + variance.sqrt() * noise
+
+
+@torch.no_grad()
+def ddim_sample(model, x, schedule, levels=None, cond=None, eta=0.0, clip=False, generator=None, callback=None):
+    r"""DDIM sampling (Song et al., ICLR 2021, section 4), over all levels or a sublist of them.
+
+    For each pair (t, s): estimate eps, turn it into x_0, and go to x_s by `ddim_step`. At eta = 0 the sample is a
+    function of the start alone.
+
+    Args:
+        model: `model(x, t, cond)` returns an estimate of eps, like x; t is a (B,) long tensor.
+        x: (B, ...) start, standard normal for a walk from T.
+        schedule: a `NoiseSchedule`.
+        levels: strictly decreasing ints from the start's level to 0, for instance `sampling_levels(T, 50)`; default T,
+            T-1, ..., 0.
+        cond: passed on to the model.
+        eta: share of DDPM's noise, 0..1.
+        clip: clamp each estimate of x_0 to [-1, 1], as suits images.
+        generator: `torch.Generator` on x's device; unused at eta = 0.
+        callback: called as `callback(s, x, x0)` after each step.
+
+    Returns:
+        The sample at level 0, like the start.
+
+    Raises:
+        ValueError: if `levels` does not fall strictly, leaves 0..T or does not end at 0.
+    """
+    levels = checked_levels(levels, schedule)
+    for level, target in pairwise(levels):
+        t = torch.full(x.shape[:1], level, device=x.device)  # (B,)
+        s = torch.full_like(t, target)
+        x0 = to_x0(x, t, model(x, t, cond), schedule)
+        if clip:
+            x0 = x0.clamp(-1, 1)
+        noise = torch.zeros_like(x)
+        if eta:
+            noise.normal_(generator=generator)
+        x = ddim_step(x, x0, t, s, noise, schedule, eta)
+        if callback:
+            callback(target, x, x0)
+    return x

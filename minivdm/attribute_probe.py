@@ -1,0 +1,90 @@
+r"""A judge of generated clips: which shape, which colour, which motion is this?
+
+The judge is trained on drawn `MovingSprites` only, never on generated clips, so it cannot learn to excuse them. *Prompt
+accuracy* is the share of generated clips in which it recognises all three attributes that the prompt asked for.
+"""
+
+import torch
+from einops import rearrange
+from torch import nn
+from torch.nn import functional as F
+
+from .layers import norm
+from .sprites import ATTRIBUTES
+
+
+class AttributeProbe(nn.Module):
+    """Frames are read one by one, on a 4 x 4 grid that keeps the place; then convolutions over time follow the motion.
+
+    `forward(clips)` takes (B, 3, F, H, W) in [-1, 1], H and W multiples of 16, and returns logits of shape (B, 6),
+    colour (B, 8) and motion (B, 8). `features(clips)` returns the (B, 256) vectors they are read from.
+    """
+
+    def __init__(self, width=48):
+        super().__init__()
+        widths = [3, width, 2 * width, 2 * width, 2 * width]
+        layers = []
+        for i, (a, b) in enumerate(zip(widths[:-1], widths[1:])):
+            layers += [nn.Conv2d(a, b, 3, padding=1, stride=2 if i in (1, 2) else 1), norm(b), nn.SiLU()]
+        self.frame = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(4), nn.Flatten(), nn.Linear(16 * 2 * width, 128))
+        self.time = nn.Sequential(
+            nn.SiLU(), nn.Conv1d(128, 128, 3, padding=1), nn.SiLU(), nn.Conv1d(128, 128, 3, padding=1), nn.SiLU()
+        )
+        self.heads = nn.ModuleDict({kind: nn.Linear(256, len(names)) for kind, names in ATTRIBUTES.items()})
+
+    def features(self, clips):
+        h = self.frame(rearrange(clips, "b c f h w -> (b f) c h w"))  # (B F, 128)
+        h = self.time(rearrange(h, "(b f) c -> b c f", b=len(clips)))  # (B, 128, F)
+        return torch.cat([h.mean(dim=2), h.amax(dim=2)], dim=1)  # (B, 256)
+
+    def forward(self, clips):
+        features = self.features(clips)
+        return [head(features) for head in self.heads.values()]
+
+
+def train_probe(sprites, generator, steps=1500, batch=256, lr=2e-3, dtype=torch.float32):
+    """Train a probe on freshly drawn clips of all triples, with a little noise so that it tolerates small blemishes.
+
+    Args:
+        sprites: a `MovingSprites`.
+        generator: `torch.Generator`; the probe is trained on its device.
+        steps, batch, lr: optimiser steps, clips per step, peak learning rate (it rises for a tenth of the steps, then
+            falls to 0).
+        dtype: autocast type.
+
+    Returns:
+        An `AttributeProbe` in evaluation mode.
+    """
+    device = generator.device
+    probe = AttributeProbe().to(device)
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=lr)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    for _ in range(steps):
+        clips, attributes = sprites.sample(batch, generator, split="all")
+        strength = 0.2 * torch.rand(batch, 1, 1, 1, 1, generator=generator, device=device)
+        clips = clips + strength * torch.randn(clips.shape, generator=generator, device=device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            logits = probe(clips)
+            loss = sum(F.cross_entropy(guess, truth) for guess, truth in zip(logits, attributes.unbind(1)))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        rate.step()
+    return probe.eval()
+
+
+@torch.no_grad()
+def recognised(probe, clips, attributes, batch=256):
+    """Which attributes the probe finds as asked for.
+
+    Args:
+        probe: a trained `AttributeProbe`.
+        clips: (N, 3, F, H, W) in [-1, 1].
+        attributes: (N, 3) long, what was asked for.
+        batch: clips per call.
+
+    Returns:
+        (N, 3) bool: shape right, colour right, motion right. Prompt accuracy is `.all(dim=1).float().mean()`.
+    """
+    guesses = [torch.stack([g.argmax(dim=1) for g in probe(part)], dim=1) for part in clips.split(batch)]
+    return torch.cat(guesses) == attributes.to(clips.device)

@@ -1,0 +1,80 @@
+"""The small networks that come with the course: find, check, build.
+
+Half precision is for storage: weights are rounded to float16 in the file, and computed with in float32. `manifest.json`
+says for each file its size, its SHA-256, the command that made it and how good it was measured to be.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from .schedules import NoiseSchedule, cosine_betas
+from .text import Tokenizer
+from .text2video import EpsFromV
+from .unet3d import UNet3D
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def build_text2video(config):
+    """An untrained text-to-video model (it estimates eps) from the settings of its `UNet3D`."""
+    return EpsFromV(UNet3D(len(Tokenizer()), **config), NoiseSchedule(cosine_betas(1000)))
+
+
+BUILDERS = {"text2video": build_text2video}
+
+
+def save_pretrained(path, model, config):
+    """Write a model's weights as float16, with the settings that `BUILDERS` need, whole or not at all."""
+    weights = {name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()}
+    new = Path(f"{path}.new")
+    new.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"config": config, "weights": weights}, new)
+    os.replace(new, path)
+
+
+def describe(path, **facts):
+    """The manifest's entry for a file: name, bytes and SHA-256, and whatever else is known."""
+    content = Path(path).read_bytes()
+    return {"file": Path(path).name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), **facts}
+
+
+def load_pretrained(name, folder=DATA):
+    """A network that comes with the course, in evaluation mode on the CPU.
+
+    Args:
+        name: "text2video": `model(x, t, cond)` estimates eps of clips (B, 3, 16, 32, 32).
+        folder: where the files and `manifest.json` are.
+
+    Raises:
+        ValueError: if the name is unknown, or the file is not the one that the manifest describes.
+        FileNotFoundError: if the manifest or the file is missing.
+    """
+    if name not in BUILDERS:
+        raise ValueError(f"there is no checkpoint {name!r}; choose from {', '.join(BUILDERS)}")
+    folder = Path(folder)
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
+        raise FileNotFoundError(f"no manifest at {manifest}: the checkpoints are in the folder data/ of the repository")
+    entry = json.loads(manifest.read_text()).get(name)
+    if entry is None:
+        raise ValueError(f"{manifest} does not describe {name!r}")
+    path = folder / entry["file"]
+    if not path.exists():
+        raise FileNotFoundError(f"no checkpoint at {path}; make it with: {entry['command']}")
+    found = describe(path)
+    if found["sha256"] != entry["sha256"]:
+        sizes = f"{found['bytes']:,} bytes where {entry['bytes']:,} were expected"
+        raise ValueError(f"{path} is broken or another file: {sizes}, SHA-256 {found['sha256'][:12]}...")
+    return load_weights(path, BUILDERS[name])
+
+
+def load_weights(path, build):
+    """Build a model from a file of `save_pretrained` and load its weights, in float32 and evaluation mode."""
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    model = build(saved["config"])
+    model.load_state_dict({name: value.float() for name, value in saved["weights"].items()})
+    return model.eval()

@@ -1,0 +1,120 @@
+r"""From a prompt to a context that a denoiser can read.
+
+    "a red circle moving left"  --Tokenizer-->  (B, L) word numbers  --TextEncoder-->  (B, L, D) context
+
+The vocabulary is the closed set of words that the captions' grammar can produce, so a word outside it has never been
+trained and is refused. Number 0 is padding. It has an embedding like any word: the empty prompt "" is L paddings, and
+what the encoder makes of them is the learned *null* context that guidance needs (Ho and Salimans, "Classifier-Free
+Diffusion Guidance", 2022, section 3.2).
+"""
+
+import difflib
+
+import torch
+from einops import rearrange
+from torch import nn
+from torch.nn import functional as F
+
+from .layers import zero_module
+from .sprites import ATTRIBUTES, all_triples, captions_of
+
+
+def vocabulary():
+    """The words of all captions, sorted; word i has number i + 1, because 0 is padding."""
+    names = [[kind[i] for kind, i in zip(ATTRIBUTES.values(), triple)] for triple in all_triples().tolist()]
+    return sorted({word for triple in names for caption in captions_of(*triple) for word in caption.split()})
+
+
+class Tokenizer:
+    """Words to numbers and back.
+
+    Args:
+        length: L, numbers per prompt; shorter prompts are padded with 0, longer ones refused.
+    """
+
+    def __init__(self, length=12):
+        self.length = length
+        self.words = ["", *vocabulary()]
+        self.number = {word: i for i, word in enumerate(self.words)}
+
+    def __len__(self):
+        """The size of the vocabulary, padding included."""
+        return len(self.words)
+
+    def encode(self, prompts):
+        """Number the words of prompts; case, commas and full stops do not matter.
+
+        Args:
+            prompts: a string, or a list of B strings.
+
+        Returns:
+            (B, L) long tensor (B = 1 for a string).
+
+        Raises:
+            ValueError: if a word is unknown (the message lists near ones) or a prompt has more than L words.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        tokens = torch.zeros(len(prompts), self.length, dtype=torch.long)  # (B, L)
+        for row, prompt in zip(tokens, prompts):
+            words = prompt.lower().replace(",", " ").replace(".", " ").split()
+            if len(words) > self.length:
+                raise ValueError(f"a prompt has at most {self.length} words, got {len(words)}: {prompt!r}")
+            for i, word in enumerate(words):
+                row[i] = self.number_of(word)
+        return tokens
+
+    def number_of(self, word):
+        """The number of one word, or a ValueError that lists near words."""
+        if word not in self.number:
+            near = difflib.get_close_matches(word, self.words[1:], n=3, cutoff=0.5)
+            advice = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(self.words[1:])}"
+            raise ValueError(f"{word!r} is not in the vocabulary; {advice}")
+        return self.number[word]
+
+    def decode(self, tokens):
+        """The prompts of (B, L) tokens as a list of B strings."""
+        return [" ".join(self.words[i] for i in row if i) for row in tokens.tolist()]
+
+
+class TextLayer(nn.Module):
+    """One transformer layer, norms first (Vaswani et al., NeurIPS 2017; Xiong et al., ICML 2020): (B, L, D) -> same."""
+
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = zero_module(nn.Linear(dim, dim))
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), zero_module(nn.Linear(4 * dim, dim)))
+
+    def forward(self, x):
+        q, k, v = rearrange(self.qkv(self.norm1(x)), "b l (three n d) -> three b n l d", three=3, n=self.heads)
+        h = F.scaled_dot_product_attention(q, k, v)  # (B, heads, L, d)
+        x = x + self.out(rearrange(h, "b n l d -> b l (n d)"))  # (B, L, D)
+        return x + self.mlp(self.norm2(x))
+
+
+class TextEncoder(nn.Module):
+    """A small transformer over word embeddings and learned positions.
+
+    Args:
+        words: size of the vocabulary, padding included.
+        length: L, tokens per prompt.
+        dim: D, size of the context vectors.
+        layers, heads: transformer layers, and attention heads in each.
+
+    `forward(tokens)` takes (B, L) long and returns (B, L, D). Other lengths or types raise a ValueError.
+    """
+
+    def __init__(self, words, length=12, dim=64, layers=2, heads=2):
+        super().__init__()
+        self.words = nn.Embedding(words, dim)
+        self.positions = nn.Parameter(0.02 * torch.randn(length, dim))  # (L, D)
+        self.layers = nn.Sequential(*(TextLayer(dim, heads) for _ in range(layers)))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, tokens):
+        if tokens.ndim != 2 or tokens.shape[1] != len(self.positions) or tokens.is_floating_point():
+            expected = f"(B, {len(self.positions)}) long tokens"
+            raise ValueError(f"expected {expected}, got {tokens.dtype} of shape {tuple(tokens.shape)}")
+        return self.norm(self.layers(self.words(tokens) + self.positions))  # (B, L, D)
