@@ -41,6 +41,7 @@ class Result:
         printed: what the learner's code printed, folded.
         seconds: how long it took.
         seed: draws the same inputs again.
+        usable: False if what the code returns is not even the right kind of thing.
     """
 
     status: str
@@ -52,6 +53,7 @@ class Result:
     printed: str = ""
     seconds: float = 0.0
     seed: int | None = None
+    usable: bool = True
 
     def __bool__(self):
         return self.status == "passed"
@@ -86,6 +88,13 @@ class Run:
             and all(mine.agree(theirs.got) for mine, theirs in zip(self.probes, other.probes))
         )
 
+    def fails_like(self, other):
+        """Whether the other run had the same outcomes up to the first failure, and failed there, too."""
+        count = next((i for i, probe in enumerate(self.probes, 1) if not probe.ok), None)
+        if count is None or len(other.probes) < count or other.probes[count - 1].ok:
+            return False
+        return all(mine.agree(theirs.got) for mine, theirs in zip(self.probes[:count], other.probes))
+
     @property
     def outcome(self):
         """What ended the run, comparable: exceptions count as equal when their types are."""
@@ -117,7 +126,7 @@ def check(target, seed=None):
     if result and keep.settings["keep"]:
         result.notes.append(keep.keep(piece))
     elif result.status in ("wrong", "error"):
-        result.notes += suspects(piece)
+        result.notes += [*suspects(piece), what_runs(piece, result)]
     return finish(result)
 
 
@@ -190,6 +199,7 @@ def judge(result, run, piece, exercise, seed):
         result.message = f"the body still reaches its `raise NotImplementedError`: {what}"
     elif run.failed:
         result.status, result.message = "wrong", failure(run.failed)
+        result.usable = run.failed.usable
     elif kind == "changed":
         result.status, result.message = "wrong", str(run.guard.changed)
     elif kind == "raised":
@@ -198,7 +208,7 @@ def judge(result, run, piece, exercise, seed):
             result.message += f"\nits signature should be {piece.short}{inspect.signature(reference(piece.name))}"
     elif kind == "unusable" and works(exercise, seed):
         returned = describe(run.guard.returned)
-        result.status = "wrong"
+        result.status, result.usable = "wrong", False
         result.message = f"the check cannot use what came back: {returned}\n{type(what).__name__}: {what}"
     elif kind == "unusable":
         raise what
@@ -224,11 +234,25 @@ def functions_of(attributes):
 
 
 def matching_hint(exercise, run, seed):
-    """The hint of the misconception whose outcomes are the learner's at every probe, else ""."""
+    """The hint of the misconception whose outcomes are the learner's at every probe, or up to the first failure.
+
+    The second case is a learner who made this mistake and another one besides, which shows later.
+    """
+    similar = ""
     for label, hint, _ in exercise.misconceptions:
-        if run.agrees(run_probes(exercise, exercise.wrong(label), seed)):
+        wrong = run_probes(exercise, exercise.wrong(label), seed)
+        if run.agrees(wrong):
             return hint
-    return ""
+        similar = similar or (hint if run.fails_like(wrong) else "")
+    return similar
+
+
+def what_runs(piece, result):
+    """Decide whether the chapter can go on with a version that does not pass, and say so in a line."""
+    if result.status == "error" or not result.usable:
+        piece.reject()
+        return "Until it is mended, the reference runs in its place."
+    return "Your version runs in this notebook as it is, so that you can see what it does."
 
 
 def interrupted(result, run, error, seconds):

@@ -223,5 +223,7 @@ def start(chapter, solution=False, keep=True):
         print(f"{chapter}, the worked solution: minivdm runs the reference, and nothing is kept.")
         return
     mine, total = install_kept(), sources.exercises()
+    here = [name for name, settings in total.items() if settings["chapter"] == chapter]
     of_all = f" of {len(total)}" if total else ""
-    print(f"{len(mine)}{of_all} pieces are yours")
+    of_these = f", {sum(name in mine for name in here)} of {len(here)} in this chapter" if here else ""
+    print(f"{len(mine)}{of_all} pieces are yours{of_these}")

@@ -99,6 +99,7 @@ class Piece:
         written: for a class, the learner's own version of each method that may fall back, by name.
         open: names of the functions (methods) whose body is still only the exercise's `raise`.
         syntax_error: text of the error that kept the cell from running, else None.
+        rejected: whether the reference takes all calls, because a check found the learner's version unusable.
     """
 
     def __init__(self, name, target, syntax_error=None):
@@ -113,7 +114,7 @@ class Piece:
         self.open = [key for key, functions in parts.items() if any(map(is_stub, functions))]
         messages = [unfinished_message(function) for functions in parts.values() for function in functions]
         self.number = sources.exercises().get(name, {}).get("exercise") or number_in(messages)
-        self.told = False
+        self.told = self.rejected = False
 
     @property
     def label(self):
@@ -133,13 +134,22 @@ class Piece:
         made.__minivdm_piece__ = self
         return made
 
+    def reject(self):
+        """Let the reference take all calls: this version raises, never ends, or returns something of another kind."""
+        self.rejected = True
+        known = reference(self.name)
+        for key, attribute in vars_of(known).items() if self.is_class else ():
+            if functions_in(attribute) and key in vars(self.target):
+                self.written.setdefault(key, vars(self.target)[key])
+                setattr(self.target, key, moved(attribute, known, self.target))
+
     def with_fallback(self, function, fallback):
         """`function`, except that `fallback` takes the call where it is not written yet."""
         stub = is_stub(function)
 
         @functools.wraps(function)
         def wrapper(*args, **kwargs):
-            if not stub:
+            if not stub and not self.rejected:
                 try:
                     return function(*args, **kwargs)
                 except NotImplementedError as error:
@@ -147,7 +157,8 @@ class Piece:
                         raise
             if not self.told:
                 self.told = True
-                print(f"{self.label} is not solved yet: the reference runs instead.")
+                state = "cannot be used as it is" if self.rejected else "is not solved yet"
+                print(f"{self.label} {state}: the reference runs instead.")
             return fallback(*args, **kwargs)
 
         return wrapper

@@ -20,6 +20,7 @@ class Probe:
     message: str
     got: object
     agree: object = field(repr=False, default=None)  # agree(other got) -> bool: the same outcome, within tolerance
+    usable: bool = True  # False: not even the right kind of thing, so nothing that needs it can go on
 
 
 def close(what, got, want, atol=1e-5, rtol=1e-4, dtype=None, names=None):
@@ -42,7 +43,7 @@ def close(what, got, want, atol=1e-5, rtol=1e-4, dtype=None, names=None):
         problem = tuple_problem(got, want, atol, rtol, dtype, names)
     else:
         problem = tensor_problem(got, want, atol, rtol, dtype)
-    return Probe(what, problem is None, problem or "", got, agree)
+    return Probe(what, problem is None, problem or "", got, agree, usable=same_kind(got, want))
 
 
 def near(what, got, want, within):
@@ -68,10 +69,10 @@ def equal(what, got, want):
     )
 
 
-def holds(what, ok, message=""):
-    """A condition that the check has worked out itself."""
+def holds(what, ok, message="", usable=True):
+    """A condition that the check has worked out itself; `usable=False` if nothing can go on where it fails."""
     ok = bool(ok)
-    return Probe(what, ok, message, ok, lambda other: other == ok)
+    return Probe(what, ok, message, ok, lambda other: other == ok, usable=ok or usable)
 
 
 def raises(what, kind, call):
@@ -197,12 +198,20 @@ def plain(value):
     return type(value)(map(plain, value)) if type(value) in (tuple, list) else value
 
 
+def same_kind(got, want):
+    """Whether what came is a tensor of the right shape (or a tuple of such), so that code can go on with it."""
+    if isinstance(want, (tuple, list)):
+        same = isinstance(got, (tuple, list)) and len(got) == len(want)
+        return same and all(same_kind(one, target) for one, target in zip(got, want))
+    return torch.is_tensor(got) and got.shape == want.shape if torch.is_tensor(want) else number(got) is not None
+
+
 def alike(a, b, atol, rtol):
-    """Whether two wrong answers are the same one, up to the probe's tolerance."""
+    """Whether two wrong answers are the same one, up to the probe's tolerance, whatever their dtype."""
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
         return len(a) == len(b) and all(alike(one, other, atol, rtol) for one, other in zip(a, b))
     if torch.is_tensor(a) and torch.is_tensor(b):
-        same = a.shape == b.shape and a.dtype == b.dtype and a.device == b.device
+        same = a.shape == b.shape and a.device == b.device
         return same and bool(torch.isclose(a.double(), b.double(), atol=atol, rtol=rtol, equal_nan=True).all())
     if type(a) is not type(b):
         return False

@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 
 from minivdm.diffusion import q_posterior, q_sample, to_x0
-from minivdm.samplers import ddpm_step
+from minivdm.samplers import checked_levels, ddpm_step
 
 ALTERNATIVES = []  # (piece name, function or class)
 
@@ -163,6 +163,8 @@ def step_one_by_one(x_t, x0, t, s, noise, schedule):
 @alternative("samplers.ddpm_sample")
 def sample_with_while(model, x, schedule, levels=None, cond=None, clip=False, generator=None, callback=None):
     walk = list(levels) if levels is not None else list(reversed(range(schedule.T + 1)))
+    if walk[-1] != 0 or walk != sorted(set(walk), reverse=True):
+        raise ValueError("the levels must fall to 0")
     with torch.no_grad():
         while len(walk) > 1:
             t, s = (torch.ones(len(x), dtype=torch.long) * level for level in walk[:2])
@@ -179,7 +181,7 @@ def sample_with_while(model, x, schedule, levels=None, cond=None, clip=False, ge
 @alternative("samplers.ddpm_sample")
 @torch.no_grad()
 def sample_with_own_algebra(model, x, schedule, levels=None, cond=None, clip=False, generator=None, callback=None):
-    levels = range(schedule.T, -1, -1) if levels is None else levels
+    levels = checked_levels(levels, schedule)
     for i in range(len(levels) - 1):
         t, s = levels[i], levels[i + 1]
         ab_t, ab_s = schedule.alpha_bar[t], schedule.alpha_bar[s]

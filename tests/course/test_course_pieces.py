@@ -284,7 +284,7 @@ def test_start_installs_resets_and_counts(cell, capsys, tmp_path, monkeypatch):
     assert check(cell(RIGHT)["q_sample"]).notes == [] and minivdm.diffusion.q_sample is original
     capsys.readouterr()
     start("01_ddpm")
-    assert capsys.readouterr().out == "1 of 2 pieces are yours\n"
+    assert capsys.readouterr().out == "1 of 2 pieces are yours, 1 of 2 in this chapter\n"
     assert minivdm.diffusion.q_sample not in (original, mine)
 
 

@@ -1,15 +1,19 @@
-"""Exercises 1.3, 1.5 and 1.6: jumping to a level, and what a noisy image says about the clean one."""
+"""Exercises 1.3 and 1.5: jumping to a level, and back if the noise is known."""
 
 import torch
 
-from minivdm.course.exercise import close, exercise
+from minivdm.course.exercise import close, exercise, holds
 
-from .common import SHAPES, at, column, fresh_schedule, pair
+from .common import SHAPES, at, column, fresh_schedule
 
 
 @exercise("diffusion.q_sample")
 def q_sample(f, draw):
     schedule, ab = fresh_schedule(draw)
+    x0, noise, t = draw.normal(4, 3, 8, 8), draw.normal(4, 3, 8, 8), draw.integers(1, schedule.T, 4)
+    same = torch.equal(f(x0, t, noise, schedule), f(x0, t, noise, schedule))
+    message = "two equal calls give different results: use the argument `noise`, and draw none yourself"
+    yield holds("the noise is the one that was given", same, message)
     for name, shape in SHAPES.items():
         x0, noise = draw.normal(*shape), draw.normal(*shape)
         t = draw.integers(1, schedule.T, shape[0])
@@ -78,6 +82,36 @@ def _(x0, t, noise, schedule):
     return ab.sqrt() * x0 + (1 - ab).sqrt() * noise
 
 
+@q_sample.misconception(
+    "noise subtracted",
+    "The noise comes with a minus sign. For a symmetric noise that makes no difference by itself, but whoever compares "
+    "with `noise` later would look for its opposite.",
+)
+def _(x0, t, noise, schedule):
+    ab = at(schedule.alpha_bar, t, x0)
+    return ab.sqrt() * x0 - (1 - ab).sqrt() * noise
+
+
+@q_sample.misconception(
+    "no shape for broadcasting",
+    "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis, the columns of the "
+    "picture. per_sample(schedule.alpha_bar, t, x0) gives it the shape (B, 1, 1, 1).",
+)
+def _(x0, t, noise, schedule):
+    ab = schedule.alpha_bar[t]
+    return ab.sqrt() * x0 + (1 - ab).sqrt() * noise
+
+
+@q_sample.misconception(
+    "images only",
+    "view(-1, 1, 1, 1) fits images, but not points (B, 2) or videos (B, C, F, H, W). per_sample looks at the shape of "
+    "x0 and works for all.",
+)
+def _(x0, t, noise, schedule):
+    ab = schedule.alpha_bar[t].view(-1, 1, 1, 1)
+    return ab.sqrt() * x0 + (1 - ab).sqrt() * noise
+
+
 @exercise("diffusion.to_x0")
 def to_x0(f, draw):
     schedule, ab = fresh_schedule(draw)
@@ -120,6 +154,35 @@ def _(x_t, t, eps, schedule):
 
 
 @to_x0.misconception(
+    "parentheses missing",
+    "Only the noise is divided by sqrt(alpha_bar), because a division binds more tightly than a minus. Put parentheses "
+    "around the difference.",
+)
+def _(x_t, t, eps, schedule):
+    ab = at(schedule.alpha_bar, t, x_t)
+    return x_t - (1 - ab).sqrt() * eps / ab.sqrt()
+
+
+@to_x0.misconception(
+    "no shape for broadcasting",
+    "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis. per_sample gives it the "
+    "shape (B, 1, 1, 1).",
+)
+def _(x_t, t, eps, schedule):
+    ab = schedule.alpha_bar[t]
+    return (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()
+
+
+@to_x0.misconception(
+    "clamped",
+    "The result is clamped to [-1, 1]. That is a decision for the sampler; this function only solves the equation.",
+)
+def _(x_t, t, eps, schedule):
+    ab = at(schedule.alpha_bar, t, x_t)
+    return ((x_t - (1 - ab).sqrt() * eps) / ab.sqrt()).clamp(-1, 1)
+
+
+@to_x0.misconception(
     "the mean of one step",
     "This is DDPM's mean of one step down (with beta and alpha of that step). "
     "x_0 lies t steps down: use alpha_bar throughout.",
@@ -127,100 +190,3 @@ def _(x_t, t, eps, schedule):
 def _(x_t, t, eps, schedule):
     ab, beta = at(schedule.alpha_bar, t, x_t), at(schedule.beta, t, x_t)
     return (x_t - beta / (1 - ab).clamp(min=1e-12).sqrt() * eps) / (1 - beta).sqrt()
-
-
-@exercise("diffusion.q_posterior")
-def q_posterior(f, draw):
-    schedule, ab = fresh_schedule(draw)
-
-    def bayes(x0, x_t, t, s):
-        """The product of two Gaussians in x_s: where x_0 sends it, and what x_t says about it."""
-        ab_t, ab_s = column(ab, t, x0), column(ab, s, x0)
-        alpha = ab_t / ab_s
-        prior, evidence = 1 / (1 - ab_s), alpha / (1 - alpha)  # precisions
-        variance = 1 / (prior + evidence)
-        return variance * (prior * ab_s.sqrt() * x0 + evidence * x_t / alpha.sqrt()), variance
-
-    names = ("mean", "variance")
-    for name, shape in SHAPES.items():
-        x0, x_t = draw.normal(*shape), draw.normal(*shape)
-        t = draw.integers(2, schedule.T, shape[0])
-        yield close(
-            f"s = t - 1, {name}",
-            f(x0, x_t, t, t - 1, schedule),
-            bayes(x0, x_t, t, t - 1),
-            names=names,
-            dtype=torch.float32,
-        )
-    x0, x_t = draw.normal(4, 3, 8, 8), draw.normal(4, 3, 8, 8)
-    t, s = draw.integers(8, schedule.T, 4), draw.integers(1, 6, 4)
-    yield close(
-        "levels skipped, s < t - 1", f(x0, x_t, t, s, schedule), bayes(x0, x_t, t, s), names=names, dtype=torch.float32
-    )
-    s = torch.zeros_like(t)
-    yield close(
-        "s = 0: the mean is x0, the variance 0", f(x0, x_t, t, s, schedule), (x0, torch.zeros(4, 1, 1, 1)), names=names
-    )
-
-
-@q_posterior.misconception(
-    "mean's factors swapped",
-    "The factors of x0 and x_t are swapped. Check with s = 0: there the mean must be x0, and x_t must not matter.",
-)
-def _(x0, x_t, t, s, schedule):
-    ab_t, ab_s, alpha = pair(x0, x_t, t, s, schedule)
-    mean = (ab_s.sqrt() * (1 - alpha) * x_t + alpha.sqrt() * (1 - ab_s) * x0) / (1 - ab_t)
-    return mean, (1 - alpha) * (1 - ab_s) / (1 - ab_t)
-
-
-@q_posterior.misconception(
-    "variance beta",
-    "The mean is right, but the variance is beta, that of the step up. Knowing "
-    "x_0 makes x_s less uncertain: the factor (1 - alpha_bar_s) / (1 - alpha_bar_t) is missing.",
-)
-def _(x0, x_t, t, s, schedule):
-    ab_t, ab_s, alpha = pair(x0, x_t, t, s, schedule)
-    mean = (ab_s.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - ab_s) * x_t) / (1 - ab_t)
-    return mean, 1 - alpha
-
-
-@q_posterior.misconception(
-    "standard deviation",
-    "The second result is the standard deviation. The variance is asked for: leave out the square root.",
-)
-def _(x0, x_t, t, s, schedule):
-    ab_t, ab_s, alpha = pair(x0, x_t, t, s, schedule)
-    mean = (ab_s.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - ab_s) * x_t) / (1 - ab_t)
-    return mean, ((1 - alpha) * (1 - ab_s) / (1 - ab_t)).sqrt()
-
-
-@q_posterior.misconception(
-    "beta of a single step",
-    "Right for s = t - 1 only. When levels are skipped, the step from s "
-    "to t is not the step that schedule.beta[t] describes: alpha = alpha_bar_t / alpha_bar_s.",
-)
-def _(x0, x_t, t, s, schedule):
-    ab_t, ab_s, _ = pair(x0, x_t, t, s, schedule)
-    alpha = 1 - at(schedule.beta, t, x0)
-    mean = (ab_s.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - ab_s) * x_t) / (1 - ab_t)
-    return mean, (1 - alpha) * (1 - ab_s) / (1 - ab_t)
-
-
-@q_posterior.misconception(
-    "no square roots in the mean",
-    "The factors of the mean are sqrt(alpha_bar_s) and sqrt(alpha); the roots are missing.",
-)
-def _(x0, x_t, t, s, schedule):
-    ab_t, ab_s, alpha = pair(x0, x_t, t, s, schedule)
-    mean = (ab_s * (1 - alpha) * x0 + alpha * (1 - ab_s) * x_t) / (1 - ab_t)
-    return mean, (1 - alpha) * (1 - ab_s) / (1 - ab_t)
-
-
-@q_posterior.misconception(
-    "alpha_bar instead of alpha",
-    "alpha here is the share kept on the step from s to t alone, alpha_bar_t / alpha_bar_s, not alpha_bar_t.",
-)
-def _(x0, x_t, t, s, schedule):
-    ab_t, ab_s, _ = pair(x0, x_t, t, s, schedule)
-    mean = (ab_s.sqrt() * (1 - ab_t) * x0 + ab_t.sqrt() * (1 - ab_s) * x_t) / (1 - ab_t)
-    return mean, (1 - ab_t) * (1 - ab_s) / (1 - ab_t)

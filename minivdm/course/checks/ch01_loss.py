@@ -27,106 +27,143 @@ def diffusion_loss(f, draw):
     yield equal("smallest and largest level drawn (T = 10)", (t.min().item(), t.max().item()), (1, 10))
     share = torch.bincount(t, minlength=11)[1:].double() / 4096
     yield near("share of the rarest level", share.min().item(), 0.1, within=0.035)
+    yield equal("shape of the model's input", list(x_t.shape), list(x0.shape))
     keep = column(ab, t, x0)
     noise = (x_t - keep.sqrt() * x0) / (1 - keep).sqrt()
     yield near("mean of the noise in x_t", noise.mean().item(), 0.0, within=0.03)
     yield near("standard deviation of the noise in x_t", noise.std().item(), 1.0, within=0.03)
+    scalar = torch.is_tensor(loss) and loss.ndim == 0
+    came = f"a tensor of shape {tuple(loss.shape)}" if torch.is_tensor(loss) else repr(loss)
+    message = f"expected one number as a tensor, the mean over batch and elements; got {came}"
+    yield holds("the loss is a scalar tensor", scalar, message, usable=False)
     right = (guess - noise).square().mean()
-    yield near("loss, divided by mean((model(x_t, t) - noise)^2)", float(loss) / right.item(), 1.0, within=0.02)
+    yield near(
+        "loss, divided by mean((model(x_t, t) - noise)^2)", float(loss.detach()) / right.item(), 1.0, within=0.02
+    )
     yield close("loss", loss, right, dtype=torch.float32)
     yield holds("cond reaches the model", cond is label, "pass `cond` on to the model")
 
+    def looks(x_t, t, cond=None):
+        return x_t * t.reshape(-1, 1, 1, 1)
+
     generator = draw.generator()
     state = generator.get_state()
-    first = f(model, x0, schedule, generator=generator)
+    first = f(looks, x0, schedule, generator=generator)
     generator.set_state(state)
-    yield close("the same generator state gives the same loss", f(model, x0, schedule, generator=generator), first)
+    again = f(looks, x0, schedule, generator=generator)
+    message = "levels *and* noise must come from `generator`: give generator=generator to torch.randint and torch.randn"
+    yield holds("the same generator state gives the same loss", torch.equal(first, again), message)
 
     scale = torch.ones((), requires_grad=True)
     loss = f(lambda x_t, t, cond=None: scale * x_t, x0, schedule, generator=draw.generator())
     yield holds("the loss can be differentiated", loss.requires_grad, "no gradient reaches the model: detached?")
 
 
-def _loss(
-    model,
-    x0,
-    schedule,
-    cond,
-    generator,
-    low=1,
-    high=None,
-    one=False,
-    target="noise",
-    again=False,
-    power=2,
-    reduce=torch.mean,
-):
-    """A loss with one switch per misconception."""
-    high = schedule.T if high is None else high
-    t = torch.randint(low, high + 1, (1,) if one else (len(x0),), generator=generator).expand(len(x0))
+def loss_with(mistake, model, x0, schedule, cond, generator):
+    """A loss with room for one mistake."""
+    count, ends = len(x0), {"from 0": (0, schedule.T - 1), "not T": (1, schedule.T - 1), "0 to T": (0, schedule.T)}
+    low, high = ends.get(mistake, (1, schedule.T))
+    one = mistake == "one level"
+    t = torch.randint(low, high + 1, (1,) if one else (count,), generator=None if mistake == "own t" else generator)
+    t = t.expand(count)
     noise = torch.randn(x0.shape, generator=generator)
+    noise = torch.rand(x0.shape, generator=generator) if mistake == "rand" else noise
     ab = at(schedule.alpha_bar, t, x0)
-    x_t = ab.sqrt() * x0 + (1 - ab).sqrt() * noise
-    noise = torch.randn(x0.shape, generator=generator) if again else noise
-    wanted = {"noise": noise, "x0": x0}[target]
-    return reduce((model(x_t, t, cond) - wanted).abs() ** power)
+    x_t = x0 if mistake == "clean input" else ab.sqrt() * x0 + (1 - ab).sqrt() * noise
+    noise = torch.randn(x0.shape, generator=generator) if mistake == "again" else noise
+    error = model(x_t, t, None if mistake == "no cond" else cond) - (x0 if mistake == "x0" else noise)
+    if mistake == "per sample":
+        return error.square().flatten(1).mean(dim=1)
+    if mistake == "sum over elements":
+        return error.square().flatten(1).sum(dim=1).mean()
+    reduced = {"sum": error.square().sum(), "absolute": error.abs().mean(), "root": error.square().mean().sqrt()}
+    return reduced.get(mistake, error.square().mean())
 
 
-@diffusion_loss.misconception(
+def wrong(mistake, label, hint):
+    """Add a misconception: the loss above with one mistake in it."""
+
+    def loss(model, x0, schedule, cond=None, generator=None):
+        return loss_with(mistake, model, x0, schedule, cond, generator)
+
+    diffusion_loss.misconception(label, hint)(loss)
+
+
+wrong(
+    "one level",
     "one level for the whole batch",
-    "The whole batch shares one level. The estimate of the loss "
-    "is then very noisy; draw a level for each sample, shape (B,).",
+    "The whole batch shares one level. The estimate of the loss is then very "
+    "noisy; draw a level for each sample, shape (B,).",
 )
-def _(model, x0, schedule, cond=None, generator=None):
-    return _loss(model, x0, schedule, cond, generator, one=True)
-
-
-@diffusion_loss.misconception(
+wrong(
+    "from 0",
     "levels 0..T-1",
-    "Levels run from 0 to T - 1 here. Level 0 has no noise to find, and level "
-    "T, where sampling starts, is never trained: draw from 1..T.",
+    "Levels run from 0 to T - 1 here. Level 0 has no noise to find, and level T, where sampling "
+    "starts, is never trained: draw from 1..T.",
 )
-def _(model, x0, schedule, cond=None, generator=None):
-    return _loss(model, x0, schedule, cond, generator, low=0, high=schedule.T - 1)
-
-
-@diffusion_loss.misconception(
+wrong(
+    "not T",
     "level T never drawn",
-    "The largest level drawn is T - 1: the upper end of torch.randint is "
-    "exclusive. Sampling starts at T, where the model would never have been trained.",
+    "The largest level drawn is T - 1: the upper end of torch.randint is exclusive. Sampling "
+    "starts at T, where the model would never have been trained.",
 )
-def _(model, x0, schedule, cond=None, generator=None):
-    return _loss(model, x0, schedule, cond, generator, high=schedule.T - 1)
-
-
-@diffusion_loss.misconception(
-    "x0 as the target", "The model's output is compared with x0. Here the model predicts the *noise* that was mixed in."
+wrong(
+    "0 to T",
+    "level 0 drawn, too",
+    "Level 0 has no noise to find. The levels are 1..T: the lower end of torch.randint is inclusive.",
 )
-def _(model, x0, schedule, cond=None, generator=None):
-    return _loss(model, x0, schedule, cond, generator, target="x0")
-
-
-@diffusion_loss.misconception(
-    "noise drawn twice",
-    "The noise in x_t and the noise in the loss are two different draws, so "
-    "the model can learn nothing: draw once and use it in both places.",
+wrong(
+    "clean input",
+    "the model sees clean data",
+    "The model is given x0 itself, in which there is no noise to find. Make x_t with q_sample and give it that.",
 )
-def _(model, x0, schedule, cond=None, generator=None):
-    return _loss(model, x0, schedule, cond, generator, again=True)
-
-
-@diffusion_loss.misconception(
+wrong(
+    "rand",
+    "uniform noise",
+    "The noise is uniform between 0 and 1 (torch.rand). It must be standard normal: torch.randn.",
+)
+wrong(
+    "per sample",
+    "no mean over the batch",
+    "The loss is still one number per sample. Take the mean over the batch, too.",
+)
+wrong(
+    "sum over elements",
+    "sum over the elements",
+    "The squared errors of each picture are summed. Take the mean over all "
+    "elements, so that the loss does not depend on the size of the picture.",
+)
+wrong(
+    "sum",
     "sum instead of mean",
     "The squared errors are summed. Take the mean, so that the loss does not depend on the size of batch and image.",
 )
-def _(model, x0, schedule, cond=None, generator=None):
-    return _loss(model, x0, schedule, cond, generator, reduce=torch.sum)
-
-
-@diffusion_loss.misconception(
-    "absolute error",
-    "This is the mean absolute error. The best guess under it is a median, not "
-    "the mean that the theory needs: square the difference.",
+wrong(
+    "x0",
+    "x0 as the target",
+    "The model's output is compared with x0. Here the model predicts the *noise* that was mixed in.",
 )
-def _(model, x0, schedule, cond=None, generator=None):
-    return _loss(model, x0, schedule, cond, generator, power=1)
+wrong(
+    "again",
+    "noise drawn twice",
+    "The noise in x_t and the noise in the loss are two different draws, so the model can learn "
+    "nothing: draw once and use it in both places.",
+)
+wrong(
+    "absolute",
+    "absolute error",
+    "This is the mean absolute error. The best guess under it is a median, not the mean that "
+    "the theory needs: square the difference.",
+)
+wrong(
+    "root",
+    "root of the mean",
+    "This is the root of the mean squared error. Leave out the root: the gradients would be "
+    "scaled by the size of the loss.",
+)
+wrong("no cond", "cond forgotten", "The model is not given the condition: call model(x_t, t, cond).")
+wrong(
+    "own t",
+    "levels without the generator",
+    "The noise comes from `generator`, but the levels do not: give generator=generator to torch.randint, too.",
+)

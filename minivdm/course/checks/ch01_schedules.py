@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from minivdm.course.exercise import close, equal, exercise, raises
+from minivdm.course.exercise import close, equal, exercise, holds, raises
 
 
 @exercise("schedules.linear_betas")
@@ -19,6 +19,7 @@ def linear_betas(f, draw):
     name = f"T = {T}, start = {start:.5f}, end = {end:.5f}"
     yield close(name, f(T, start, end), want(T, start, end), atol=1e-12, rtol=1e-9)
     yield raises("T = 20, where the last beta would be 1", ValueError, lambda: f(20))
+    yield raises("T = 100 and end = 0.2, where it would be 2", ValueError, lambda: f(100, 1e-4, 0.2))
 
 
 @linear_betas.misconception(
@@ -72,6 +73,16 @@ def _(T, start=1e-4, end=0.02):
 
 
 @linear_betas.misconception(
+    "refusal by T alone",
+    "T <= 20 is right for the paper's start and end only. Look at the betas themselves: is one of them not in (0, 1)?",
+)
+def _(T, start=1e-4, end=0.02):
+    if T <= 20:
+        raise ValueError
+    return 1000 / T * torch.linspace(start, end, T, dtype=torch.float64)
+
+
+@linear_betas.misconception(
     "no refusal",
     "The values are right, but for T <= 20 a beta reaches 1 and the signal is "
     "multiplied by zero. Raise a ValueError when a beta is not in (0, 1).",
@@ -88,6 +99,9 @@ def noise_schedule(f, draw):
     ab = [1.0]
     for b in betas.tolist():
         ab.append(ab[-1] * (1 - b))
+    missing = [name for name in ("T", "beta", "alpha_bar") if not hasattr(schedule, name)]
+    message = f"`__init__` must set {', '.join(f'self.{name}' for name in missing)}"
+    yield holds("the tables are stored", not missing, message, usable=False)
     yield equal("schedule.T", schedule.T, T)
     yield close("schedule.alpha_bar", schedule.alpha_bar, torch.tensor(ab), rtol=1e-5)
     yield close("schedule.beta", schedule.beta, torch.tensor([0.0] + betas.tolist()), rtol=1e-5)
@@ -111,6 +125,35 @@ class _(_Tables):
     def __init__(self, betas):
         self.fill(betas, torch.cumprod(1 - betas, dim=0))
         self.beta = self.beta[1:]
+
+
+@noise_schedule.misconception(
+    "local variables",
+    "The tables vanish when `__init__` ends, because they are local variables. Store them in the object: self.T, "
+    "self.beta, self.alpha_bar.",
+)
+class _:
+    def __init__(self, betas):
+        alpha_bar = torch.cumprod(1 - betas, dim=0)  # noqa: F841  (that is the mistake)
+
+
+@noise_schedule.misconception(
+    "nothing left at level 0",
+    "alpha_bar[0] is 0. Level 0 is clean data: *all* of the picture is left there, so the share is 1.",
+)
+class _(_Tables):
+    def __init__(self, betas):
+        self.fill(betas, torch.cat([torch.zeros(1), torch.cumprod(1 - betas, dim=0)]))
+
+
+@noise_schedule.misconception(
+    "shifted by one level",
+    "alpha_bar[t] is the product up to t - 1: everything stands one level too high. The first step's 1 - beta belongs "
+    "to level 1.",
+)
+class _(_Tables):
+    def __init__(self, betas):
+        self.fill(betas, torch.cat([torch.ones(2), torch.cumprod(1 - betas, dim=0)[:-1]]))
 
 
 @noise_schedule.misconception(
@@ -186,7 +229,7 @@ def _(T, s=0.008, max_beta=0.999):
 
 @cosine_betas.misconception(
     "alpha_bar returned",
-    "This is alpha_bar itself (or 1 - alpha_bar). A beta is the share lost "
+    "This is 1 - alpha_bar. A beta is the share lost "
     "from one level to the next: 1 minus the ratio of neighbouring alpha_bars.",
 )
 def _(T, s=0.008, max_beta=0.999):

@@ -1,0 +1,112 @@
+"""Exercise 1.7: one step down."""
+
+import torch
+
+from minivdm.course.exercise import close, exercise, holds
+
+from .common import SHAPES, at, column, fresh_schedule, mean_and_variance, pair
+
+
+@exercise("samplers.ddpm_step")
+def ddpm_step(f, draw):
+    schedule, ab = fresh_schedule(draw)
+
+    def moments(x_t, x0, t, s):
+        ab_t, ab_s = column(ab, t, x0), column(ab, s, x0)
+        alpha = ab_t / ab_s
+        prior, evidence = 1 / (1 - ab_s), alpha / (1 - alpha)
+        variance = 1 / (prior + evidence)
+        return variance * (prior * ab_s.sqrt() * x0 + evidence * x_t / alpha.sqrt()), variance
+
+    x_t, x0, noise = draw.normal(4, 2), draw.normal(4, 2), draw.normal(4, 2)
+    t = draw.integers(6, schedule.T, 4)
+    same = torch.equal(f(x_t, x0, t, t - 2, noise, schedule), f(x_t, x0, t, t - 2, noise, schedule))
+    message = "two equal calls give different results: use the argument `noise`, and draw none yourself"
+    yield holds("the noise is the one that was given", same, message)
+    for name, shape in SHAPES.items():
+        x_t, x0, noise = draw.normal(*shape), draw.normal(*shape), draw.normal(*shape)
+        t = draw.integers(6, schedule.T, shape[0])
+        for s in (t - 1, draw.integers(1, 4, shape[0])):
+            mean, variance = moments(x_t, x0, t, s)
+            yield close(
+                f"x_s for {name}",
+                f(x_t, x0, t, s, noise, schedule),
+                mean + variance.sqrt() * noise,
+                dtype=torch.float32,
+            )
+    s = torch.zeros_like(t)
+    yield close("the step to level 0 is x0, without noise", f(x_t, x0, t, s, noise, schedule), x0)
+
+
+@ddpm_step.misconception(
+    "variance instead of its root",
+    "The noise is multiplied by the variance. Its standard deviation must be the *root* of the variance.",
+)
+def _(x_t, x0, t, s, noise, schedule):
+    mean, variance = mean_and_variance(x_t, x0, t, s, schedule)
+    return mean + variance * noise
+
+
+@ddpm_step.misconception(
+    "no noise",
+    "This is the mean alone. Without fresh noise all samples drift to an average; add sqrt(variance) * noise.",
+)
+def _(x_t, x0, t, s, noise, schedule):
+    return mean_and_variance(x_t, x0, t, s, schedule)[0]
+
+
+@ddpm_step.misconception(
+    "noised again from x0",
+    "This forgets x_t and noises x0 afresh to level s. The step must stay "
+    "close to where the sample is: draw from the posterior, whose mean uses x0 *and* x_t.",
+)
+def _(x_t, x0, t, s, noise, schedule):
+    ab_s = at(schedule.alpha_bar, s, x0)
+    return ab_s.sqrt() * x0 + (1 - ab_s).sqrt() * noise
+
+
+@ddpm_step.misconception(
+    "x0 and x_t swapped", "q_posterior takes x0 first, then x_t; here they are the other way round."
+)
+def _(x_t, x0, t, s, noise, schedule):
+    mean, variance = mean_and_variance(x0, x_t, t, s, schedule)
+    return mean + variance.sqrt() * noise
+
+
+@ddpm_step.misconception(
+    "noise of the step up",
+    "The noise has the variance beta of the step up from s to t. That "
+    "leaves noise on the last step; use the posterior's own variance, the second result of "
+    "q_posterior.",
+)
+def _(x_t, x0, t, s, noise, schedule):
+    mean, _ = mean_and_variance(x_t, x0, t, s, schedule)
+    return mean + (1 - pair(x0, x_t, t, s, schedule)[2]).sqrt() * noise
+
+
+@ddpm_step.misconception(
+    "t and s swapped",
+    "The levels are swapped: t is the level that x_t has now, s < t the one to go to. q_posterior takes t first.",
+)
+def _(x_t, x0, t, s, noise, schedule):
+    mean, variance = mean_and_variance(x_t, x0, s, t, schedule)
+    return mean + variance.sqrt() * noise
+
+
+@ddpm_step.misconception(
+    "root of the noise",
+    "The root is taken of variance * noise, and noise is negative half of the time: NaN. Take the root of the variance "
+    "alone.",
+)
+def _(x_t, x0, t, s, noise, schedule):
+    mean, variance = mean_and_variance(x_t, x0, t, s, schedule)
+    return mean + (variance * noise).sqrt()
+
+
+@ddpm_step.misconception(
+    "always one level down",
+    "This goes to level t - 1, whatever s is. Hand s on to q_posterior.",
+)
+def _(x_t, x0, t, s, noise, schedule):
+    mean, variance = mean_and_variance(x_t, x0, t, t - 1, schedule)
+    return mean + variance.sqrt() * noise
