@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent
-GIVEN_BUDGET = os.environ.get("MINIVDM_BUDGET")
 
 # Nothing that a test keeps may end up among the learner's own pieces.
 os.environ["MINIVDM_PIECES"] = tempfile.mkdtemp(prefix="minivdm-pieces-")
@@ -23,7 +22,10 @@ import torch  # noqa: E402  (both read the environment when they are imported)
 matplotlib.use("Agg")
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 SMALLEST = "smoke"
-FULL = GIVEN_BUDGET or ("gpu" if torch.cuda.is_available() else SMALLEST)
+# Worker processes of pytest-xdist inherit the environment as it is set here, so the first process decides.
+FULL = os.environ.setdefault(
+    "MINIVDM_FULL_BUDGET", os.environ.get("MINIVDM_BUDGET") or ("gpu" if torch.cuda.is_available() else SMALLEST)
+)
 os.environ["MINIVDM_BUDGET"] = SMALLEST
 
 

@@ -82,7 +82,7 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, fused=device.type == "cuda")
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     found = latest_checkpoint(checkpoint)
     step = restore(found, model, ema, optimizer, scaler, generator) if found else 0

@@ -43,7 +43,7 @@ def cell_with(notebook, text):
 
 def test_training_calls_the_learners_q_sample(chapter, tmp_path):
     cell_with(chapter, '@piece("diffusion.q_sample")').source = COUNTING
-    training = cell_with(chapter, "in train(model")
+    training = cell_with(chapter, "= train(model")
     training.source = "before = torch.calls_of_my_q_sample\n" + training.source
     training.source += "\nprint('calls while training:', torch.calls_of_my_q_sample - before, 'steps:', b.steps)"
     run(chapter, tmp_path)
@@ -54,7 +54,7 @@ def test_training_calls_the_learners_q_sample(chapter, tmp_path):
 
     # In a new kernel the kept piece is installed again, though the notebook's own cell is unsolved.
     again = nbformat.read(ROOT / "chapters" / "01_ddpm.ipynb", as_version=4)
-    training = cell_with(again, "in train(model")
+    training = cell_with(again, "= train(model")
     last = again.cells.index(training)
     training.source += "\nprint('calls in a new kernel:', torch.calls_of_my_q_sample)"
     again.cells = [c for c in again.cells[: last + 1]]
@@ -67,8 +67,8 @@ def test_leaving_everything_unsolved_runs_to_the_end_and_says_so(chapter, tmp_pa
     run(chapter, tmp_path)
     shown = "".join(text_of(cell) for cell in chapter.cells if cell.cell_type == "code")
     assert shown.count("not attempted") == 9
-    # Said once for each piece that the notebook itself calls; ddpm_step and diffusion_loss are called inside minivdm.
-    assert shown.count("is not solved yet: the reference runs instead") == 7
+    # Said once for each piece that the notebook itself calls; ddpm_step is called by ddpm_sample alone.
+    assert shown.count("is not solved yet: the reference runs instead") == 8
     assert not list(tmp_path.glob("my_pieces/*"))
 
 

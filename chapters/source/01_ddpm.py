@@ -41,9 +41,9 @@ plt.rcParams.update(viz.STYLE)
 
 # %%
 b = budget(
-    smoke=dict(T=50, steps=25, channels=16, points=300, samples=60),
-    cpu=dict(T=200, steps=1500, channels=32, points=2000, samples=500),
-    gpu=dict(T=1000, steps=4000, channels=64, points=2000, samples=1500),
+    smoke=dict(T=50, steps=25, batch=64, channels=16, points=300, samples=60),
+    cpu=dict(T=200, steps=1500, batch=128, channels=32, points=2000, samples=500),
+    gpu=dict(T=1000, steps=600, batch=512, channels=64, points=2000, samples=1000),
 )
 
 # %% [markdown]
@@ -403,7 +403,7 @@ def mmd_to_truth(x):
 two_sample_level = max(mmd_to_truth(spiral.sample(b.points)) for _ in range(60))
 sampler_mmd = mmd_to_truth(samples)
 
-step_counts = [5, 10, 20, 50, 100, 1000]
+step_counts = [5, 10, 20, 50, 100, 250]
 mmds = []
 fig, axes = plt.subplots(1, 6, figsize=(11, 2.2), sharex=True, sharey=True)
 for ax, n in zip(axes, step_counts):
@@ -565,10 +565,10 @@ print(f"largest distance to the nearest training digit: {nearest.values.max():.1
 torch.manual_seed(0)
 schedule = NoiseSchedule(linear_betas(b.T)).to(b.device)
 model = UNet(in_channels=1, channels=b.channels).to(b.device)
-ema = EMA(model, decay=0.998)
-batch = batches_of(images.to(b.device), batch_size=128)
+ema = EMA(model, decay=0.995)
+batch = batches_of(images.to(b.device), batch_size=b.batch)
 run = f"../runs/01_ddpm/{b.name}"
-steps = train(model, ema, batch, schedule, b.steps, lr=1e-3, dtype=b.dtype)
+steps = train(model, ema, batch, schedule, b.steps, lr=1e-3)
 losses = torch.stack([loss for step, loss in steps]).cpu()
 save_checkpoint(f"{run}/model.pt", model=ema.model.state_dict())
 print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(losses)} steps")

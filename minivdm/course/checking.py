@@ -152,13 +152,13 @@ def examine(piece, seed=None):
         return result
     seconds = float(os.environ.get("MINIVDM_CHECK_SECONDS", 60))
     run = Run([], None, Guard())
+    exercise = find(piece.name)
+    if exercise is None:
+        result.status, result.message = "error", f"there is no check for {piece.name}"
+        return result
     with random_state_kept(), captured() as printed:
         try:
             with time_limit(seconds):
-                exercise = find(piece.name)
-                if exercise is None:
-                    result.status, result.message = "error", f"there is no check for {piece.name}"
-                    return result
                 run_probes(exercise, piece.target, seed, own_methods(piece) if piece.is_class else None, run)
                 result.printed = printed.text
                 judge(result, run, piece, exercise, seed)

@@ -37,7 +37,7 @@ def grade(tmp_path, monkeypatch, capsys):
     (tmp_path / "chapters" / "source").mkdir(parents=True)
     (tmp_path / "chapters" / "source" / "01_toy.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MINIVDM_CHECK_SECONDS", "1")
+    monkeypatch.setenv("MINIVDM_CHECK_SECONDS", "3")
 
     def run(*cells, name="alice.ipynb"):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in (SETUP, *cells)])
