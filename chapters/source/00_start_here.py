@@ -70,8 +70,7 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# A clip is a stack of pictures. Here is the first one as a film strip, every second frame. Follow the circle from left
-# to right, frame by frame.
+# A clip is a stack of pictures. Here is the first one as a film strip of every second frame, to be read from left to right.
 
 # %%
 viz.show_strip(clips[0], prompts[0], every=2)
