@@ -11,13 +11,18 @@ PIECE = re.compile(r"""^\s*@(?:\w+\.)?piece\(\s*["']([\w.]+)["']\s*\)""", re.MUL
 ALLOW_AWAIT = 0x2000  # ast.PyCF_ALLOW_TOP_LEVEL_AWAIT: notebooks may await at the top
 
 
-def register():
-    """Watch the cells of the running IPython for broken pieces; a no-op elsewhere."""
+def running_shell():
+    """The running IPython, or None."""
     try:
         from IPython import get_ipython
     except ImportError:
-        return
-    shell = get_ipython()
+        return None
+    return get_ipython()
+
+
+def register():
+    """Watch the cells of the running IPython for broken pieces; a no-op elsewhere."""
+    shell = running_shell()
     if shell is not None and replace_broken not in shell.input_transformers_post:
         shell.input_transformers_post.append(replace_broken)
 

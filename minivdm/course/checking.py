@@ -15,7 +15,7 @@ from .classes import functions_in
 from .exercise import Draw, find
 from .guard import Guard, InputChanged
 from .origin import NotKept, definition, global_names
-from .pieces import is_unfinished, own_methods, piece_of, reference
+from .pieces import is_unfinished, latest, own_methods, piece_of, quiet, reference
 from .probes import describe
 from .trace import learner_frames, short_trace, shown
 from .watch import TimeUp, captured, flush, random_state_kept, seed_everything, time_limit
@@ -157,6 +157,7 @@ def examine(piece, seed=None):
         result.status, result.message = "error", f"there is no check for {piece.name}"
         return result
     with random_state_kept(), captured() as printed:
+        quiet["on"] = True
         try:
             with time_limit(seconds):
                 run_probes(exercise, piece.target, seed, own_methods(piece) if piece.is_class else None, run)
@@ -170,6 +171,8 @@ def examine(piece, seed=None):
             result.printed = result.printed or printed.text
         except Exception as error:
             result.status, result.message = "error", f"the check itself failed; please report\n{short_report(error)}"
+        finally:
+            quiet["on"] = False
     return result
 
 
@@ -249,10 +252,22 @@ def matching_hint(exercise, run, seed):
 
 def what_runs(piece, result):
     """Decide whether the chapter can go on with a version that does not pass, and say so in a line."""
+    kept = ""
+    if piece.name in keep.kept_files():
+        kept = " Inside minivdm your earlier version, which passed, goes on running."
     if result.status == "error" or not result.usable:
         piece.reject()
-        return "Until it is mended, the reference runs in its place."
-    return "Your version runs in this notebook as it is, so that you can see what it does."
+        return f"Until it is mended, the reference runs in its place.{kept}"
+    return f"Your version runs in this notebook as it is, so that you can see what it does.{kept}"
+
+
+def note_suspects(outcome):
+    """After a cell that raised: name the pieces whose latest check did not pass. IPython calls this after each cell."""
+    if outcome.error_in_exec is None:
+        return
+    wrong = [latest[name].label for name, status in answers.items() if status in ("wrong", "error") and name in latest]
+    if wrong:
+        print(f"Before you look elsewhere: {', '.join(wrong)} did not pass the check, which may be the cause.")
 
 
 def interrupted(result, run, error, seconds):

@@ -208,6 +208,15 @@ def install_kept():
     return done
 
 
+def watch_for_suspects():
+    """Have IPython name pieces that do not pass after a cell that failed; a no-op elsewhere."""
+    from .checking import note_suspects
+
+    shell = cells.running_shell()
+    if shell is not None and note_suspects not in shell.events.callbacks["post_run_cell"]:
+        shell.events.register("post_run_cell", note_suspects)
+
+
 def start(chapter, solution=False, keep=True):
     """Begin a chapter: let minivdm run the learner's kept pieces, and say how many there are.
 
@@ -217,6 +226,7 @@ def start(chapter, solution=False, keep=True):
         keep: whether a check that passes keeps the piece and installs it.
     """
     cells.register()
+    watch_for_suspects()
     uninstall_all()
     settings["keep"] = keep and not solution
     if solution:

@@ -60,13 +60,12 @@ def near(what, got, want, within):
     return Probe(what, ok, f"expected {want:.4g} (within {within:.2g}), got {came}", frozen(got), agree)
 
 
-def equal(what, got, want):
-    """Numbers, lists, tuples, strings: exactly the same. A tensor counts as its list."""
+def equal(what, got, want, usable=True):
+    """Numbers, lists, tuples, strings: exactly the same. A tensor counts as its list; `usable` as in `holds`."""
     got, want = plain(got), plain(want)
     ok = bool(got == want)
-    return Probe(
-        what, ok, f"expected {shorten(want)}\ngot      {shorten(got)}", got, lambda other: bool(plain(other) == got)
-    )
+    message = f"expected {shorten(want)}\ngot      {shorten(got)}"
+    return Probe(what, ok, message, got, lambda other: bool(plain(other) == got), usable=ok or usable)
 
 
 def holds(what, ok, message="", usable=True):

@@ -8,6 +8,7 @@ from einops import rearrange
 
 from minivdm.diffusion import q_posterior, q_sample, to_x0
 from minivdm.samplers import checked_levels, ddpm_step
+from minivdm.schedules import checked_betas
 
 ALTERNATIVES = []  # (piece name, function or class)
 
@@ -43,7 +44,7 @@ def with_a_loop(T, start=1e-4, end=0.02):
 @alternative("schedules.linear_betas")
 def with_numpy(T, start=1e-4, end=0.02):
     betas = torch.from_numpy(np.linspace(start, end, T)) * (1000 / T)
-    if not torch.all(betas < 1):
+    if not torch.all((betas > 0) & (betas < 1)):
         raise ValueError
     return betas
 
@@ -51,6 +52,7 @@ def with_numpy(T, start=1e-4, end=0.02):
 @alternative("schedules.NoiseSchedule")
 class WithALoop:
     def __init__(self, betas):
+        betas = checked_betas(betas)
         self.T = len(betas)
         self.beta, self.alpha_bar = torch.zeros(self.T + 1), torch.ones(self.T + 1)
         product = 1.0
@@ -62,6 +64,8 @@ class WithALoop:
 @alternative("schedules.NoiseSchedule")
 class WithLogarithms:
     def __init__(self, betas):
+        if (betas <= 0).any() or (betas >= 1).any():
+            raise ValueError("no")
         padded = torch.nn.functional.pad(torch.as_tensor(betas, dtype=torch.float64), (1, 0))
         self.T = padded.numel() - 1
         self.beta = padded.float()
@@ -171,7 +175,7 @@ def sample_with_while(model, x, schedule, levels=None, cond=None, clip=False, ge
             guess = to_x0(x, t, model(x, t, cond), schedule)
             if clip:
                 guess = torch.clamp(guess, -1.0, 1.0)
-            x = ddpm_step(x, guess, t, s, torch.randn(x.shape, generator=generator), schedule)
+            x = ddpm_step(x, guess, t, s, torch.randn(x.shape, generator=generator, device=x.device), schedule)
             walk.pop(0)
             if callback is not None:
                 callback(walk[0], x, guess)
@@ -201,13 +205,38 @@ def sample_with_own_algebra(model, x, schedule, levels=None, cond=None, clip=Fal
 @alternative("diffusion.diffusion_loss")
 def loss_noise_first(model, x0, schedule, cond=None, generator=None):
     eps = torch.empty_like(x0).normal_(generator=generator)
-    t = 1 + torch.randint(0, schedule.T, (x0.shape[0],), generator=generator)
+    t = 1 + torch.randint(0, schedule.T, (x0.shape[0],), generator=generator, device=x0.device)
     return torch.nn.functional.mse_loss(model(q_sample(x0, t, eps, schedule), t, cond), eps)
 
 
 @alternative("diffusion.diffusion_loss")
 def loss_by_rows(model, x0, schedule, cond=None, generator=None):
-    t = (torch.rand(len(x0), generator=generator) * schedule.T).floor().long() + 1
-    eps = torch.randn(x0.shape, generator=generator)
+    t = (torch.rand(len(x0), generator=generator, device=x0.device) * schedule.T).floor().long() + 1
+    eps = torch.randn(x0.shape, generator=generator, device=x0.device)
     error = rearrange(model(q_sample(x0, t, eps, schedule), t, cond) - eps, "b ... -> b (...)")
     return (error * error).mean(dim=1).mean()
+
+
+@alternative("diffusion.diffusion_loss")
+def loss_in_place(model, x0, schedule, cond=None, generator=None):
+    t = torch.empty(len(x0), dtype=torch.long, device=x0.device).random_(1, schedule.T + 1, generator=generator)
+    noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+    error = model(q_sample(x0, t, noise, schedule), t, cond)
+    error = error.sub_(noise) if not error.requires_grad else error - noise
+    return error.pow(2).mean()
+
+
+@alternative("samplers.ddpm_sample")
+@torch.no_grad()
+def sample_into_one_tensor(model, x, schedule, levels=None, cond=None, clip=False, generator=None, callback=None):
+    levels = checked_levels(levels, schedule)
+    x, t, s = x.clone(), torch.empty(len(x), dtype=torch.long), torch.empty(len(x), dtype=torch.long)
+    for level, target in zip(levels, levels[1:]):
+        t.fill_(level), s.fill_(target)
+        guess = to_x0(x, t, model(x, t, cond), schedule)
+        guess = guess.clamp_(-1, 1) if clip else guess
+        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        x.copy_(ddpm_step(x, guess, t, s, noise, schedule))
+        if callback:
+            callback(target, x, guess)
+    return x

@@ -9,7 +9,7 @@ from minivdm.course.exercise import close, exercise
 def to_model_range(f, draw):
     ends = torch.tensor([0, 255], dtype=torch.uint8)
     yield close("black (0) and white (255)", f(ends), torch.tensor([-1.0, 1.0]))
-    images = draw.integers(0, 255, 4, 3, 8, 8).byte()
+    images = draw.integers(40, 200, 4, 3, 8, 8).byte()  # neither 0 nor 255 in them
     want = torch.tensor([[2 * v / 255 - 1 for v in images.flatten().tolist()]]).reshape(images.shape)
     yield close("random images (4, 3, 8, 8)", f(images), want)
 
@@ -44,6 +44,15 @@ def _(images):
 def _(images):
     images = images.float()
     return (images - images.mean()) / images.std()
+
+
+@to_model_range.misconception(
+    "stretched by its own range",
+    "The darkest pixel of *these* images became -1, or the brightest 1. The map must be the same for every image: 0 to "
+    "-1 and 255 to 1.",
+)
+def _(images):
+    return 2 * images.float() / images.max() - 1
 
 
 @to_model_range.misconception("upside down", "Black comes out as 1 and white as -1: check the sign.")

@@ -2,18 +2,16 @@
 
 import torch
 
-from minivdm.course.exercise import close, exercise, holds
+from minivdm.course.exercise import close, exercise
 
-from .common import SHAPES, at, column, fresh_schedule
+from .common import SHAPES, at, column, fresh_schedule, given_noise
 
 
 @exercise("diffusion.q_sample")
 def q_sample(f, draw):
     schedule, ab = fresh_schedule(draw)
     x0, noise, t = draw.normal(4, 3, 8, 8), draw.normal(4, 3, 8, 8), draw.integers(1, schedule.T, 4)
-    same = torch.equal(f(x0, t, noise, schedule), f(x0, t, noise, schedule))
-    message = "two equal calls give different results: use the argument `noise`, and draw none yourself"
-    yield holds("the noise is the one that was given", same, message)
+    yield given_noise(f(x0, t, noise, schedule), f(x0, t, noise, schedule))
     for name, shape in SHAPES.items():
         x0, noise = draw.normal(*shape), draw.normal(*shape)
         t = draw.integers(1, schedule.T, shape[0])
@@ -114,7 +112,7 @@ def _(x0, t, noise, schedule):
 
 @exercise("diffusion.to_x0")
 def to_x0(f, draw):
-    schedule, ab = fresh_schedule(draw)
+    schedule, ab = fresh_schedule(draw, T=60)  # alpha_bar falls to about 0.001
     for name, shape in SHAPES.items():
         x_t, eps = draw.normal(*shape), draw.normal(*shape)
         t = draw.integers(1, schedule.T, shape[0])
@@ -151,6 +149,33 @@ def _(x_t, t, eps, schedule):
 def _(x_t, t, eps, schedule):
     ab = at(schedule.alpha_bar, t, x_t)
     return (x_t + (1 - ab).sqrt() * eps) / ab.sqrt()
+
+
+@to_x0.misconception(
+    "multiplied instead of divided",
+    "The signal was multiplied by sqrt(alpha_bar) on the way up. To undo that, divide by it.",
+)
+def _(x_t, t, eps, schedule):
+    ab = at(schedule.alpha_bar, t, x_t)
+    return (x_t - (1 - ab).sqrt() * eps) * ab.sqrt()
+
+
+@to_x0.misconception(
+    "one minus the root",
+    "The noise has the factor sqrt(1 - alpha_bar): subtract first, then take the root.",
+)
+def _(x_t, t, eps, schedule):
+    ab = at(schedule.alpha_bar, t, x_t)
+    return (x_t - (1 - ab.sqrt()) * eps) / ab.sqrt()
+
+
+@to_x0.misconception(
+    "alpha_bar kept away from zero",
+    "alpha_bar is clamped from below. It is small at high levels, but never zero: dividing by its root is fine.",
+)
+def _(x_t, t, eps, schedule):
+    ab = at(schedule.alpha_bar, t, x_t).clamp(min=1e-2)
+    return (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()
 
 
 @to_x0.misconception(

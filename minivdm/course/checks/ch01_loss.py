@@ -3,8 +3,9 @@
 import torch
 
 from minivdm.course.exercise import close, equal, exercise, holds, near
+from minivdm.course.probes import describe
 
-from .common import at, column, fresh_schedule
+from .common import at, column, fresh_schedule, right_device
 
 
 @exercise("diffusion.diffusion_loss")
@@ -15,8 +16,8 @@ def diffusion_loss(f, draw):
     seen = []
 
     def model(x_t, t, cond=None):
-        seen.append((x_t, t, cond))
-        return guess
+        seen.append((x_t.clone(), t.clone() if torch.is_tensor(t) else t, cond))
+        return guess.clone()
 
     loss = f(model, x0, schedule, cond=label, generator=draw.generator())
     yield equal("calls of the model", len(seen), 1)
@@ -32,10 +33,8 @@ def diffusion_loss(f, draw):
     noise = (x_t - keep.sqrt() * x0) / (1 - keep).sqrt()
     yield near("mean of the noise in x_t", noise.mean().item(), 0.0, within=0.03)
     yield near("standard deviation of the noise in x_t", noise.std().item(), 1.0, within=0.03)
-    scalar = torch.is_tensor(loss) and loss.ndim == 0
-    came = f"a tensor of shape {tuple(loss.shape)}" if torch.is_tensor(loss) else repr(loss)
-    message = f"expected one number as a tensor, the mean over batch and elements; got {came}"
-    yield holds("the loss is a scalar tensor", scalar, message, usable=False)
+    came = list(loss.shape) if torch.is_tensor(loss) else describe(loss)
+    yield equal("shape of the loss, a tensor with one number", came, [], usable=False)
     right = (guess - noise).square().mean()
     yield near(
         "loss, divided by mean((model(x_t, t) - noise)^2)", float(loss.detach()) / right.item(), 1.0, within=0.02
@@ -54,6 +53,23 @@ def diffusion_loss(f, draw):
     message = "levels *and* noise must come from `generator`: give generator=generator to torch.randint and torch.randn"
     yield holds("the same generator state gives the same loss", torch.equal(first, again), message)
 
+    drawn = []
+
+    def notes(x_t, t, cond=None):
+        drawn.append(t.clone())
+        return x_t
+
+    for _ in range(2):
+        f(notes, x0, schedule, generator=draw.generator())
+    message = "two calls with different generators drew the same levels: use torch.randint with the generator"
+    yield holds("levels are drawn at random", not torch.equal(drawn[0], drawn[1]), message)
+
+    clip = draw.normal(64, 3, 2, 4, 4)
+    videos = f(lambda x_t, t, cond=None: torch.zeros_like(x_t), clip, schedule, generator=draw.generator())
+    yield near("loss of a model that always answers 0, on videos", float(videos.detach()), 1.0, within=0.1)
+    generator = draw.generator()
+    yield right_device(lambda g=generator: f(notes, x0, schedule, generator=g))
+
     scale = torch.ones((), requires_grad=True)
     loss = f(lambda x_t, t, cond=None: scale * x_t, x0, schedule, generator=draw.generator())
     yield holds("the loss can be differentiated", loss.requires_grad, "no gradient reaches the model: detached?")
@@ -63,15 +79,18 @@ def loss_with(mistake, model, x0, schedule, cond, generator):
     """A loss with room for one mistake."""
     count, ends = len(x0), {"from 0": (0, schedule.T - 1), "not T": (1, schedule.T - 1), "0 to T": (0, schedule.T)}
     low, high = ends.get(mistake, (1, schedule.T))
-    one = mistake == "one level"
-    t = torch.randint(low, high + 1, (1,) if one else (count,), generator=None if mistake == "own t" else generator)
+    one, where = mistake == "one level", {} if mistake == "no device" else {"device": x0.device}
+    source = None if mistake == "own t" else generator
+    t = torch.randint(low, high + 1, (1,) if one else (count,), generator=source, **where)
     t = t.expand(count)
-    noise = torch.randn(x0.shape, generator=generator)
-    noise = torch.rand(x0.shape, generator=generator) if mistake == "rand" else noise
+    noise = torch.randn(x0.shape, generator=generator, **where)
+    noise = torch.rand(x0.shape, generator=generator, **where) if mistake == "rand" else noise
     ab = at(schedule.alpha_bar, t, x0)
     x_t = x0 if mistake == "clean input" else ab.sqrt() * x0 + (1 - ab).sqrt() * noise
-    noise = torch.randn(x0.shape, generator=generator) if mistake == "again" else noise
+    noise = torch.randn(x0.shape, generator=generator, **where) if mistake == "again" else noise
     error = model(x_t, t, None if mistake == "no cond" else cond) - (x0 if mistake == "x0" else noise)
+    if mistake in ("number", "nothing"):
+        return error.square().mean().item() if mistake == "number" else None
     if mistake == "per sample":
         return error.square().flatten(1).mean(dim=1)
     if mistake == "sum over elements":
@@ -166,4 +185,15 @@ wrong(
     "own t",
     "levels without the generator",
     "The noise comes from `generator`, but the levels do not: give generator=generator to torch.randint, too.",
+)
+wrong(
+    "number",
+    "a plain number",
+    "This is a Python number, cut off from the network: no gradient can flow back. Leave out .item().",
+)
+wrong("nothing", "no return", "The function returns nothing: is a `return` missing?")
+wrong(
+    "no device",
+    "drawn on the CPU",
+    "This works on a CPU only: torch.randint and torch.randn draw there unless told otherwise. Give device=x0.device.",
 )

@@ -36,9 +36,9 @@ def q_posterior(f, draw):
         "levels skipped, s < t - 1", f(x0, x_t, t, s, schedule), bayes(x0, x_t, t, s), names=names, dtype=torch.float32
     )
     s = torch.zeros_like(t)
-    yield close(
-        "s = 0: the mean is x0, the variance 0", f(x0, x_t, t, s, schedule), (x0, torch.zeros(4, 1, 1, 1)), names=names
-    )
+    mean, variance = f(x0, x_t, t, s, schedule)
+    yield close("s = 0: the mean is x0", mean, x0)
+    yield close("s = 0: the variance is 0", variance, torch.zeros(4, 1, 1, 1), atol=1e-8)
 
 
 @q_posterior.misconception(
@@ -132,4 +132,36 @@ def _(x0, x_t, t, s, schedule):
 def _(x0, x_t, t, s, schedule):
     ab_t, ab_s, alpha = pair(x0, x_t, t, s, schedule)
     mean = (ab_t.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - ab_s) * x_t) / (1 - ab_t)
+    return mean, (1 - alpha) * (1 - ab_s) / (1 - ab_t)
+
+
+@q_posterior.misconception(
+    "no shape for broadcasting",
+    "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis. per_sample gives it the "
+    "shape (B, 1, 1, 1).",
+)
+def _(x0, x_t, t, s, schedule):
+    ab_t, ab_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
+    alpha = ab_t / ab_s
+    mean = (ab_s.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - ab_s) * x_t) / (1 - ab_t)
+    return mean, (1 - alpha) * (1 - ab_s) / (1 - ab_t)
+
+
+@q_posterior.misconception(
+    "alpha without its root",
+    "The factor of x_t has sqrt(alpha); here it is alpha.",
+)
+def _(x0, x_t, t, s, schedule):
+    ab_t, ab_s, alpha = pair(x0, x_t, t, s, schedule)
+    mean = (ab_s.sqrt() * (1 - alpha) * x0 + alpha * (1 - ab_s) * x_t) / (1 - ab_t)
+    return mean, (1 - alpha) * (1 - ab_s) / (1 - ab_t)
+
+
+@q_posterior.misconception(
+    "parentheses missing",
+    "Only the second summand of the mean is divided by 1 - alpha_bar_t. Put parentheses around the sum.",
+)
+def _(x0, x_t, t, s, schedule):
+    ab_t, ab_s, alpha = pair(x0, x_t, t, s, schedule)
+    mean = ab_s.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - ab_s) * x_t / (1 - ab_t)
     return mean, (1 - alpha) * (1 - ab_s) / (1 - ab_t)

@@ -4,7 +4,9 @@ import math
 
 import torch
 
-from minivdm.course.exercise import close, equal, exercise, holds, raises
+from minivdm.course.exercise import close, equal, exercise, raises
+
+from .common import checked_betas
 
 
 @exercise("schedules.linear_betas")
@@ -19,6 +21,8 @@ def linear_betas(f, draw):
     name = f"T = {T}, start = {start:.5f}, end = {end:.5f}"
     yield close(name, f(T, start, end), want(T, start, end), atol=1e-12, rtol=1e-9)
     yield raises("T = 20, where the last beta would be 1", ValueError, lambda: f(20))
+    yield raises("start = 0: a beta of 0", ValueError, lambda: f(100, 0.0, 0.02))
+    yield raises("start = -0.1: a negative beta", ValueError, lambda: f(1000, -0.1, 0.02))
     yield raises("T = 100 and end = 0.2, where it would be 2", ValueError, lambda: f(100, 1e-4, 0.2))
 
 
@@ -28,7 +32,7 @@ def linear_betas(f, draw):
     "by 1000 / T, or a short schedule ends with most of the signal still there.",
 )
 def _(T, start=1e-4, end=0.02):
-    if not 1000 / T * end < 1:
+    if not 1000 / T * end < 1 or start <= 0:
         raise ValueError
     return torch.linspace(start, end, T, dtype=torch.float64)
 
@@ -39,14 +43,24 @@ def _(T, start=1e-4, end=0.02):
     "the line, so there are T - 1 intervals between T values.",
 )
 def _(T, start=1e-4, end=0.02):
-    if not 1000 / T * end < 1:
+    if not 1000 / T * end < 1 or start <= 0:
         raise ValueError
     return 1000 / T * (start + (end - start) * torch.arange(T, dtype=torch.float64) / T)
 
 
+@linear_betas.misconception(
+    "levels counted from 0",
+    "The line starts one step too early, below `start`. The first beta belongs to level t = 1, where (t - 1) is 0.",
+)
+def _(T, start=1e-4, end=0.02):
+    if not 1000 / T * end < 1 or start <= 0:
+        raise ValueError
+    return 1000 / T * (start + (end - start) * (torch.arange(T, dtype=torch.float64) - 1) / (T - 1))
+
+
 @linear_betas.misconception("alphas", "These are alphas, 1 - beta. The function is asked for the betas themselves.")
 def _(T, start=1e-4, end=0.02):
-    if not 1000 / T * end < 1:
+    if not 1000 / T * end < 1 or start <= 0:
         raise ValueError
     return 1 - 1000 / T * torch.linspace(start, end, T, dtype=torch.float64)
 
@@ -56,7 +70,7 @@ def _(T, start=1e-4, end=0.02):
     "This is linear in sqrt(beta), the schedule of Stable Diffusion. DDPM's is linear in beta itself.",
 )
 def _(T, start=1e-4, end=0.02):
-    if not 1000 / T * end < 1:
+    if not 1000 / T * end < 1 or start <= 0:
         raise ValueError
     return 1000 / T * torch.linspace(start**0.5, end**0.5, T, dtype=torch.float64) ** 2
 
@@ -67,7 +81,7 @@ def _(T, start=1e-4, end=0.02):
     "thousand of them drifts. Give `dtype=torch.float64` where the numbers are first made.",
 )
 def _(T, start=1e-4, end=0.02):
-    if not 1000 / T * end < 1:
+    if not 1000 / T * end < 1 or start <= 0:
         raise ValueError
     return 1000 / T * torch.linspace(start, end, T).double()
 
@@ -77,7 +91,17 @@ def _(T, start=1e-4, end=0.02):
     "T <= 20 is right for the paper's start and end only. Look at the betas themselves: is one of them not in (0, 1)?",
 )
 def _(T, start=1e-4, end=0.02):
-    if T <= 20:
+    if T <= 20 or start <= 0:
+        raise ValueError
+    return 1000 / T * torch.linspace(start, end, T, dtype=torch.float64)
+
+
+@linear_betas.misconception(
+    "zero not refused",
+    "A beta that is too large is refused, but not one of 0, which adds no noise. All betas must be above 0, too.",
+)
+def _(T, start=1e-4, end=0.02):
+    if not 1000 / T * end < 1:
         raise ValueError
     return 1000 / T * torch.linspace(start, end, T, dtype=torch.float64)
 
@@ -99,11 +123,13 @@ def noise_schedule(f, draw):
     ab = [1.0]
     for b in betas.tolist():
         ab.append(ab[-1] * (1 - b))
-    missing = [name for name in ("T", "beta", "alpha_bar") if not hasattr(schedule, name)]
-    message = f"`__init__` must set {', '.join(f'self.{name}' for name in missing)}"
-    yield holds("the tables are stored", not missing, message, usable=False)
+    names = ["T", "beta", "alpha_bar"]
+    there = [name for name in names if hasattr(schedule, name)]
+    yield equal("what `__init__` stores in self", there, names, usable=False)
     yield equal("schedule.T", schedule.T, T)
     yield close("schedule.alpha_bar", schedule.alpha_bar, torch.tensor(ab), rtol=1e-5)
+    for bad in (2.0, 0.0):
+        yield raises(f"a beta of {bad:g}", ValueError, lambda bad=bad: f(torch.tensor([0.1, bad, 0.1])))
     yield close("schedule.beta", schedule.beta, torch.tensor([0.0] + betas.tolist()), rtol=1e-5)
 
 
@@ -111,9 +137,22 @@ class _Tables:
     """A wrong NoiseSchedule in one line: what goes into the table, and what stands at level 0."""
 
     def fill(self, betas, alpha_bar):
+        checked_betas(betas)
         self.T = len(betas)
         self.beta = torch.cat([torch.zeros(1), betas.float()])
         self.alpha_bar = alpha_bar.float()
+
+
+@noise_schedule.misconception(
+    "betas not checked",
+    "The tables are right for good betas, but a beta of 2 (or 0) is taken without complaint. Call checked_betas(betas) "
+    "first.",
+)
+class _:
+    def __init__(self, betas):
+        self.T = len(betas)
+        self.beta = torch.cat([torch.zeros(1), betas.float()])
+        self.alpha_bar = torch.cat([torch.ones(1), torch.cumprod(1 - betas.double(), dim=0).float()])
 
 
 @noise_schedule.misconception(
@@ -212,6 +251,16 @@ def _cosine(T, s):
 
 
 @cosine_betas.misconception(
+    "alpha_bar with level 0",
+    "These are the T + 1 values of alpha_bar. A beta is the share lost from one level to the next: 1 minus the ratio "
+    "of neighbours, which makes T values.",
+)
+def _(T, s=0.008, max_beta=0.999):
+    f = _cosine(T, s)
+    return f / f[0]
+
+
+@cosine_betas.misconception(
     "not capped",
     "The last beta is 1: it erases the signal completely, and the way back would "
     "divide by zero. Cap the betas at max_beta.",
@@ -235,6 +284,59 @@ def _(T, s=0.008, max_beta=0.999):
 def _(T, s=0.008, max_beta=0.999):
     f = _cosine(T, s)
     return (1 - f[1:] / f[0]).clamp(max=max_beta)
+
+
+@cosine_betas.misconception(
+    "clamped from below",
+    "clamp(x) with one number sets the *smallest* value: all betas became max_beta. Write clamp(max=max_beta).",
+)
+def _(T, s=0.008, max_beta=0.999):
+    f = _cosine(T, s)
+    return (1 - f[1:] / f[:-1]).clamp(max_beta)
+
+
+@cosine_betas.misconception(
+    "alpha_bar itself",
+    "This is alpha_bar. A beta is the share lost from one level to the next: 1 minus the ratio of neighbouring "
+    "alpha_bars.",
+)
+def _(T, s=0.008, max_beta=0.999):
+    f = _cosine(T, s)
+    return f[1:] / f[0]
+
+
+@cosine_betas.misconception("no pi", "The angle runs from 0 to 1, not to a right angle: the factor pi / 2 is missing.")
+def _(T, s=0.008, max_beta=0.999):
+    f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s)) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
+
+
+@cosine_betas.misconception(
+    "ratio upside down",
+    "The ratio is the wrong way up: alpha_bar falls, so alpha_bar[t] / alpha_bar[t-1] is below 1.",
+)
+def _(T, s=0.008, max_beta=0.999):
+    f = _cosine(T, s)
+    return (1 - f[:-1] / f[1:]).clamp(max=max_beta)
+
+
+@cosine_betas.misconception(
+    "not divided by 1 + s",
+    "The angle must end at a right angle: t/T + s runs from s to 1 + s, so divide it by 1 + s.",
+)
+def _(T, s=0.008, max_beta=0.999):
+    f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta)
+
+
+@cosine_betas.misconception(
+    "float32 arithmetic",
+    "The values are rounded to float32 on the way, and the difference of two nearly equal numbers loses its digits. "
+    "Give `dtype=torch.float64` where the numbers are first made.",
+)
+def _(T, s=0.008, max_beta=0.999):
+    f = torch.cos((torch.arange(T + 1) / T + s) / (1 + s) * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=max_beta).double()
 
 
 @cosine_betas.misconception("no offset", "The small offset s is missing, so the first betas are too close to zero.")

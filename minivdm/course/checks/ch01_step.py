@@ -2,9 +2,9 @@
 
 import torch
 
-from minivdm.course.exercise import close, exercise, holds
+from minivdm.course.exercise import close, exercise
 
-from .common import SHAPES, at, column, fresh_schedule, mean_and_variance, pair
+from .common import SHAPES, at, column, fresh_schedule, given_noise, mean_and_variance, pair
 
 
 @exercise("samplers.ddpm_step")
@@ -20,9 +20,7 @@ def ddpm_step(f, draw):
 
     x_t, x0, noise = draw.normal(4, 2), draw.normal(4, 2), draw.normal(4, 2)
     t = draw.integers(6, schedule.T, 4)
-    same = torch.equal(f(x_t, x0, t, t - 2, noise, schedule), f(x_t, x0, t, t - 2, noise, schedule))
-    message = "two equal calls give different results: use the argument `noise`, and draw none yourself"
-    yield holds("the noise is the one that was given", same, message)
+    yield given_noise(f(x_t, x0, t, t - 2, noise, schedule), f(x_t, x0, t, t - 2, noise, schedule))
     for name, shape in SHAPES.items():
         x_t, x0, noise = draw.normal(*shape), draw.normal(*shape), draw.normal(*shape)
         t = draw.integers(6, schedule.T, shape[0])
@@ -34,6 +32,14 @@ def ddpm_step(f, draw):
                 mean + variance.sqrt() * noise,
                 dtype=torch.float32,
             )
+    t = draw.integers(6, schedule.T, 4)
+    x_t, x0, noise = draw.normal(4, 2), draw.normal(4, 2), draw.normal(4, 2)
+    s = torch.tensor([0, 1, 2, 0])
+    mean, variance = moments(x_t, x0, t, s.clamp(min=1))
+    want = torch.where(s[:, None] == 0, x0, mean + variance.sqrt() * noise)
+    yield close(
+        "a batch in which only some samples go to level 0", f(x_t, x0, t, s, noise, schedule), want, dtype=torch.float32
+    )
     s = torch.zeros_like(t)
     yield close("the step to level 0 is x0, without noise", f(x_t, x0, t, s, noise, schedule), x0)
 
@@ -110,3 +116,13 @@ def _(x_t, x0, t, s, noise, schedule):
 def _(x_t, x0, t, s, noise, schedule):
     mean, variance = mean_and_variance(x_t, x0, t, t - 1, schedule)
     return mean + variance.sqrt() * noise
+
+
+@ddpm_step.misconception(
+    "noise switched off for the whole batch",
+    "One sample that goes to level 0 switches the noise off for all. No special case is needed: at s = 0 the variance "
+    "is 0 by itself.",
+)
+def _(x_t, x0, t, s, noise, schedule):
+    mean, variance = mean_and_variance(x_t, x0, t, s, schedule)
+    return x0 if (s == 0).any() else mean + variance.sqrt() * noise

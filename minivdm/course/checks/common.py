@@ -3,6 +3,9 @@
 from types import SimpleNamespace
 
 import torch
+from torch.overrides import TorchFunctionMode
+
+from minivdm.course.exercise import holds
 
 
 def fresh_schedule(draw, T=12):
@@ -38,3 +41,41 @@ def mean_and_variance(x_t, x0, t, s, schedule):
     ab_t, ab_s, alpha = pair(x0, x_t, t, s, schedule)
     mean = (ab_s.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - ab_s) * x_t) / (1 - ab_t)
     return mean, (1 - alpha) * (1 - ab_s) / (1 - ab_t)
+
+
+def checked_betas(betas):
+    """Raise a ValueError for betas outside (0, 1)."""
+    if not bool(((betas > 0) & (betas < 1)).all()):
+        raise ValueError("betas")
+
+
+class OtherDevice(TorchFunctionMode):
+    """Notes random draws with a generator but no device: on a GPU, generator and tensor would not be in one place."""
+
+    def __init__(self):
+        super().__init__()
+        self.missed = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        random = function in (torch.randn, torch.rand, torch.randint, torch.randperm)
+        if random and kwargs.get("generator") is not None and "device" not in kwargs:
+            self.missed.append(function.__name__)
+        return function(*args, **kwargs)
+
+
+def right_device(call):
+    """A probe: `call()` draws where the data is. It holds on a CPU in any case; a GPU would refuse."""
+    with OtherDevice() as mode:
+        call()
+    names = " and ".join(f"torch.{name}" for name in dict.fromkeys(mode.missed))
+    message = f"{names} drew on the CPU, whatever device the data is on: give device=... of the data"
+    return holds("random numbers are drawn on the data's device", not mode.missed, message)
+
+
+def given_noise(first, second):
+    """A probe: two equal calls must give equal results (NaN counts as equal), or the code draws noise of its own."""
+    same = torch.is_tensor(first) and torch.is_tensor(second) and first.shape == second.shape
+    same = same and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
+    message = "two equal calls give different results: use the argument `noise`, and draw none yourself"
+    return holds("the noise is the one that was given", same or first is None, message)
