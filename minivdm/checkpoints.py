@@ -6,11 +6,11 @@ says for each file its size, its SHA-256, the command that made it and how good 
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
 
+from .files import replacing
 from .schedules import NoiseSchedule, cosine_betas
 from .text import Tokenizer
 from .text2video import EpsFromV
@@ -30,10 +30,8 @@ BUILDERS = {"text2video": build_text2video}
 def save_pretrained(path, model, config):
     """Write a model's weights as float16, with the settings that `BUILDERS` need, whole or not at all."""
     weights = {name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()}
-    new = Path(f"{path}.new")
-    new.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"config": config, "weights": weights}, new)
-    os.replace(new, path)
+    with replacing(path) as file:
+        torch.save({"config": config, "weights": weights}, file)
 
 
 def describe(path, **facts):

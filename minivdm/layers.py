@@ -20,7 +20,7 @@ def timestep_embedding(t, dim, max_period=10_000):
     Args:
         t: (B,) levels, long or float.
         dim: size of the embedding, even.
-        max_period: period of the slowest wave, in levels / (2 pi).
+        max_period: bound on the period of the slowest wave, in levels / (2 pi).
 
     Returns:
         (B, dim) float32 tensor.

@@ -20,6 +20,8 @@ from PIL import Image
 
 from .attribute_probe import recognised, train_probe
 from .checkpoints import build_text2video, describe, load_weights, save_pretrained
+from .data import to_model_range
+from .files import replacing
 from .guidance import drop_condition
 from .sprites import ATTRIBUTES, MovingSprites, all_triples, captions_of, held_out
 from .text import Tokenizer
@@ -75,7 +77,7 @@ def train(model, ema, sprites, generator, seconds, pool, batch, lr, dtype, every
         pick = torch.randint(pool, (batch,), generator=generator, device=device)  # (batch,)
         wording = torch.randint(table.shape[3], (batch,), generator=generator, device=device)  # (batch,)
         tokens = drop_condition(table[(*attributes[pick].unbind(1), wording)], 0.1, generator)  # (batch, L)
-        x0 = clips[pick].float() / 127.5 - 1  # (batch, 3, F, H, W)
+        x0 = to_model_range(clips[pick])  # (batch, 3, F, H, W)
         loss = v_loss(net, x0, model.schedule, tokens, generator)
         loss.backward()
         for exact, copied in zip(weights, rounded_weights):
@@ -157,12 +159,17 @@ def main():
     model = load_weights(out, build_text2video).to(device)
     accuracy = judge(model, probe, sprites, generator, args.copies)
     print(f"prompt accuracy {accuracy}", flush=True)
-    command = f"python -m minivdm.make_text2video --out data/{out.name} --minutes {args.minutes:g}"
+    given = {name: value for name, value in vars(args).items() if name != "out" and value != parser.get_default(name)}
+    options = "".join(f" --{name.replace('_', '-')} {value:g}" for name, value in given.items())
+    command = f"python -m minivdm.make_text2video --out data/{out.name}{options}"
     made_on = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     entry = describe(out, command=command, made_on=made_on, steps=steps, parameters=parameters, frames=args.frames,
                      size=args.size, probe_accuracy=trust, clips_judged=args.copies * len(all_triples()),
                      prompt_accuracy=accuracy)
-    (out.parent / "manifest.json").write_text(json.dumps({out.stem: entry}, indent=2) + "\n")
+    manifest = out.parent / "manifest.json"
+    entries = json.loads(manifest.read_text()) if manifest.exists() else {}
+    with replacing(manifest) as file:
+        file.write((json.dumps({**entries, out.stem: entry}, indent=2) + "\n").encode())
     write_samples(model, sprites, out)
 
 

@@ -33,7 +33,7 @@ class GaussianMixture:
         self.log_weights = (weights / weights.sum()).log()  # (K,)
 
     def sample(self, n, generator=None):
-        """Draw n points, (n, ...), with a CPU `generator` or one on the means' device."""
+        """Draw n points, (n, ...), with a `generator` on the means' device."""
         k = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)  # (n,)
         noise = torch.randn(n, *self.means.shape[1:], generator=generator, device=self.means.device)
         return self.means[k] + per_sample(self.std, k, noise) * noise

@@ -34,7 +34,7 @@ def linear_betas(T, start=1e-4, end=0.02):
         ValueError: if a stretched beta is not in (0, 1): at the paper's values, for T <= 20.
     """
     scale = 1000 / T
-    if not 0 < scale * start <= scale * end < 1:
+    if not 0 < scale * min(start, end) <= scale * max(start, end) < 1:
         came = f"T = {T} stretches {start}..{end} to {scale * start}..{scale * end}"
         raise ValueError(f"betas must lie in (0, 1); {came}")
     return torch.linspace(scale * start, scale * end, T, dtype=torch.float64)  # (T,)

@@ -11,6 +11,7 @@ prompt decides what will be drawn, that is a large number. An error in v is neve
 import torch
 from torch import nn
 
+from .diffusion import q_sample
 from .guidance import ClassifierFreeGuidance
 from .samplers import ddim_sample, sampling_levels
 from .schedules import NoiseSchedule, cosine_betas, per_sample
@@ -43,8 +44,8 @@ def v_loss(net, x0, schedule, cond=None, generator=None):
     """
     t = torch.randint(1, schedule.T + 1, x0.shape[:1], generator=generator, device=x0.device)  # (B,)
     eps = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
+    x_t = q_sample(x0, t, eps, schedule)
     alpha_bar = per_sample(schedule.alpha_bar, t, x0)  # (B, 1, ..., 1)
-    x_t = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps
     v = alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x0
     return (net(x_t, t, cond) - v).square().mean()
 

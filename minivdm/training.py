@@ -5,7 +5,6 @@ the same weights, bit for bit: a checkpoint holds everything that the next step 
 """
 
 import copy
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from .diffusion import diffusion_loss
+from .files import replacing
 
 
 class EMA:
@@ -144,15 +144,8 @@ def rng_state():
 def save_checkpoint(path, **state):
     """Write `state` to `path` whole or not at all; the file that was there before becomes `<name>.previous`."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    with open(new, "wb") as file:
+    with replacing(path, older=previous(path)) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.exists():
-        os.replace(path, previous(path))
-    os.replace(new, path)
 
 
 def load_checkpoint(path, map_location="cpu"):

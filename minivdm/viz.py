@@ -8,6 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+from .files import replacing
+
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
          "figure.dpi": 100, "legend.frameon": False, "font.size": 10}
 
@@ -76,11 +78,9 @@ def gif_bytes(video, fps=8, scale=1):
 
 def save_gif(video, path, fps=8, scale=1):
     """Write a clip (C, F, H, W) to a GIF file and return its path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.write_bytes(gif_bytes(video, fps, scale))
-    return new.replace(path)
+    with replacing(path) as file:
+        file.write(gif_bytes(video, fps, scale))
+    return Path(path)
 
 
 def play(videos, captions=None, fps=8, scale=4):

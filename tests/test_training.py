@@ -188,3 +188,15 @@ def test_fp16_trains_with_a_scaler_where_there_is_a_gpu():
     schedule = NoiseSchedule(linear_betas(50)).to("cuda")
     steps = train(model, EMA(model), batches_of(images), schedule, 5, dtype=torch.float16, progress=False)
     assert all(torch.isfinite(loss) for _, loss in steps)
+
+
+def test_two_processes_may_save_to_one_path(tmp_path):
+    path = tmp_path / "run.pt"
+    script = (
+        "import sys, torch\nfrom minivdm.training import save_checkpoint\n"
+        "for i in range(40): save_checkpoint(sys.argv[1], value=torch.full((1000,), float(sys.argv[2])))"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", script, str(path), n]) for n in "12"]
+    assert [process.wait() for process in both] == [0, 0]
+    assert load_checkpoint(path)["value"].unique().item() in (1, 2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run.pt", "run.pt.previous"]

@@ -16,6 +16,7 @@ def main(arguments=None):
     commands.add_parser("status", help="which exercises are yours")
     grading = commands.add_parser("check", help="grade a notebook")
     grading.add_argument("notebook", help="a chapter's notebook (.ipynb)")
+    grading.add_argument("--chapter", help="grade it as this chapter, whatever the file is called")
     grading.add_argument("--json", action="store_true", help="print the grades as JSON")
     options = parser.parse_args(arguments)
     if options.command == "build":
@@ -24,7 +25,7 @@ def main(arguments=None):
         return status()
     from .grade import command
 
-    return command(options.notebook, options.json)
+    return command(options.notebook, options.json, options.chapter)
 
 
 def build(root, check):

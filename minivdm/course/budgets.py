@@ -45,7 +45,7 @@ def budget(smoke, cpu, gpu):
         raise ValueError(f"MINIVDM_BUDGET must be one of {', '.join(NAMES)}; got {name!r}")
     if cuda and name != "cpu":
         device, machine = torch.device("cuda"), torch.cuda.get_device_name()
-        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     else:
         device, machine, dtype = torch.device("cpu"), f"{cores()} cores", torch.float32
     numbers = ", ".join(f"{key}={value!r}" for key, value in choices[name].items())

@@ -46,7 +46,8 @@ def build(root, check=False):
         validate(path, cells, seen)
         wanted[root / "chapters" / f"{path.stem}.ipynb"] = text_of(make(root, path.stem, cells, solution=False))
         target = root / "solutions" / f"{path.stem}.ipynb"
-        wanted[target] = text_of(with_outputs(make(root, path.stem, cells, solution=True), read_notebook(target)))
+        worked = make(root, path.stem, cells, solution=True)
+        wanted[target] = text_of(with_outputs(worked, read_notebook(target) if check else former(target)))
     found = [path for folder in ("chapters", "solutions") for path in sorted((root / folder).glob("*.ipynb"))]
     orphans = [f"{path.relative_to(root)}: has no source" for path in found if path not in wanted]
     if check:
@@ -124,6 +125,18 @@ def text_of(notebook):
     return nbformat.writes(notebook, version=nbformat.NO_CONVERT).rstrip("\n") + "\n"
 
 
+def former(path):
+    """The worked notebook that is there now, whose outputs are to be kept; None if there is none.
+
+    Raises:
+        BuildError: if it cannot be read. Building over it would lose its outputs.
+    """
+    found = read_notebook(path)
+    if found is None and path.exists():
+        raise BuildError(f"{path.name} in solutions/ is no notebook, so its outputs would be lost: mend or delete it")
+    return found
+
+
 def read_notebook(path):
     """The notebook there, or None if there is none that can be read."""
     try:
@@ -132,10 +145,10 @@ def read_notebook(path):
         return None
 
 
-def with_outputs(notebook, former):
-    """The notebook with the former one's outputs in every code cell whose source did not change."""
+def with_outputs(notebook, before):
+    """The notebook with the earlier one's outputs in every code cell whose source did not change."""
     left = {}
-    for cell in former.cells if former else []:
+    for cell in before.cells if before else []:
         if cell.cell_type == "code":
             left.setdefault(cell.source, []).append(cell)
     for cell in notebook.cells:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from . import card, keep
+from .barred import barred, borrowed
 from .classes import functions_in
 from .exercise import Draw, find
 from .guard import Guard, InputChanged
@@ -123,6 +124,8 @@ def check(target, seed=None):
     result = examine(piece, seed)
     result.seconds = time.perf_counter() - began
     answers[piece.name] = result.status
+    if result:
+        piece.accept()
     if result and keep.settings["keep"]:
         result.notes.append(keep.keep(piece))
     elif result.status in ("wrong", "error"):
@@ -156,11 +159,15 @@ def examine(piece, seed=None):
     if exercise is None:
         result.status, result.message = "error", f"there is no check for {piece.name}"
         return result
+    if borrowed(piece):
+        result.status, result.message = "wrong", f"this is minivdm's own {piece.short}: write one of your own"
+        return result
     with random_state_kept(), captured() as printed:
         quiet["on"] = True
         try:
             with time_limit(seconds):
-                run_probes(exercise, piece.target, seed, own_methods(piece) if piece.is_class else None, run)
+                with barred(piece):
+                    run_probes(exercise, piece.target, seed, own_methods(piece) if piece.is_class else None, run)
                 result.printed = printed.text
                 judge(result, run, piece, exercise, seed)
                 if result.status in ("wrong", "error"):
@@ -295,7 +302,7 @@ def suspects(piece):
     """A note for each other piece that this one uses and whose own check does not pass."""
     try:
         source, names = definition(piece.target)
-    except NotKept:
+    except (NotKept, SyntaxError):
         return []
     used = [piece_of(names[name]) for name in sorted(global_names(source)) if name in names]
     bad = [

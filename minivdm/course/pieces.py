@@ -146,6 +146,14 @@ class Piece:
                 fallback = functools.partial(self.with_fallback, fallback=functions_in(instead)[0])
                 setattr(self.target, key, map_functions(instead, fallback))
 
+    def accept(self):
+        """Undo `reject`: a later check passed, for example because a missing helper is there now."""
+        if self.rejected:
+            self.rejected = False
+            for key, attribute in self.written.items():
+                setattr(self.target, key, attribute)
+            self.usable()
+
     def with_fallback(self, function, fallback):
         """`function`, except that `fallback` takes the call where it is not written yet."""
         stub = is_stub(function)

@@ -1,5 +1,6 @@
 """Every exercise's check: it accepts what is right however it is written, and names each common mistake."""
 
+import importlib
 import inspect
 
 import pytest
@@ -8,6 +9,7 @@ from alternatives import ALTERNATIVES
 from minivdm.course import check, piece, sources
 from minivdm.course.exercise import find
 from minivdm.course.pieces import reference
+from tests.anew import anew
 
 NAMES = list(sources.exercises())
 SEEDS = range(3)
@@ -16,6 +18,15 @@ SEEDS = range(3)
 def status_and_hint(name, target, seed):
     result = check(piece(name)(target), seed=seed)
     return result.status, result.hint
+
+
+def borrowing(name):
+    """A version that hands all work to minivdm's own."""
+    module, _, attribute = name.rpartition(".")
+    theirs = getattr(importlib.import_module(f"minivdm.{module}"), attribute)
+    if inspect.isclass(theirs):
+        return type(attribute, (theirs,), {})
+    return lambda *args, **kwargs: theirs(*args, **kwargs)
 
 
 def a_stub(name):
@@ -34,8 +45,17 @@ def a_stub(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reference_passes(name):
     for seed in SEEDS:
-        result = check(piece(name)(reference(name)), seed=seed)
+        result = check(piece(name)(anew(name)), seed=seed)
         assert result, result
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_package_may_not_do_the_work(name):
+    target = reference(name)
+    assert check(piece(name)(borrowing(name))).status in ("error", "wrong")
+    if not inspect.isclass(target):
+        result = check(piece(name)(target))
+        assert result.status == "wrong" and "minivdm's own" in result.message
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -276,3 +276,13 @@ def test_bad_usage():
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2
+
+
+def test_a_worked_notebook_that_cannot_be_read_is_not_overwritten(root, capsys):
+    assert build(root) == 0
+    path = root / "solutions" / "01_toy.ipynb"
+    path.write_text("<<<<<<< HEAD\n" + path.read_text())
+    before = path.read_text()
+    capsys.readouterr()
+    assert build(root) == 2
+    assert "its outputs would be lost" in capsys.readouterr().err and path.read_text() == before

@@ -12,8 +12,9 @@ from minivdm.course import check
 from minivdm.course.card import as_html, as_text
 from minivdm.course.checking import CheckFailed, examine
 from minivdm.course.exercise import Exercise, close, equal, near
-from minivdm.course.pieces import Piece, reference
+from minivdm.course.pieces import Piece
 from minivdm.course.watch import Printed, TimeUp, time_limit
+from tests.anew import anew
 
 A = "a = per_sample(schedule.alpha_bar, t, x0)"
 X = "x = a.sqrt() * x0 + (1 - a).sqrt() * noise"
@@ -35,7 +36,7 @@ def test_right_passes(cell):
 
 @pytest.mark.parametrize("name", ["diffusion.q_sample", "schedules.NoiseSchedule"])
 def test_reference_passes_and_misconceptions_get_their_hint(course, name):
-    assert examine(Piece(name, reference(name))).status == "passed"
+    assert examine(Piece(name, anew(name))).status == "passed"
     for label, hint, _ in course[name].misconceptions:
         result = examine(Piece(name, course[name].wrong(label)))
         assert (result.status, result.hint) == ("wrong", hint), label

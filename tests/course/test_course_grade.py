@@ -70,14 +70,34 @@ def test_all_right(grade, tmp_path):
         (body("while True: pass"), "error", "does a loop never end?"),
         (body("print('noise', flush=True)", "return noise"), "wrong", "x_t"),
         ("def late(x=unknown): pass\n" + RIGHT.replace("schedule):", "schedule=unknown):"), "error", "'unknown'"),
-        ("import os; os._exit(1)\n" + STUB, "not attempted", ""),
+        ("import os; os._exit(1)\n" + STUB, "error", "it ended the process (exit code 1)"),
+        ("half = lambda x: x / 2\n" + RIGHT.replace("* noise", "* half(2 * noise)"), "passed", ""),
+        ("if True:" + RIGHT.replace("\n", "\n    "), "passed", ""),
+        (body("from minivdm.diffusion import q_sample as r", "return r(x0, t, noise, schedule)"), "error", "your own"),
+        (body("print('{\"end\": true}', 'x', flush=True)", "return noise"), "wrong", "x_t"),
     ],
 )
 def test_one_bad_exercise_leaves_the_others(grade, cell, status, told):
     code, answers, grades = grade(cell, OTHER)
-    assert code == 1 and answers["diffusion.to_x0"]["status"] == "passed" and grades["points"] == 1
+    points = 2 if status == "passed" else 0
+    assert answers["diffusion.to_x0"]["status"] == "passed" and grades["points"] == 1 + points
     answer = answers["diffusion.q_sample"]
-    assert (answer["status"], answer["points"]) == (status, 0) and told in answer["message"]
+    assert code == (status != "passed")
+    assert (answer["status"], answer["points"]) == (status, points) and told in answer["message"]
+
+
+def test_modules_beside_the_notebook_are_not_used(grade, tmp_path):
+    (tmp_path / "minivdm").mkdir()
+    (tmp_path / "minivdm" / "__init__.py").write_text("raise SystemExit(7)")
+    (tmp_path / "queue.py").write_text("raise SystemExit(8)")
+    assert grade(RIGHT, OTHER)[0] == 0
+
+
+def test_a_chapter_can_be_named(grade, tmp_path, capsys):
+    text = "\n".join(["# hello", 'start("00_other")'])
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text)]), tmp_path / "b.ipynb")
+    assert main(["check", str(tmp_path / "b.ipynb"), "--chapter", "nowhere"]) == 2
+    assert "no chapter 'nowhere'" in capsys.readouterr().err
 
 
 def test_a_crash_while_defining(grade):

@@ -51,3 +51,32 @@ def test_a_second_mistake_does_not_hide_the_first_ones_hint(cell):
     keep = "a = schedule.alpha_bar.double()[t].reshape(-1, *[1] * (x0.ndim - 1))"
     mine = cell(body(keep, "return a * x0 + (1 - a) * noise"))["q_sample"]  # no root, and float64 besides
     assert check(mine).hint == "take the square root"
+
+
+def test_a_version_that_passes_later_runs_again(cell):
+    space = cell(body("return helper(x0, t, noise, schedule)"))
+    assert check(space["q_sample"]).status == "error"
+    cell("""
+        def helper(x0, t, noise, schedule):
+            a = per_sample(schedule.alpha_bar, t, x0)
+            helper.calls = getattr(helper, "calls", 0) + 1
+            return a.sqrt() * x0 + (1 - a).sqrt() * noise
+    """)
+    assert check(space["q_sample"])
+    before = space["helper"].calls
+    space["q_sample"](*INPUTS)
+    assert space["helper"].calls == before + 1
+
+
+def test_minivdms_own_version_may_not_do_the_work(cell):
+    mine = cell(body("from minivdm.diffusion import q_sample as own", "return own(x0, t, noise, schedule)"))["q_sample"]
+    result = check(mine)
+    assert result.status == "error" and "write one of your own" in result.message
+    assert torch.equal(mine(*INPUTS), q_sample(*INPUTS))  # and minivdm's own is back in place
+    source = '''
+        import minivdm.schedules
+        @piece("schedules.NoiseSchedule")
+        class NoiseSchedule(minivdm.schedules.NoiseSchedule):
+            pass
+    '''
+    assert "write one of your own" in check(cell(source)["NoiseSchedule"]).message
