@@ -60,7 +60,7 @@ clips = text_to_video(prompts, model, steps=b.steps, generator=generator).cpu()
 viz.play(clips, prompts)
 
 # %% [markdown]
-# (At the budget `smoke` the model takes so few steps that the clips stay blurred.) A word that the model has never seen gets an
+# (At the budget `smoke` the model takes very few steps; the clips may be imperfect.) A word that the model has never seen gets an
 # answer, too:
 
 # %%
@@ -138,7 +138,8 @@ viz.show_images(
 #
 # When a check passes, your piece is kept in the folder `my_pieces/` and *replaces* the reference inside the package `minivdm`. Everything that uses it, in this and
 # all later chapters, runs on your code from then on. The line that `start` printed at the top of this notebook counts them. To begin again,
-# delete a file in `my_pieces/`.
+# delete a file in `my_pieces/`. A version that does not pass is never kept. It runs in its notebook only, so that you can
+# see what it does; and if it raises an error or never ends, the reference takes its place there, too.
 #
 # In a terminal, `python -m minivdm.course status` lists all exercises, and `python -m minivdm.course check chapters/00_start_here.ipynb` grades
 # a notebook (for teachers, and the curious). Worked notebooks lie in `solutions/`. The package itself is written to be read: after each exercise, compare

@@ -79,7 +79,7 @@ names = [f"step {10 * i}" for i in range(11)]
 viz.show_images(torch.stack(kept), "A digit after 0 to 100 small steps of noise", 11, names)
 
 # %% [markdown]
-# After a hundred steps nobody could tell which digit it was. The only choice we have is how fast this happens: the list
+# Long before the hundredth step nobody could tell which digit it was. The only choice we have is how fast this happens: the list
 # $\beta_1 \dots \beta_T$, called the **noise schedule**.
 #
 # ### Exercise 1.1: betas on a line
@@ -87,7 +87,7 @@ viz.show_images(torch.stack(kept), "A digit after 0 to 100 small steps of noise"
 # The first DDPM let $\beta$ grow on a straight line from 0.0001 to 0.02 over $T = 1000$ levels: careful while there is fine
 # detail to lose, faster when there is mostly noise. We often want fewer levels, and the same amount of noise in all. So
 # all betas are multiplied by $1000 / T$. That can go too far: with the default values and $T \le 20$ the last beta reaches
-# 1, which would multiply the picture by zero. Refuse betas that are not between 0 and 1 with a `ValueError`. And compute
+# 1, which would multiply the picture by zero. Refuse betas that are not strictly between 0 and 1 with a `ValueError`. And compute
 # in float64: soon a thousand numbers close to 1 will be multiplied, and rounding adds up.
 #
 # The docstring is the task: the equation, what comes in, what goes out. Replace the line `raise NotImplementedError(…)`
@@ -190,7 +190,8 @@ viz.slider(draw_level, list(range(0, 1001, 50)), "level t")
 # Look at the curve again: from level 700 on there is next to nothing left, so the last 300 levels do hardly any work.
 # [Nichol and Dhariwal (2021)](https://arxiv.org/abs/2102.09672) turned it round. They chose the curve $\bar\alpha_t$ first, a
 # squared cosine, and worked out the betas that lead to it. From $\bar\alpha_t = \bar\alpha_{t-1}(1-\beta_t)$ follows
-# $\beta_t = 1 - \bar\alpha_t / \bar\alpha_{t-1}$.
+# $\beta_t = 1 - \bar\alpha_t / \bar\alpha_{t-1}$. So compute the curve at all $T + 1$ levels $0 \dots T$, and from it $T$ betas; the
+# docstring has the curve.
 
 # %% piece="schedules.cosine_betas" exercise="1.4" points=2 minutes=10
 
@@ -332,13 +333,14 @@ plt.show()
 # %% [markdown]
 # **For a small step the two agree; for a large one they do not.** In one step of a thousand, $x_0$ hardly matters: whether
 # the coin was -1 or 1 moves the mean by much less than the noise of the step. In a step of 250 levels the truth has two humps, and
-# the average guess sits in the valley between them, where there is little. So the recipe is: take *many small* steps, and
+# the average guess sits in the valley between them, where there is little; after 100 levels it is already too narrow. So the recipe is: take *many small* steps, and
 # guess anew after each. (That is what people mean by "DDPM cannot skip levels". You will soon measure how far it can.
 # Chapter 03 is about a way out.)
 #
 # ### Exercise 1.7: one step down
 #
-# Draw $x_s$ from the posterior: its mean, plus noise with its standard deviation.
+# Draw $x_s$ from the posterior: its mean, plus noise with its standard deviation. You have the posterior already: call your
+# `q_posterior`, with the guess in the place of $x_0$.
 
 # %% piece="samplers.ddpm_step" exercise="1.7" points=1 minutes=5
 
@@ -416,7 +418,7 @@ for ax, n in zip(axes, step_counts):
 title = f"Fewer steps. True samples stay below MMD² = {two_sample_level:.4f}"
 fig.suptitle(title, x=0.13, ha="left", y=1.12)
 plt.show()
-print(f"your 1000 steps: MMD² = {sampler_mmd:.5f}; true samples reach {two_sample_level:.5f}")
+print(f"1000 steps: MMD² = {sampler_mmd:.5f}; true samples reach {two_sample_level:.5f}")
 
 # %% [markdown]
 # With a thousand steps your sampler passes for the truth. With five, even a *perfect* denoiser draws a blob, and with twenty a
@@ -436,7 +438,8 @@ print(f"your 1000 steps: MMD² = {sampler_mmd:.5f}; true samples reach {two_samp
 #
 # The mean runs over all pictures and all pixels. For each picture of the batch draw a level from $1 \dots T$ (all equally likely, *both ends included*: sampling starts at $T$, so
 # the network must have seen it) and noise, both from the `generator`; make $x_t$; let the model guess; compare. Beware of
-# `torch.randint`: its upper end is exclusive.
+# `torch.randint`: its upper end is exclusive, and its size is a tuple, such as `x0.shape[:1]`. As in the sampler, give it and
+# `torch.randn` the `generator` and the device of `x0`.
 
 # %% piece="diffusion.diffusion_loss" exercise="1.9" points=3 minutes=15
 
@@ -452,8 +455,8 @@ print(f"your 1000 steps: MMD² = {sampler_mmd:.5f}; true samples reach {two_samp
 # $$-\log p(x_0) \;\le\; \underbrace{\mathrm{KL}\big(q(x_T|x_0)\,\|\,\mathcal N(0, I)\big)}_{L_T:\ \text{is } x_T \text{ pure noise?}} + \sum_{t=2}^{T} \underbrace{\mathbb E\;
 # \mathrm{KL}\big(q(x_{t-1}|x_t,x_0)\,\|\,p(x_{t-1}|x_t)\big)}_{L_{t-1}:\ \text{how far the guess is off}} + \underbrace{\mathbb E\,[-\log p(x_0|x_1)]}_{L_0:\ \text{the last step}}$$
 #
-# The KL divergence of two Gaussians with the same variance $\sigma_t^2$ is the squared distance of their means over $2\sigma_t^2$. And the
-# means differ only by the guess. So each term is *the squared error of the noise times a weight*:
+# The KL divergence of two Gaussians with the same variance $\sigma_t^2$ is the squared distance of their means over $2\sigma_t^2$. (If the
+# variances differ, a term for that comes in; the code below has it.) And the means differ only by the guess. So each term is *the squared error of the noise times a weight*:
 #
 # $$L_{t-1} = w_t\; \mathbb E\|\varepsilon - \varepsilon_\theta\|^2, \qquad w_t = \frac{\beta_t^2}{2\sigma_t^2\,(1-\beta_t)(1-\bar\alpha_t)}$$
 #
@@ -527,7 +530,8 @@ print(f"at level {lowest}, by a factor of {weight[0] / weight.min():.0f}.")
 # a *cloud* is not. (For samples it matters little, since those steps are tiny. For likelihoods it does: Nichol and Dhariwal
 # let the network learn the variance.)
 #
-# And the weights: the bound cares most about the lowest levels, where only specks of noise are left. The simple loss cares
+# And the weights: the bound cares most about the lowest levels, where only specks of noise are left. (At the end the weight
+# rises a little, because there $\beta_t$ still grows while $1-\bar\alpha_t$ has reached 1.) The simple loss cares
 # about all levels alike, so by comparison it shifts effort to the middle and upper levels, where it is decided *what* the
 # picture shows. As a number it no longer says how likely the data is. But Ho et al. found that its samples look better,
 # and nearly everybody has used it, or another reweighting, since.
@@ -620,7 +624,7 @@ def look(s, x, x0):
 noise = torch.randn(b.samples, 1, 8, 8, generator=generator, device=b.device)
 options = dict(clip=True, generator=generator, callback=look)
 samples = ddpm_sample(ema.model, noise, schedule, **options).cpu()
-viz.show_images(samples[:60], "Digits that nobody wrote, drawn by your code", cols=15)
+viz.show_images(samples[:60], "Digits that nobody wrote", cols=15)
 viz.save_figure(f"{run}/samples.png");
 
 # %% [markdown]
@@ -701,7 +705,7 @@ if bars:
     assert yours["nearest"] > 0.7 * real["nearest"], "samples should not be copies"
     print(f"It worked: {factor:.1f} times closer to real digits than the baseline.")
 else:
-    print("Every cell ran. For digits, and for the measurements, run with the budget cpu or gpu.")
+    print("For digits, and for the measurements, run this chapter with the budget cpu or gpu.")
 
 # %% [markdown]
 # ## What you have now

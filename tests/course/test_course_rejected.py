@@ -1,11 +1,14 @@
 """A version that nothing can go on with gives way to the reference; one that is merely wrong stays."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from course_kit import body
 from test_course_check import CLASS, A, X
 
 from minivdm.course import check
+from minivdm.course.checking import note_suspects
 from minivdm.diffusion import q_sample
 from minivdm.schedules import NoiseSchedule, linear_betas
 
@@ -80,3 +83,12 @@ def test_minivdms_own_version_may_not_do_the_work(cell):
             pass
     '''
     assert "write one of your own" in check(cell(source)["NoiseSchedule"]).message
+
+
+def test_a_later_failure_names_the_piece_that_does_not_pass(cell, capsys):
+    check(cell(body(A, X, "return x + 1"))["q_sample"])
+    capsys.readouterr()
+    note_suspects(SimpleNamespace(error_in_exec=None))
+    assert not capsys.readouterr().out
+    note_suspects(SimpleNamespace(error_in_exec=KeyError(200)))
+    assert "Exercise 1.3 (q_sample) did not pass the check, which may be the cause" in capsys.readouterr().out
