@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from . import card, keep
 from .barred import barred, borrowed
 from .classes import functions_in
-from .exercise import Draw, find
-from .guard import Guard, InputChanged
+from .exercise import find
+from .guard import Guard
 from .origin import NotKept, definition, global_names
 from .pieces import is_unfinished, latest, own_methods, piece_of, quiet, reference
 from .probes import describe
+from .runs import Run, matching_hint, run_probes, works
 from .trace import learner_frames, short_trace, shown
-from .watch import TimeUp, captured, flush, random_state_kept, seed_everything, time_limit
+from .watch import TimeUp, captured, flush, random_state_kept, time_limit
 
 answers = {}  # piece name -> status of its latest check in this process
 
@@ -66,40 +67,6 @@ class Result:
 
     def _ipython_display_(self):
         """Nothing: the card is on the screen already."""
-
-
-@dataclass
-class Run:
-    """One implementation's way through a check: its probes, what ended it early, and who was watching."""
-
-    probes: list
-    end: tuple | None  # ("raised", error), ("changed", path), ("unusable", error) or None
-    guard: Guard
-
-    @property
-    def failed(self):
-        """The first probe that failed, else None."""
-        return next((probe for probe in self.probes if not probe.ok), None)
-
-    def agrees(self, other):
-        """Whether the other run had the same outcome at every probe."""
-        return (
-            len(self.probes) == len(other.probes)
-            and self.outcome == other.outcome
-            and all(mine.agree(theirs.got) for mine, theirs in zip(self.probes, other.probes))
-        )
-
-    def fails_like(self, other):
-        """Whether the other run had the same outcomes up to the first failure, and failed there, too."""
-        count = next((i for i, probe in enumerate(self.probes, 1) if not probe.ok), None)
-        if count is None or len(other.probes) < count or other.probes[count - 1].ok:
-            return False
-        return all(mine.agree(theirs.got) for mine, theirs in zip(self.probes[:count], other.probes))
-
-    @property
-    def outcome(self):
-        """What ended the run, comparable: exceptions count as equal when their types are."""
-        return self.end and (self.end[0], type(self.end[1]) if isinstance(self.end[1], Exception) else self.end[1])
 
 
 def check(target, seed=None):
@@ -183,24 +150,6 @@ def examine(piece, seed=None):
     return result
 
 
-def run_probes(exercise, target, seed, methods=None, run=None):
-    """Lead one implementation through a check, on past failures."""
-    run = run or Run([], None, Guard())
-    seed_everything(seed)
-    guarded = run.guard.wrap(target, methods)
-    try:
-        for probe in exercise.probes(guarded, Draw(seed)):
-            run.probes.append(probe)
-        run.end = run.guard.changed and ("changed", run.guard.changed.path)
-    except InputChanged as error:
-        run.end = ("changed", error.path)
-    except Exception as error:
-        run.end = ("raised" if error is run.guard.error else "unusable", error)
-    except SystemExit as error:
-        run.end = ("raised", RuntimeError(f"the code called exit({error.code!r})").with_traceback(error.__traceback__))
-    return run
-
-
 def judge(result, run, piece, exercise, seed):
     """Fill a result in from the learner's run."""
     kind, what = run.end or (None, None)
@@ -233,28 +182,9 @@ def failure(probe):
     return probe.what + (":\n" if "\n" in probe.message else ": ") + probe.message
 
 
-def works(exercise, seed):
-    """Whether the reference gets through the check with these inputs: then the check is not at fault."""
-    return run_probes(exercise, reference(exercise.name), seed).end is None
-
-
 def functions_of(attributes):
     """All functions inside class attributes, or the functions themselves."""
     return [function for attribute in attributes for function in functions_in(attribute) or [attribute]]
-
-
-def matching_hint(exercise, run, seed):
-    """The hint of the misconception whose outcomes are the learner's at every probe, or up to the first failure.
-
-    The second case is a learner who made this mistake and another one besides, which shows later.
-    """
-    similar = ""
-    for label, hint, _ in exercise.misconceptions:
-        wrong = run_probes(exercise, exercise.wrong(label), seed)
-        if run.agrees(wrong):
-            return hint
-        similar = similar or (hint if run.fails_like(wrong) else "")
-    return similar
 
 
 def what_runs(piece, result):

@@ -4,21 +4,12 @@ import torch
 
 from minivdm.course.exercise import close, exercise
 
-from .common import SHAPES, at, column, fresh_schedule, pair
+from .common import SHAPES, at, bayes, fresh_schedule, pair
 
 
 @exercise("diffusion.q_posterior")
 def q_posterior(f, draw):
     schedule, ab = fresh_schedule(draw)
-
-    def bayes(x0, x_t, t, s):
-        """The product of two Gaussians in x_s: where x_0 sends it, and what x_t says about it."""
-        ab_t, ab_s = column(ab, t, x0), column(ab, s, x0)
-        alpha = ab_t / ab_s
-        prior, evidence = 1 / (1 - ab_s), alpha / (1 - alpha)  # precisions
-        variance = 1 / (prior + evidence)
-        return variance * (prior * ab_s.sqrt() * x0 + evidence * x_t / alpha.sqrt()), variance
-
     names = ("mean", "variance")
     for name, shape in SHAPES.items():
         x0, x_t = draw.normal(*shape), draw.normal(*shape)
@@ -26,14 +17,18 @@ def q_posterior(f, draw):
         yield close(
             f"s = t - 1, {name}",
             f(x0, x_t, t, t - 1, schedule),
-            bayes(x0, x_t, t, t - 1),
+            bayes(ab, x0, x_t, t, t - 1),
             names=names,
             dtype=torch.float32,
         )
     x0, x_t = draw.normal(4, 3, 8, 8), draw.normal(4, 3, 8, 8)
     t, s = draw.integers(8, schedule.T, 4), draw.integers(1, 6, 4)
     yield close(
-        "levels skipped, s < t - 1", f(x0, x_t, t, s, schedule), bayes(x0, x_t, t, s), names=names, dtype=torch.float32
+        "levels skipped, s < t - 1",
+        f(x0, x_t, t, s, schedule),
+        bayes(ab, x0, x_t, t, s),
+        names=names,
+        dtype=torch.float32,
     )
     s = torch.zeros_like(t)
     mean, variance = f(x0, x_t, t, s, schedule)

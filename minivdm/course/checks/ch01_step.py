@@ -4,20 +4,12 @@ import torch
 
 from minivdm.course.exercise import close, exercise
 
-from .common import SHAPES, at, column, fresh_schedule, given_noise, mean_and_variance, pair
+from .common import SHAPES, at, bayes, fresh_schedule, given_noise, mean_and_variance, pair
 
 
 @exercise("samplers.ddpm_step")
 def ddpm_step(f, draw):
     schedule, ab = fresh_schedule(draw)
-
-    def moments(x_t, x0, t, s):
-        ab_t, ab_s = column(ab, t, x0), column(ab, s, x0)
-        alpha = ab_t / ab_s
-        prior, evidence = 1 / (1 - ab_s), alpha / (1 - alpha)
-        variance = 1 / (prior + evidence)
-        return variance * (prior * ab_s.sqrt() * x0 + evidence * x_t / alpha.sqrt()), variance
-
     x_t, x0, noise = draw.normal(4, 2), draw.normal(4, 2), draw.normal(4, 2)
     t = draw.integers(6, schedule.T, 4)
     yield given_noise(f(x_t, x0, t, t - 2, noise, schedule), f(x_t, x0, t, t - 2, noise, schedule))
@@ -25,7 +17,7 @@ def ddpm_step(f, draw):
         x_t, x0, noise = draw.normal(*shape), draw.normal(*shape), draw.normal(*shape)
         t = draw.integers(6, schedule.T, shape[0])
         for s in (t - 1, draw.integers(1, 4, shape[0])):
-            mean, variance = moments(x_t, x0, t, s)
+            mean, variance = bayes(ab, x0, x_t, t, s)
             yield close(
                 f"x_s for {name}",
                 f(x_t, x0, t, s, noise, schedule),
@@ -35,7 +27,7 @@ def ddpm_step(f, draw):
     t = draw.integers(6, schedule.T, 4)
     x_t, x0, noise = draw.normal(4, 2), draw.normal(4, 2), draw.normal(4, 2)
     s = torch.tensor([0, 1, 2, 0])
-    mean, variance = moments(x_t, x0, t, s.clamp(min=1))
+    mean, variance = bayes(ab, x0, x_t, t, s.clamp(min=1))
     want = torch.where(s[:, None] == 0, x0, mean + variance.sqrt() * noise)
     yield close(
         "a batch in which only some samples go to level 0", f(x_t, x0, t, s, noise, schedule), want, dtype=torch.float32

@@ -25,6 +25,15 @@ def column(values, t, x):
 SHAPES = {"images (4, 3, 8, 8)": (4, 3, 8, 8), "points (6, 2)": (6, 2), "videos (2, 3, 4, 8, 8)": (2, 3, 4, 8, 8)}
 
 
+def bayes(ab, x0, x_t, t, s):
+    """Moments of x_s given x_t and x_0: the product of two Gaussians, where x_0 sends it and what x_t says about it."""
+    ab_t, ab_s = column(ab, t, x0), column(ab, s, x0)
+    alpha = ab_t / ab_s
+    prior, evidence = 1 / (1 - ab_s), alpha / (1 - alpha)  # precisions
+    variance = 1 / (prior + evidence)
+    return variance * (prior * ab_s.sqrt() * x0 + evidence * x_t / alpha.sqrt()), variance
+
+
 def at(table, t, x):
     """table[t] for each sample, shaped to broadcast against x."""
     return table[t].reshape(-1, *[1] * (x.ndim - 1))
