@@ -43,7 +43,7 @@ plt.rcParams.update(viz.STYLE)
 b = budget(
     smoke=dict(T=50, steps=25, batch=64, channels=16, points=300, samples=60),
     cpu=dict(T=200, steps=1500, batch=128, channels=32, points=2000, samples=500),
-    gpu=dict(T=1000, steps=400, batch=512, channels=64, points=1000, samples=1000),
+    gpu=dict(T=500, steps=500, batch=512, channels=64, points=1000, samples=1000),
 )
 
 # %% [markdown]
