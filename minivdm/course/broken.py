@@ -32,9 +32,7 @@ def unsolved(name, error=None):
 
         @functools.wraps(known)
         def made(*args, **kwargs):
-            if not piece.told:
-                piece.told = True
-                print(f"{piece.label} is not solved yet: the reference runs instead.")
+            piece.tell()
             return known(*args, **kwargs)
 
     piece = pieces.latest[name] = pieces.Piece(name, target, syntax_error=error)

@@ -9,11 +9,10 @@ import ast
 import builtins
 import importlib
 import inspect
-import os
 import sys
-import tempfile
 import types
-from pathlib import Path
+
+from minivdm.files import replacing
 
 from . import cells, sources
 from .classes import moved, vars_of
@@ -165,26 +164,14 @@ def keep(piece):
     try:
         text = standalone(piece)
         made = load(piece.name, text, str(path))
-        write(path, text)
+        with replacing(path) as file:
+            file.write(text.encode())
     except NotKept as reason:
         return f"Passed; not kept, because {reason}."
     except Exception as error:
         return f"Passed, but it could not be kept: {type(error).__name__}: {error}"
     install(piece.name, made)
     return f"Kept in {path.parent.name}/{path.name}; minivdm runs your version from now on."
-
-
-def write(path, text):
-    """Write a file to a temporary name beside it and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def kept_files():

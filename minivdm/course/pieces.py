@@ -166,13 +166,17 @@ class Piece:
                 except NotImplementedError as error:
                     if not is_unfinished(error, function):
                         raise
-            if not self.told and not quiet["on"]:
-                self.told = True
-                state = "cannot be used as it is" if self.rejected else "is not solved yet"
-                print(f"{self.label} {state}: the reference runs instead.")
+            self.tell()
             return fallback(*args, **kwargs)
 
         return wrapper
+
+    def tell(self):
+        """Say once that the reference runs instead."""
+        if not self.told and not quiet["on"]:
+            self.told = True
+            state = "cannot be used as it is" if self.rejected else "is not solved yet"
+            print(f"{self.label} {state}: the reference runs instead.")
 
 
 def codes(function):
