@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from .files import replacing
+from .predictions import EpsModel
 from .schedules import NoiseSchedule, cosine_betas
 from .text import Tokenizer
-from .text2video import EpsFromV
 from .unet3d import UNet3D
 
 DATA = Path(__file__).parents[1] / "data"
@@ -21,7 +21,7 @@ DATA = Path(__file__).parents[1] / "data"
 
 def build_text2video(config):
     """An untrained text-to-video model (it estimates eps) from the settings of its `UNet3D`."""
-    return EpsFromV(UNet3D(len(Tokenizer()), **config), NoiseSchedule(cosine_betas(1000)))
+    return EpsModel(UNet3D(len(Tokenizer()), **config), "v", NoiseSchedule(cosine_betas(1000)))
 
 
 BUILDERS = {"text2video": build_text2video}

@@ -30,21 +30,24 @@ class ClassifierFreeGuidance:
     Both estimates come from *one* call on a doubled batch, which keeps a GPU busier than two calls.
 
     Args:
-        model: `model(x, t, cond)` returns an estimate of eps, like x; cond = all 0 is its null prompt.
+        model: `model(x, t, cond)` returns an estimate of eps, like x.
         scale: guidance scale s; 1 = off, and then the batch is not doubled.
+        null: the null condition, like `cond` or one row of it; default: all 0, the padding of tokens.
 
-    Called as `guided(x, t, cond)` with x (B, ...), t (B,) long and cond (B, L) long; returns a tensor like x.
+    Called as `guided(x, t, cond)` with x (B, ...), t (B,) long and cond (B, L) long or (B, L, D) float; returns a
+    tensor like x.
     Raises a ValueError if there is no condition to follow.
     """
 
-    def __init__(self, model, scale):
-        self.model, self.scale = model, scale
+    def __init__(self, model, scale, null=None):
+        self.model, self.scale, self.null = model, scale, null
 
     def __call__(self, x, t, cond=None):
         if cond is None:
             raise ValueError("guidance needs a condition: expected (B, L) tokens, got None")
         if self.scale == 1:
             return self.model(x, t, cond)
-        both = torch.cat([torch.zeros_like(cond), cond])  # (2B, L)
+        null = torch.zeros_like(cond) if self.null is None else self.null.expand_as(cond)
+        both = torch.cat([null, cond])  # (2B, L) or (2B, L, D)
         eps_u, eps_c = self.model(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)  # 2 x (B, ...)
         return eps_u + self.scale * (eps_c - eps_u)

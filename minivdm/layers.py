@@ -104,6 +104,37 @@ class SelfAttention(nn.Module):
         return x + self.out(rearrange(h, "b n (h w) d -> b (n d) h w", h=height))  # (B, C, H, W)
 
 
+class CrossAttention(nn.Module):
+    r"""Every place of an image looks at the words (Rombach et al., CVPR 2022, section 3.3), added to the input.
+
+        out = x + W_o softmax( Q K^T / sqrt(d) ) V,   Q = linear map of norm(x), K, V = of the context; W_o = 0 at first
+
+    Args:
+        channels: channels of input and output.
+        context_dim: size D of the context's vectors.
+        head_dim: size d of one head.
+
+    `forward(x, context)` takes (B, channels, H, W) and (B, L, context_dim), and returns a tensor like x.
+    """
+
+    def __init__(self, channels, context_dim, head_dim=32):
+        super().__init__()
+        if channels % head_dim:
+            raise ValueError(f"channels must be a multiple of head_dim = {head_dim}, got {channels}")
+        self.heads = channels // head_dim
+        self.norm = norm(channels)
+        self.q = nn.Conv2d(channels, channels, 1)
+        self.kv = nn.Linear(context_dim, 2 * channels)
+        self.out = zero_module(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x, context):
+        height = x.shape[2]
+        q = rearrange(self.q(self.norm(x)), "b (n d) h w -> b n (h w) d", n=self.heads)
+        k, v = rearrange(self.kv(context), "b l (two n d) -> two b n l d", two=2, n=self.heads)
+        h = F.scaled_dot_product_attention(q, k, v)  # (B, heads, H W, d)
+        return x + self.out(rearrange(h, "b n (h w) d -> b (n d) h w", h=height))  # (B, C, H, W)
+
+
 class Downsample(nn.Module):
     """Halve height and width by a convolution of stride 2: (B, C, H, W) -> (B, C, H/2, W/2)."""
 

@@ -23,9 +23,10 @@ from .checkpoints import build_text2video, describe, load_weights, save_pretrain
 from .data import to_model_range
 from .files import replacing
 from .guidance import drop_condition
+from .predictions import prediction_loss
 from .sprites import ATTRIBUTES, MovingSprites, all_triples, captions_of, held_out
 from .text import Tokenizer
-from .text2video import text_to_video, v_loss
+from .text2video import text_to_video
 from .training import EMA
 from .viz import save_gif, sheet
 
@@ -49,7 +50,7 @@ def caption_table(device):
 
 
 def train(model, ema, sprites, generator, seconds, pool, batch, lr, dtype, every, save):
-    """Train `model.net` by `v_loss` for a given time; the learning rate rises for 100 steps, then falls to 0.
+    """Train `model.net` to predict v, for a given time; the learning rate rises for 100 steps, then falls to 0.
 
     A copy of the network computes wholly in `dtype`, while `model.net` keeps the weights in float32: the optimiser's
     steps are too small for bfloat16. On CUDA the copy's kernels are recorded once and then replayed as a graph.
@@ -78,7 +79,7 @@ def train(model, ema, sprites, generator, seconds, pool, batch, lr, dtype, every
         wording = torch.randint(table.shape[3], (batch,), generator=generator, device=device)  # (batch,)
         tokens = drop_condition(table[(*attributes[pick].unbind(1), wording)], 0.1, generator)  # (batch, L)
         x0 = to_model_range(clips[pick])  # (batch, 3, F, H, W)
-        loss = v_loss(net, x0, model.schedule, tokens, generator)
+        loss = prediction_loss(net, x0, model.schedule, tokens, generator)
         loss.backward()
         for exact, copied in zip(weights, rounded_weights):
             exact.grad, copied.grad = copied.grad.float(), None

@@ -54,8 +54,8 @@ def batches_of(images, labels=None, batch_size=128):
 
 
 def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed=0, checkpoint=None, save_every=500,
-          progress=True):
-    """Train `model` with the diffusion loss; a generator, so the caller looks on and may stop at any step.
+          progress=True, loss=None):
+    """Train `model` with a diffusion loss; a generator, so the caller looks on and may stop at any step.
 
         for step, loss in train(model, ema, batch, schedule, steps=2000):
             ...
@@ -72,6 +72,7 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
         checkpoint: file to save to and, if it exists, to go on from.
         save_every: steps between checkpoints; the last step is always saved.
         progress: show a tqdm bar.
+        loss: `loss(model, x0, schedule, cond, generator)` returns a scalar tensor; default `diffusion_loss`.
 
     Yields:
         (step, loss): steps done, from 1, and the loss as a detached scalar tensor.
@@ -94,9 +95,9 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
                 group["lr"] = lr * min(1.0, (step + 1) / 100)
             x0, cond = batch(generator)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                loss = diffusion_loss(model, x0, schedule, cond, generator)
+                value = (loss or diffusion_loss)(model, x0, schedule, cond, generator)
             optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
+            scaler.scale(value).backward()
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             scaler.step(optimizer)
@@ -107,14 +108,14 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
             bar.update()
             saving = checkpoint and (step % save_every == 0 or step == steps)
             if saving or step % 50 == 0:  # reading the loss waits for the device, so do it rarely
-                if not torch.isfinite(loss):
-                    raise FloatingPointError(f"the loss is {loss.item()} at step {step}: try a smaller lr than {lr}")
-                bar.set_postfix(loss=f"{loss.item():.4f}")
+                if not torch.isfinite(value):
+                    raise FloatingPointError(f"the loss is {value.item()} at step {step}: try a smaller lr than {lr}")
+                bar.set_postfix(loss=f"{value.item():.4f}")
             if saving:
                 save_checkpoint(checkpoint, step=step, model=model.state_dict(), ema=ema.model.state_dict(),
                                 ema_updates=ema.updates, optimizer=optimizer.state_dict(), scaler=scaler.state_dict(),
                                 generator=generator.get_state(), rng=rng_state())
-            yield step, loss.detach()
+            yield step, value.detach()
 
 
 def restore(path, model, ema, optimizer, scaler, generator):

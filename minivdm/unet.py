@@ -9,9 +9,8 @@ sees the features of its partner on the way down (the skip connections), so fine
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from .layers import Downsample, ResBlock, SelfAttention, Upsample, norm, timestep_embedding, zero_module
+from .layers import CrossAttention, Downsample, ResBlock, SelfAttention, Upsample, norm, timestep_embedding, zero_module
 
 
 class UNet(nn.Module):
@@ -24,63 +23,107 @@ class UNet(nn.Module):
         blocks: residual blocks per resolution.
         attention: the factors' indices at which self-attention follows each block, for example (1,).
         dropout: passed to the residual blocks.
+        context_dim: size D of a condition's vectors (chapter 05); None: the network has no condition.
+        patch: each patch x patch square of pixels enters as one position with patch^2 times the channels, and leaves so
+            (Hoogeboom et al., "simple diffusion", ICML 2023, section 3.3): a quarter of the positions at patch = 2.
 
-    `forward(x, t, cond=None)` takes (B, in_channels, H, W) and (B,) levels, and returns a tensor like x. This network
-    has no condition, so `cond` must be None. Height and width must be multiples of 2^(len(mults) - 1).
+    `forward(x, t, cond=None)` takes (B, in_channels, H, W), (B,) levels and the condition, (B, L, context_dim) or None
+    as the network was built, and returns a tensor like x. Height and width must be multiples of
+    patch * 2^(len(mults) - 1). Anything else is a ValueError.
     """
 
-    def __init__(self, in_channels=1, channels=48, mults=(1, 2), blocks=2, attention=(1,), dropout=0.0):
+    def __init__(self, in_channels=1, channels=48, mults=(1, 2), blocks=2, attention=(1,), dropout=0.0,
+                 context_dim=None, patch=1):
         super().__init__()
-        self.channels = channels
-        self.shrink = 2 ** (len(mults) - 1)
+        self.channels, self.context_dim = channels, context_dim
+        self.shrink = patch * 2 ** (len(mults) - 1)
         emb_dim = 4 * channels
         self.embed = nn.Sequential(nn.Linear(channels, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
-        self.stem = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.summary = nn.Linear(context_dim, emb_dim) if context_dim else None
+        self.stem = nn.Sequential(nn.PixelUnshuffle(patch), nn.Conv2d(in_channels * patch**2, channels, 3, padding=1))
+
+        def stage(in_channels, out_channels, attends):
+            return Stage(in_channels, out_channels, emb_dim, dropout, attends, context_dim)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         width, skips = channels, [channels]
         for i, mult in enumerate(mults):
             for _ in range(blocks):
-                self.down.append(Stage(width, channels * mult, emb_dim, dropout, i in attention))
+                self.down.append(stage(width, channels * mult, i in attention))
                 width = channels * mult
                 skips.append(width)
             if i < len(mults) - 1:
                 self.down.append(Downsample(width))
                 skips.append(width)
-        self.middle = Stage(width, width, emb_dim, dropout, attends=True)
+        self.middle = stage(width, width, True)
         for i, mult in reversed(list(enumerate(mults))):
             for _ in range(blocks + 1):
-                self.up.append(Stage(width + skips.pop(), channels * mult, emb_dim, dropout, i in attention))
+                self.up.append(stage(width + skips.pop(), channels * mult, i in attention))
                 width = channels * mult
             if i > 0:
                 self.up.append(Upsample(width))
         self.norm = norm(width)
-        self.head = zero_module(nn.Conv2d(width, in_channels, 3, padding=1))
+        out = zero_module(nn.Conv2d(width, in_channels * patch**2, 3, padding=1))
+        self.head = nn.Sequential(nn.SiLU(), out, nn.PixelShuffle(patch))
 
     def forward(self, x, t, cond=None):
-        if cond is not None:
-            raise ValueError("this U-Net takes no condition: expected cond=None")
-        if x.shape[2] % self.shrink or x.shape[3] % self.shrink:
-            raise ValueError(f"height and width must be multiples of {self.shrink}, got {tuple(x.shape[2:])}")
-        emb = self.embed(timestep_embedding(t, self.channels))  # (B, emb_dim)
+        emb = self.embedding(x, t, cond)  # (B, emb_dim)
         h = self.stem(x)  # (B, channels, H, W)
         skips = [h]
         for layer in self.down:
-            h = layer(h) if isinstance(layer, Downsample) else layer(h, emb)
+            h = layer(h) if isinstance(layer, Downsample) else layer(h, emb, cond)
             skips.append(h)
-        h = self.middle(h, emb)
+        h = self.middle(h, emb, cond)
         for layer in self.up:
-            h = layer(h) if isinstance(layer, Upsample) else layer(torch.cat([h, skips.pop()], dim=1), emb)
-        return self.head(F.silu(self.norm(h)))  # (B, in_channels, H, W)
+            h = layer(h) if isinstance(layer, Upsample) else layer(torch.cat([h, skips.pop()], dim=1), emb, cond)
+        return self.head(self.norm(h))  # (B, in_channels, H, W)
+
+    def embedding(self, x, t, cond):
+        """What every block is told: the level, and the mean of the condition; (B, emb_dim). Checks all arguments."""
+        if x.shape[2] % self.shrink or x.shape[3] % self.shrink:
+            raise ValueError(f"height and width must be multiples of {self.shrink}, got {tuple(x.shape[2:])}")
+        emb = self.embed(timestep_embedding(t, self.channels))  # (B, emb_dim)
+        if self.context_dim is None:
+            if cond is not None:
+                raise ValueError("this U-Net takes no condition: expected cond=None")
+            return emb
+        if cond is None or cond.ndim != 3 or cond.shape[::2] != (len(x), self.context_dim):
+            came = None if cond is None else tuple(cond.shape)
+            raise ValueError(f"expected a condition of shape ({len(x)}, L, {self.context_dim}), got {came}")
+        return emb + self.summary(cond.mean(dim=1))
 
 
 class Stage(nn.Module):
-    """A residual block, followed by self-attention where `attends` is set."""
+    """A residual block, followed where `attends` by self-attention and, given a `context_dim`, by cross-attention."""
 
-    def __init__(self, in_channels, out_channels, emb_dim, dropout, attends):
+    def __init__(self, in_channels, out_channels, emb_dim, dropout=0.0, attends=False, context_dim=None):
         super().__init__()
         self.block = ResBlock(in_channels, out_channels, emb_dim, dropout)
         self.attention = SelfAttention(out_channels) if attends else nn.Identity()
+        self.words = CrossAttention(out_channels, context_dim) if attends and context_dim else None
 
-    def forward(self, x, emb):
-        return self.attention(self.block(x, emb))
+    def forward(self, x, emb, cond=None):
+        x = self.attention(self.block(x, emb))
+        return x if self.words is None else self.words(x, cond)
+
+
+class Conditioned(nn.Module):
+    """A denoiser that reads tokens: an encoder turns them into the context that its U-Net looks at.
+
+    Args:
+        net: a `UNet` with a `context_dim`.
+        encoder: `encoder(tokens)` turns (B, L) long into (B, L, D): a `TextEncoder`, or an `nn.Embedding` for labels.
+        length: L, tokens per condition.
+
+    `forward(x, t, cond=None)` takes images, levels, and as the condition (B, L) long tokens, or None for the null
+    condition (all tokens 0), or a ready context, (B, L, D) float; it returns a tensor like x.
+    """
+
+    def __init__(self, net, encoder, length):
+        super().__init__()
+        self.net, self.encoder, self.length = net, encoder, length
+
+    def forward(self, x, t, cond=None):
+        if cond is None:
+            cond = torch.zeros(len(x), self.length, dtype=torch.long, device=x.device)
+        return self.net(x, t, cond if cond.is_floating_point() else self.encoder(cond))

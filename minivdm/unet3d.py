@@ -19,7 +19,16 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
-from .layers import Downsample, ResBlock, SelfAttention, Upsample, norm, timestep_embedding, zero_module
+from .layers import (
+    CrossAttention,
+    Downsample,
+    ResBlock,
+    SelfAttention,
+    Upsample,
+    norm,
+    timestep_embedding,
+    zero_module,
+)
 from .text import TextEncoder
 
 
@@ -72,36 +81,6 @@ class TemporalAttention(nn.Module):
         return x + rearrange(h, "b (h w) f c -> (b f) c h w", h=x.shape[2])
 
 
-class CrossAttention(nn.Module):
-    r"""Every place of every frame looks at the words (Rombach et al., CVPR 2022, section 3.3), added to the input.
-
-        out = x + W_o softmax( Q K^T / sqrt(d) ) V,   Q = linear map of norm(x), K, V = of the context; W_o = 0 at first
-
-    Args:
-        channels: channels of input and output.
-        context_dim: size D of the context's vectors.
-        head_dim: size d of one head.
-
-    `forward(x, context)` takes (B F, C, H, W) and (B, L, D), and returns a tensor like x.
-    """
-
-    def __init__(self, channels, context_dim, head_dim=32):
-        super().__init__()
-        self.heads = channels // head_dim
-        self.norm = norm(channels)
-        self.q = nn.Conv2d(channels, channels, 1)
-        self.kv = nn.Linear(context_dim, 2 * channels)
-        self.out = zero_module(nn.Conv2d(channels, channels, 1))
-
-    def forward(self, x, context):
-        height, batch = x.shape[2], len(context)
-        q = rearrange(self.q(self.norm(x)), "(b f) (n d) h w -> b n (f h w) d", b=batch, n=self.heads)
-        k, v = rearrange(self.kv(context), "b l (two n d) -> two b n l d", two=2, n=self.heads)
-        h = F.scaled_dot_product_attention(q, k, v)  # (B, heads, F H W, d)
-        width = x.shape[3]
-        return x + self.out(rearrange(h, "b n (f h w) d -> (b f) (n d) h w", h=height, w=width))  # (B F, C, H, W)
-
-
 class VideoStage(nn.Module):
     """Residual block, temporal convolution and, where `attends`, attention over space, over words and over time.
 
@@ -122,7 +101,8 @@ class VideoStage(nn.Module):
         x = self.block(x, emb.repeat_interleave(frames, dim=0))  # (B F, out, H, W)
         x = self.temporal(x, frames)
         if self.attends:
-            x = self.time(self.words(self.space(x), context), frames)
+            x = self.words(self.space(x), context.repeat_interleave(frames, dim=0))
+            x = self.time(x, frames)
         return x
 
 

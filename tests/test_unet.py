@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minivdm.layers import SelfAttention, timestep_embedding
-from minivdm.unet import UNet
+from minivdm.unet import Conditioned, UNet
 
 
 @pytest.mark.parametrize("shape, kwargs", [((2, 1, 8, 8), {}), ((1, 3, 16, 24), dict(in_channels=3, mults=(1, 2, 2)))])
@@ -25,12 +25,30 @@ def test_samples_of_a_batch_do_not_meet_and_the_level_matters():
     assert not torch.allclose(model(x, t), model(x, t.flip(0)), atol=1e-2)
 
 
+def test_each_sample_follows_its_own_condition():
+    torch.manual_seed(0)
+    net = UNet(in_channels=3, channels=32, context_dim=16, patch=2)
+    model = Conditioned(net, torch.nn.Embedding(9, 16), length=4)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    x, t, cond = torch.randn(3, 3, 16, 16), torch.tensor([1, 50, 99]), torch.randint(1, 9, (3, 4))
+    out, other = model(x, t, cond), model(x, t, torch.cat([cond[:2], 9 - cond[2:]]))
+    moved = (out - other).abs().amax(dim=(1, 2, 3)) / out.abs().amax()
+    assert out.shape == x.shape and moved[:2].max() < 1e-4 and moved[2] > 1e-3
+    assert torch.equal(model(x, t), model(x, t, torch.zeros_like(cond)))
+    assert torch.equal(model(x, t, model.encoder(cond)), out)
+
+
 def test_errors():
     model = UNet(channels=32, mults=(1, 2, 2))
     with pytest.raises(ValueError, match="multiples of 4, got \\(8, 6\\)"):
         model(torch.zeros(1, 1, 8, 6), torch.ones(1).long())
     with pytest.raises(ValueError, match="expected cond=None"):
         model(torch.zeros(1, 1, 8, 8), torch.ones(1).long(), torch.ones(1))
+    with pytest.raises(ValueError, match=r"shape \(2, L, 16\), got \(2, 5, 8\)"):
+        UNet(channels=32, context_dim=16)(torch.zeros(2, 1, 8, 8), torch.ones(2).long(), torch.zeros(2, 5, 8))
+    with pytest.raises(ValueError, match=r"shape \(2, L, 16\), got None"):
+        UNet(channels=32, context_dim=16)(torch.zeros(2, 1, 8, 8), torch.ones(2).long())
     with pytest.raises(ValueError, match="multiple of head_dim"):
         SelfAttention(48)
 

@@ -2,14 +2,18 @@
 
 import importlib
 import inspect
+from pathlib import Path
 
 import pytest
-from alternatives import ALTERNATIVES
 
 from minivdm.course import check, piece, sources
 from minivdm.course.exercise import find
 from minivdm.course.pieces import reference
 from tests.anew import anew
+from tests.checks.collected import ALTERNATIVES
+
+for path in sorted(Path(__file__).parent.glob("alternatives_*.py")):
+    importlib.import_module(f"tests.checks.{path.stem}")
 
 NAMES = list(sources.exercises())
 SEEDS = range(3)

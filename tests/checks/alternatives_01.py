@@ -9,16 +9,7 @@ from einops import rearrange
 from minivdm.diffusion import q_posterior, q_sample, to_x0
 from minivdm.samplers import checked_levels, ddpm_step
 from minivdm.schedules import checked_betas
-
-ALTERNATIVES = []  # (piece name, function or class)
-
-
-def alternative(name):
-    def add(target):
-        ALTERNATIVES.append((name, target))
-        return target
-
-    return add
+from tests.checks.collected import alternative
 
 
 @alternative("data.to_model_range")
