@@ -1,6 +1,6 @@
-r"""A judge of generated clips: which shape, which colour, which motion is this?
+r"""A judge of generated clips and pictures: which shape, which colour, which motion or place is this?
 
-The judge is trained on drawn `MovingSprites` only, never on generated clips, so it cannot learn to excuse them. *Prompt
+The judge is trained on drawn sprites only, never on generated ones, so it cannot learn to excuse them. *Prompt
 accuracy* is the share of generated clips in which it recognises all three attributes that the prompt asked for.
 """
 
@@ -16,11 +16,15 @@ from .sprites import ATTRIBUTES
 class AttributeProbe(nn.Module):
     """Frames are read one by one, on a 4 x 4 grid that keeps the place; then convolutions over time follow the motion.
 
-    `forward(clips)` takes (B, 3, F, H, W) in [-1, 1], H and W multiples of 16, and returns logits of shape (B, 6),
-    colour (B, 8) and motion (B, 8). `features(clips)` returns the (B, 256) vectors they are read from.
+    Args:
+        attributes: a dict of kinds with their names; default: shape, colour and motion.
+        width: channels of the first convolution.
+
+    `forward(clips)` takes (B, 3, F, H, W) in [-1, 1], H and W multiples of 16, or pictures (B, 3, H, W), and returns
+    a list of logits, (B, names) for each kind. `features(clips)` returns the (B, 256) vectors they are read from.
     """
 
-    def __init__(self, width=48):
+    def __init__(self, attributes=ATTRIBUTES, width=48):
         super().__init__()
         widths = [3, width, 2 * width, 2 * width, 2 * width]
         layers = []
@@ -30,9 +34,10 @@ class AttributeProbe(nn.Module):
         self.time = nn.Sequential(
             nn.SiLU(), nn.Conv1d(128, 128, 3, padding=1), nn.SiLU(), nn.Conv1d(128, 128, 3, padding=1), nn.SiLU()
         )
-        self.heads = nn.ModuleDict({kind: nn.Linear(256, len(names)) for kind, names in ATTRIBUTES.items()})
+        self.heads = nn.ModuleDict({kind: nn.Linear(256, len(names)) for kind, names in attributes.items()})
 
     def features(self, clips):
+        clips = clips[:, :, None] if clips.ndim == 4 else clips  # a picture is a clip of one frame
         h = self.frame(rearrange(clips, "b c f h w -> (b f) c h w"))  # (B F, 128)
         h = self.time(rearrange(h, "(b f) c -> b c f", b=len(clips)))  # (B, 128, F)
         return torch.cat([h.mean(dim=2), h.amax(dim=2)], dim=1)  # (B, 256)
@@ -46,7 +51,7 @@ def train_probe(sprites, generator, steps=1500, batch=256, lr=2e-3, dtype=torch.
     """Train a probe on freshly drawn clips of all triples, with a little noise so that it tolerates small blemishes.
 
     Args:
-        sprites: a `MovingSprites`.
+        sprites: a `MovingSprites` or `SpriteStills`.
         generator: `torch.Generator`; the probe is trained on its device.
         steps, batch, lr: optimiser steps, clips per step, peak learning rate (it rises for a tenth of the steps, then
             falls to 0).
@@ -56,12 +61,12 @@ def train_probe(sprites, generator, steps=1500, batch=256, lr=2e-3, dtype=torch.
         An `AttributeProbe` in evaluation mode.
     """
     device = generator.device
-    probe = AttributeProbe().to(device)
+    probe = AttributeProbe(sprites.attributes).to(device)
     optimizer = torch.optim.AdamW(probe.parameters(), lr=lr)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
         clips, attributes = sprites.sample(batch, generator, split="all")
-        strength = 0.2 * torch.rand(batch, 1, 1, 1, 1, generator=generator, device=device)
+        strength = 0.2 * torch.rand(batch, *[1] * (clips.ndim - 1), generator=generator, device=device)
         clips = clips + strength * torch.randn(clips.shape, generator=generator, device=device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = probe(clips)
@@ -79,12 +84,12 @@ def recognised(probe, clips, attributes, batch=256):
 
     Args:
         probe: a trained `AttributeProbe`.
-        clips: (N, 3, F, H, W) in [-1, 1].
+        clips: (N, 3, F, H, W) in [-1, 1], or pictures (N, 3, H, W).
         attributes: (N, 3) long, what was asked for.
         batch: clips per call.
 
     Returns:
-        (N, 3) bool: shape right, colour right, motion right. Prompt accuracy is `.all(dim=1).float().mean()`.
+        (N, 3) bool: shape right, colour right, motion or place right. Prompt accuracy is `.all(dim=1).float().mean()`.
     """
     guesses = [torch.stack([g.argmax(dim=1) for g in probe(part)], dim=1) for part in clips.split(batch)]
     return torch.cat(guesses) == attributes.to(clips.device)

@@ -9,11 +9,16 @@ import json
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from .attribute_probe import AttributeProbe
 from .files import replacing
 from .predictions import EpsModel
 from .schedules import NoiseSchedule, cosine_betas
+from .stills import STILL_ATTRIBUTES
 from .text import Tokenizer
+from .text2image import build_text2image
+from .unet import Conditioned, UNet
 from .unet3d import UNet3D
 
 DATA = Path(__file__).parents[1] / "data"
@@ -24,7 +29,22 @@ def build_text2video(config):
     return EpsModel(UNet3D(len(Tokenizer()), **config), "v", NoiseSchedule(cosine_betas(1000)))
 
 
-BUILDERS = {"text2video": build_text2video}
+def build_digits(config):
+    """An untrained model of digits by class (it estimates eps): label + 1 is the condition, 0 stands for none."""
+    return Conditioned(UNet(**config), nn.Embedding(11, config["context_dim"]), length=1)
+
+
+def build_probe(config):
+    """An untrained `AttributeProbe` for `SpriteStills`."""
+    return AttributeProbe(STILL_ATTRIBUTES, **config)
+
+
+BUILDERS = {
+    "digits": build_digits,
+    "stills_probe": build_probe,
+    "text2image": lambda config: build_text2image(**config),
+    "text2video": build_text2video,
+}
 
 
 def save_pretrained(path, model, config):
@@ -40,11 +60,24 @@ def describe(path, **facts):
     return {"file": Path(path).name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), **facts}
 
 
+def record(path, **facts):
+    """Describe a checkpoint in the `manifest.json` beside it, under its name without the ending."""
+    path = Path(path)
+    manifest = path.parent / "manifest.json"
+    entries = json.loads(manifest.read_text()) if manifest.exists() else {}
+    with replacing(manifest) as file:
+        file.write((json.dumps({**entries, path.stem: describe(path, **facts)}, indent=2) + "\n").encode())
+
+
 def load_pretrained(name, folder=DATA):
     """A network that comes with the course, in evaluation mode on the CPU.
 
     Args:
-        name: "text2video": `model(x, t, cond)` estimates eps of clips (B, 3, 16, 32, 32).
+        name: "digits": `model(x, t, cond)` estimates eps of digits (B, 1, 8, 8) at the levels of `linear_betas(1000)`;
+            cond is (B, 1) long, the digit + 1, or 0 or None for any digit.
+            "text2image": the same for `SpriteStills` (B, 3, 32, 32), `cosine_betas(1000)` and tokens (B, 12).
+            "text2video": the same for clips (B, 3, 16, 32, 32).
+            "stills_probe": an `AttributeProbe` for `SpriteStills`.
         folder: where the files and `manifest.json` are.
 
     Raises:

@@ -9,7 +9,6 @@ ones. Writes the file, `manifest.json` and samples (a GIF and a PNG of film stri
 
 import argparse
 import copy
-import json
 import math
 import time
 from pathlib import Path
@@ -19,13 +18,12 @@ from einops import rearrange
 from PIL import Image
 
 from .attribute_probe import recognised, train_probe
-from .checkpoints import build_text2video, describe, load_weights, save_pretrained
+from .checkpoints import build_text2video, load_weights, record, save_pretrained
 from .data import to_model_range
-from .files import replacing
 from .guidance import drop_condition
 from .predictions import prediction_loss
-from .sprites import ATTRIBUTES, MovingSprites, all_triples, captions_of, held_out
-from .text import Tokenizer
+from .sprites import ATTRIBUTES, MovingSprites, all_triples, held_out
+from .text import Tokenizer, caption_table
 from .text2video import text_to_video
 from .training import EMA
 from .viz import save_gif, sheet
@@ -42,13 +40,6 @@ def draw_pool(sprites, n, generator):
     return torch.cat([((c + 1) * 127.5).round().byte() for c in clips]), torch.cat(attributes)
 
 
-def caption_table(device):
-    """The tokens of every wording of every triple, (6, 8, 8, 24, L) long."""
-    names = [[kind[i] for kind, i in zip(ATTRIBUTES.values(), triple)] for triple in all_triples().tolist()]
-    tokens = torch.stack([Tokenizer().encode(captions_of(*triple)) for triple in names])  # (384, 24, L)
-    return tokens.unflatten(0, [len(kind) for kind in ATTRIBUTES.values()]).to(device)
-
-
 def train(model, ema, sprites, generator, seconds, pool, batch, lr, dtype, every, save):
     """Train `model.net` to predict v, for a given time; the learning rate rises for 100 steps, then falls to 0.
 
@@ -59,7 +50,7 @@ def train(model, ema, sprites, generator, seconds, pool, batch, lr, dtype, every
     start = time.perf_counter()
     device = generator.device
     clips, attributes = draw_pool(sprites, pool, generator)
-    table = caption_table(device)
+    table = caption_table(Tokenizer()).to(device)
     print(f"{pool:,} clips drawn in {time.perf_counter() - start:.1f} s", flush=True)
     rounded = copy.deepcopy(model.net).to(dtype)
     weights, rounded_weights = list(model.net.parameters()), list(rounded.parameters())
@@ -164,13 +155,8 @@ def main():
     options = "".join(f" --{name.replace('_', '-')} {value:g}" for name, value in given.items())
     command = f"python -m minivdm.make_text2video --out data/{out.name}{options}"
     made_on = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    entry = describe(out, command=command, made_on=made_on, steps=steps, parameters=parameters, frames=args.frames,
-                     size=args.size, probe_accuracy=trust, clips_judged=args.copies * len(all_triples()),
-                     prompt_accuracy=accuracy)
-    manifest = out.parent / "manifest.json"
-    entries = json.loads(manifest.read_text()) if manifest.exists() else {}
-    with replacing(manifest) as file:
-        file.write((json.dumps({**entries, out.stem: entry}, indent=2) + "\n").encode())
+    record(out, command=command, made_on=made_on, steps=steps, parameters=parameters, frames=args.frames, size=args.size,
+           probe_accuracy=trust, clips_judged=args.copies * len(all_triples()), prompt_accuracy=accuracy)
     write_samples(model, sprites, out)
 
 

@@ -1,13 +1,7 @@
 r"""Captioned clips without a download: one coloured shape on a dark, shaded ground that does one thing.
 
-A sprite is drawn from its signed distance function d(p), which is negative inside and positive outside. A pixel of
-width w is covered by about (Green, "Improved Alpha-Tested Magnification", SIGGRAPH courses 2007)
-
-    coverage = clamp( 1/2 - d(p) / w, 0, 1 )
-
-which antialiases the edge: a circle that moves by a third of a pixel changes the picture. A motion is a path of the
-centre, the radius and the visibility over time. All of it is tensor arithmetic on one (B, F, H, W) grid, so thousands
-of clips are drawn in one pass on whatever device the generator lives on.
+A motion is a path of the centre, the radius and the visibility over time. All of it is tensor arithmetic, so thousands
+of clips are drawn in one pass on whatever device the generator lives on (see `shapes`).
 
 One (shape, colour, motion) triple in ten never occurs in training. A model that draws it anyway has understood its
 parts, rather than remembered the whole. Every *pair* of attributes does occur in training.
@@ -17,16 +11,7 @@ import math
 
 import torch
 
-COLOURS = {
-    "red": (0.92, 0.13, 0.15),
-    "orange": (1.00, 0.55, 0.08),
-    "yellow": (0.98, 0.92, 0.20),
-    "green": (0.13, 0.75, 0.25),
-    "cyan": (0.20, 0.88, 0.92),
-    "blue": (0.16, 0.35, 0.97),
-    "purple": (0.68, 0.22, 0.90),
-    "white": (0.97, 0.97, 0.97),
-}
+from .shapes import COLOURS, SHAPES, paint
 
 # Six wordings each: three finite ("a red circle moves left") and three participles ("a red circle moving left").
 MOTIONS = {
@@ -40,64 +25,34 @@ MOTIONS = {
     "blinking": ("blinks", "blinks on and off", "flashes", "blinking", "blinking on and off", "flashing"),
 }
 
-
-def circle(x, y):
-    """Signed distance to a disc. Every shape below fits into the unit disc; x runs right, y down; any equal shapes."""
-    return torch.hypot(x, y) - 0.88
-
-
-def square(x, y):
-    """Signed distance to an upright square."""
-    dx, dy = x.abs() - 0.72, y.abs() - 0.72
-    return torch.hypot(dx.clamp(min=0), dy.clamp(min=0)) + torch.maximum(dx, dy).clamp(max=0)
-
-
-def triangle(x, y):
-    """Signed distance (to the nearest side's line) of a triangle that points up: three half planes."""
-    return torch.maximum(math.sqrt(0.75) * x.abs() - 0.5 * (y - 0.15), y - 0.15) - 0.55
-
-
-def diamond(x, y):
-    """Signed distance (to the nearest side's line) of a square on its tip."""
-    return (x.abs() + y.abs() - 1.0) / math.sqrt(2)
-
-
-def cross(x, y):
-    """Signed distance (to the nearest side's line) of a plus sign."""
-    long, short = torch.maximum(x.abs(), y.abs()), torch.minimum(x.abs(), y.abs())
-    return torch.maximum(long - 0.95, short - 0.30)
-
-
-def ring(x, y):
-    """Signed distance to a ring."""
-    return (torch.hypot(x, y) - 0.70).abs() - 0.23
-
-
-SHAPES = {f.__name__: f for f in (circle, square, triangle, diamond, cross, ring)}
 ATTRIBUTES = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "motion": tuple(MOTIONS)}
 
 
 def held_out(attributes):
-    """Which (shape, colour, motion) triples are kept out of training: one in ten, by a fixed rule.
+    """Which triples, such as (shape, colour, motion), are kept out of training: one in ten, by a fixed rule.
 
     Args:
-        attributes: (..., 3) long, indices into the names of `ATTRIBUTES`.
+        attributes: (..., 3) long, indices into the names of three attributes.
 
     Returns:
         (...) bool.
     """
-    shape, colour, motion = attributes.unbind(-1)
-    return (shape + 3 * colour + 7 * motion) % 10 == 4
+    first, second, third = attributes.unbind(-1)
+    return (first + 3 * second + 7 * third) % 10 == 4
 
 
-def all_triples(split="all"):
+def all_triples(split="all", attributes=ATTRIBUTES):
     """The (N, 3) long table of triples of a split: "train", "held_out" or "all" (anything else: ValueError)."""
-    counts = [torch.arange(len(names)) for names in ATTRIBUTES.values()]
-    triples = torch.cartesian_prod(*counts)  # (384, 3)
+    triples = torch.cartesian_prod(*(torch.arange(len(names)) for names in attributes.values()))  # (N, 3)
     keep = {"train": ~held_out(triples), "held_out": held_out(triples), "all": torch.ones(len(triples)).bool()}
     if split not in keep:
         raise ValueError(f'split must be "train", "held_out" or "all", got {split!r}')
     return triples[keep[split]]
+
+
+def names_of(triples, attributes=ATTRIBUTES):
+    """The three names behind each row of `triples`, (B, 3) long: a list of B lists."""
+    return [[names[i] for names, i in zip(attributes.values(), row)] for row in triples.tolist()]
 
 
 def captions_of(shape, colour, motion):
@@ -118,7 +73,48 @@ def captions_of(shape, colour, motion):
     return [f"{o} {d}" for o in openings for d in doing] + [f"{o} {d}" for o in (*openings[:2], thing) for d in finite]
 
 
-class MovingSprites:
+class Sprites:
+    """What clips and stills have in common: drawing pairs of data and attributes, and wording captions.
+
+    A subclass has `attributes`, a dict of three kinds with their names, `captions_of(*names)` and
+    `draw(attributes, generator)`.
+    """
+
+    def sample(self, n, generator, split="train"):
+        """Draw n samples with attributes from a split.
+
+        Args:
+            n: number of samples.
+            generator: `torch.Generator`; the samples are drawn on its device.
+            split: "train", "held_out" or "all".
+
+        Returns:
+            What `draw` returns, (n, 3, ...) float in [-1, 1], and attributes, (n, 3) long.
+        """
+        triples = all_triples(split, self.attributes).to(generator.device)  # (N, 3)
+        pick = torch.randint(len(triples), (n,), generator=generator, device=generator.device)  # (n,)
+        return self.draw(triples[pick], generator), triples[pick]
+
+    def captions(self, attributes, generator=None):
+        """One caption per row of `attributes`, (B, 3) long: a random wording, or the plain one without a generator."""
+        wordings = [self.captions_of(*names) for names in names_of(attributes, self.attributes)]
+        if generator is None:
+            return [texts[0] for texts in wordings]
+        size = (len(wordings),)
+        pick = torch.randint(len(wordings[0]), size, generator=generator, device=generator.device).tolist()
+        return [texts[i] for texts, i in zip(wordings, pick)]
+
+    def checked(self, attributes, device):
+        """`attributes` on a device, or a ValueError: they must be (B, 3) long, and each index must have a name."""
+        counts = [len(names) for names in self.attributes.values()]
+        if attributes.ndim != 2 or attributes.shape[1] != 3 or attributes.is_floating_point():
+            raise ValueError(f"expected (B, 3) long attributes, got {attributes.dtype} of {tuple(attributes.shape)}")
+        if bool((attributes < 0).any() or (attributes.cpu() >= torch.tensor(counts)).any()):
+            raise ValueError(f"attributes count from 0 and stay below {counts}, got {attributes.tolist()}")
+        return attributes.to(device)
+
+
+class MovingSprites(Sprites):
     r"""A source of captioned clips, endless and repeatable.
 
         sprites = MovingSprites(frames=16, size=32)
@@ -126,40 +122,17 @@ class MovingSprites:
         captions = sprites.captions(attributes)
     """
 
+    attributes = ATTRIBUTES
+    captions_of = staticmethod(captions_of)
+
     def __init__(self, frames=16, size=32):
         """`frames` F >= 4 per clip and `size` H = W >= 16 pixels (ValueError below that: motions become ambiguous)."""
         if frames < 4 or size < 16:
             raise ValueError(f"sprites need at least 4 frames of 16 pixels, got frames={frames}, size={size}")
         self.frames, self.size = frames, size
 
-    def sample(self, n, generator, split="train"):
-        """Draw n clips with attributes from a split.
-
-        Args:
-            n: number of clips.
-            generator: `torch.Generator`; the clips are drawn on its device.
-            split: "train", "held_out" or "all".
-
-        Returns:
-            clips, (n, 3, F, H, W) float in [-1, 1], and attributes, (n, 3) long: shape, colour, motion.
-        """
-        triples = all_triples(split).to(generator.device)  # (N, 3)
-        pick = torch.randint(len(triples), (n,), generator=generator, device=generator.device)  # (n,)
-        return self.draw(triples[pick], generator), triples[pick]
-
-    def captions(self, attributes, generator=None):
-        """One caption per row of `attributes`, (B, 3) long: a random wording, or the plain one without a generator."""
-        names = [[kind[i] for kind, i in zip(ATTRIBUTES.values(), row)] for row in attributes.tolist()]
-        wordings = [captions_of(*row) for row in names]
-        if generator is None:
-            return [texts[0] for texts in wordings]
-        pick = torch.randint(len(wordings[0]), (len(names),), generator=generator, device=generator.device).tolist()
-        return [texts[i] for texts, i in zip(wordings, pick)]
-
     def draw(self, attributes, generator):
-        r"""Draw clips of given attributes; place, size, speed and ground are random.
-
-            clip = ground + coverage * visible * (colour - ground)
+        """Draw clips of given attributes; place, size, speed and ground are random.
 
         Args:
             attributes: (B, 3) long: shape, colour, motion.
@@ -171,27 +144,8 @@ class MovingSprites:
         Raises:
             ValueError: if `attributes` is not (B, 3) or an index has no name.
         """
-        counts = [len(names) for names in ATTRIBUTES.values()]
-        if attributes.ndim != 2 or attributes.shape[1] != 3 or attributes.is_floating_point():
-            raise ValueError(f"expected (B, 3) long attributes, got {attributes.dtype} of {tuple(attributes.shape)}")
-        if bool((attributes < 0).any() or (attributes.cpu() >= torch.tensor(counts)).any()):
-            raise ValueError(f"attributes count from 0 and stay below {counts}, got {attributes.tolist()}")
-        attributes = attributes.to(generator.device)
-        shape, colour, motion = attributes.unbind(-1)
-        x, y, radius, visible = self.paths(motion, generator)  # each (B, F)
-        grid = (torch.arange(self.size, device=generator.device) + 0.5) / self.size * 2 - 1  # (W,) pixel centres
-        radius = radius[:, :, None, None]  # (B, F, 1, 1)
-        u = (grid - x[:, :, None, None]) / radius  # (B, F, 1, W) in units of the sprite's radius
-        v = (grid[:, None] - y[:, :, None, None]) / radius  # (B, F, H, 1)
-        distance = u.new_zeros(()).expand(*u.shape[:2], self.size, self.size)  # (B, F, H, W)
-        for index, signed_distance in enumerate(SHAPES.values()):
-            chosen = (shape == index)[:, None, None, None]  # (B, 1, 1, 1)
-            distance = torch.where(chosen, signed_distance(*torch.broadcast_tensors(u, v)), distance)
-        coverage = (0.5 - distance * radius * self.size / 2).clamp(0, 1) * visible[:, :, None, None]  # (B, F, H, W)
-        paint = torch.tensor(list(COLOURS.values()), device=grid.device)[colour]  # (B, 3)
-        ground = self.ground(len(attributes), grid, generator)[:, :, None]  # (B, 3, 1, H, W)
-        clip = ground + coverage[:, None] * (paint[:, :, None, None, None] - ground)  # (B, 3, F, H, W)
-        return clip * 2 - 1
+        shape, colour, motion = self.checked(attributes, generator.device).unbind(-1)
+        return paint(shape, colour, *self.paths(motion, generator), self.size, generator)
 
     def paths(self, motion, generator):
         """Centre x, y, radius (in units of half the frame's width) and visibility over time, each (B, F)."""
@@ -217,12 +171,3 @@ class MovingSprites:
         quarter = torch.arange(self.frames, device=motion.device) * 4 // self.frames  # (F,) on, off, on, off
         visible = torch.where(blink, 1.0 - quarter % 2, 1.0)  # (B, F)
         return x, y, radius, visible
-
-    def ground(self, n, grid, generator):
-        """Dark grounds, (n, 3, H, W) in [0, 1]: a grey between 0.05 and 0.35 that slopes, with a hint of a tint."""
-        rand = torch.rand(6, n, generator=generator, device=generator.device)  # (6, n)
-        angle = (2 * math.pi * rand[0])[:, None, None]  # (n, 1, 1)
-        slope = (angle.cos() * grid + angle.sin() * grid[:, None]) / math.sqrt(2)  # (n, H, W) in [-1, 1]
-        grey = (0.14 + 0.10 * rand[1])[:, None, None] + (0.07 * rand[2])[:, None, None] * slope  # (n, H, W)
-        tint = 0.04 * (rand[3:].T - 0.5)  # (n, 3)
-        return grey[:, None] + tint[:, :, None, None]  # (n, 3, H, W)

@@ -16,13 +16,23 @@ from torch import nn
 from torch.nn import functional as F
 
 from .layers import zero_module
-from .sprites import ATTRIBUTES, all_triples, captions_of
+from .sprites import MovingSprites, all_triples, names_of
 
 
-def vocabulary():
-    """The words of all captions, sorted; word i has number i + 1, because 0 is padding."""
-    names = [[kind[i] for kind, i in zip(ATTRIBUTES.values(), triple)] for triple in all_triples().tolist()]
-    return sorted({word for triple in names for caption in captions_of(*triple) for word in caption.split()})
+def vocabulary(sprites=MovingSprites):
+    """The words of all captions of `MovingSprites` or `SpriteStills`, sorted."""
+    names = names_of(all_triples("all", sprites.attributes), sprites.attributes)
+    return sorted({word for triple in names for caption in sprites.captions_of(*triple) for word in caption.split()})
+
+
+def caption_table(tokenizer, sprites=MovingSprites):
+    """The tokens of every wording of every triple of names, (N0, N1, N2, W, L) long, on the CPU.
+
+    `table[a, b, c, w]` is wording w of the triple with the indices a, b, c.
+    """
+    counts = [len(names) for names in sprites.attributes.values()]
+    names = names_of(all_triples("all", sprites.attributes), sprites.attributes)
+    return torch.stack([tokenizer.encode(sprites.captions_of(*row)) for row in names]).unflatten(0, counts)
 
 
 class Tokenizer:
@@ -30,11 +40,12 @@ class Tokenizer:
 
     Args:
         length: L, numbers per prompt; shorter prompts are padded with 0, longer ones refused.
+        words: the vocabulary, by default that of `MovingSprites`; word i has number i + 1, because 0 is padding.
     """
 
-    def __init__(self, length=12):
+    def __init__(self, length=12, words=None):
         self.length = length
-        self.words = ["", *vocabulary()]
+        self.words = ["", *(vocabulary() if words is None else words)]
         self.number = {word: i for i, word in enumerate(self.words)}
 
     def __len__(self):

@@ -9,17 +9,17 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minivdm import checkpoints
+from minivdm import checkpoints, shapes
 from minivdm.attribute_probe import recognised, train_probe
 from minivdm.diffusion import q_sample
 from minivdm.guidance import ClassifierFreeGuidance, drop_condition
 from minivdm.layers import CrossAttention
-from minivdm.make_text2video import caption_table
 from minivdm.predictions import EpsModel, prediction_loss
 from minivdm.samplers import ddim_sample, ddim_step, ddpm_step, sampling_levels
 from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas
-from minivdm.sprites import ATTRIBUTES, COLOURS, MovingSprites, all_triples, captions_of, held_out
-from minivdm.text import TextEncoder, Tokenizer
+from minivdm.shapes import COLOURS
+from minivdm.sprites import ATTRIBUTES, MovingSprites, all_triples, captions_of, held_out
+from minivdm.text import TextEncoder, Tokenizer, caption_table
 from minivdm.text2video import text_to_video
 from minivdm.unet3d import TemporalAttention, TemporalConv, UNet3D
 
@@ -90,7 +90,7 @@ def test_colours_are_apart_and_never_the_ground():
     palette = torch.tensor(list(COLOURS.values()))
     assert torch.cdist(palette, palette)[~torch.eye(8).bool()].min() > 0.35
     grid = torch.linspace(-1, 1, 16)
-    ground = MovingSprites(8, 16).ground(500, grid, seeded()).transpose(1, 3).reshape(-1, 3)
+    ground = shapes.ground(500, grid, seeded()).transpose(1, 3).reshape(-1, 3)
     assert torch.cdist(ground, palette).min() > 0.35
 
 
@@ -123,7 +123,7 @@ def test_captions_name_one_triple_each_and_survive_the_tokenizer():
     captions = list(seen)
     assert len(captions) == 384 * 24 and tokenizer.decode(tokenizer.encode(captions)) == captions
     assert "a red circle moving left" in seen and "an orange ring gets bigger" in seen
-    assert caption_table("cpu").shape == (6, 8, 8, 24, 12)
+    assert caption_table(Tokenizer()).shape == (6, 8, 8, 24, 12)
 
 
 def test_random_captions_are_repeatable():

@@ -1,0 +1,56 @@
+"""From prompts to pictures: the parts of a text-to-image model put together, and how to sample from it."""
+
+import torch
+
+from .guidance import ClassifierFreeGuidance
+from .predictions import EpsModel
+from .samplers import ddim_sample, sampling_levels
+from .schedules import NoiseSchedule, cosine_betas
+from .stills import SpriteStills
+from .text import TextEncoder, Tokenizer, vocabulary
+from .unet import Conditioned, UNet
+
+
+def still_tokenizer():
+    """The `Tokenizer` of the captions of `SpriteStills`."""
+    return Tokenizer(words=vocabulary(SpriteStills))
+
+
+def build_text2image(channels=48, mults=(1, 2), blocks=1, patch=2, context_dim=64):
+    """An untrained text-to-image model for `SpriteStills`, cosine schedule with T = 1000: it estimates eps.
+
+    Inside, a `UNet` predicts v (see `predictions`), and a `TextEncoder` turns tokens into its context; `.net` is both
+    together, to be trained with `prediction_loss`. Arguments as for `UNet`; `context_dim` is D, as in `CLIP`.
+    """
+    tokenizer = still_tokenizer()
+    attention = (len(mults) - 1,)
+    unet = UNet(3, channels, mults, blocks, attention, context_dim=context_dim, patch=patch)
+    encoder = TextEncoder(len(tokenizer), tokenizer.length, context_dim)
+    return EpsModel(Conditioned(unet, encoder, tokenizer.length), "v", NoiseSchedule(cosine_betas(1000)))
+
+
+def text_to_image(prompts, model, steps=20, guidance_scale=3.0, size=32, generator=None, callback=None):
+    """Sample one picture per prompt.
+
+    Args:
+        prompts: a string or a list of B strings, for instance "a red circle at the top left".
+        model: `model(x, t, cond)` that estimates eps, as from `build_text2image`.
+        steps: DDIM steps; each is one call of the model on 2 B pictures.
+        guidance_scale: how closely to follow the prompt; 1 = off.
+        size: H = W of the pictures, as the model was trained.
+        generator: `torch.Generator` on the model's device; the same one in the same state gives the same pictures.
+        callback: called as `callback(s, x, x0)` after each step.
+
+    Returns:
+        (B, 3, H, W) float32 in [-1, 1] on the model's device.
+
+    Raises:
+        ValueError: if a word is outside the vocabulary.
+    """
+    device = next(model.parameters()).device
+    tokens = still_tokenizer().encode(prompts).to(device)  # (B, L)
+    schedule = NoiseSchedule(cosine_betas(1000)).to(device)
+    guided = ClassifierFreeGuidance(model, guidance_scale)
+    x = torch.randn(len(tokens), 3, size, size, generator=generator, device=device)
+    levels = sampling_levels(schedule.T, steps)
+    return ddim_sample(guided, x, schedule, levels, tokens, clip=True, generator=generator, callback=callback)
