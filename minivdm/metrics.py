@@ -56,6 +56,23 @@ def gaussian_mmd(x, y, bandwidth=1.0):
     return mmd.item()
 
 
+def psnr(x, y):
+    """Peak signal-to-noise ratio of two pictures or sets of them, 10 log10( 1 / mean((x - y)^2) ).
+
+    Args:
+        x, y: tensors of one shape, values in [0, 1].
+
+    Returns:
+        A float in dB; infinite for equal inputs.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if x.shape != y.shape:
+        raise ValueError(f"expected two tensors of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+    return -10 * (x.double() - y.double()).square().mean().log10().item()
+
+
 def checked_features(x, y):
     """Both sets as float64, or a ValueError that says what is wrong."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
