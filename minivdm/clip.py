@@ -35,14 +35,17 @@ def pool_words(h, tokens):
 
 
 class ImageEncoder(nn.Module):
-    """Convolutions down to a 4 x 4 grid, then one linear map of the whole grid, which keeps *where* things are.
+    """Convolutions down to a grid of H/8 x W/8, then one linear map of the whole grid.
+
+    The map `out` takes all numbers of a picture's grid in one row: channel, row, column. A mean
+    over the grid would forget *where* things are.
 
     Args:
         dim: D, size of the embedding.
         width: channels of the first convolution.
         size: H = W of the pictures, a multiple of 8.
 
-    `forward(images)` takes (B, 3, size, size) in [-1, 1] and returns (B, D).
+    `forward(images)` takes (B, 3, size, size) in [-1, 1] and returns (B, D), of any length.
     """
 
     def __init__(self, dim=64, width=32, size=32):
@@ -67,8 +70,9 @@ class CLIP(nn.Module):
         dim: D, size of the shared space.
         width, size: of the `ImageEncoder`.
 
-    `embed_images(images)` and `embed_texts(tokens)` return unit vectors, (B, D). `scale()` is what their products are
-    multiplied by: exp of a learned number that starts at ln(1 / 0.07), at most 100 (Radford et al., section 2.5).
+    `embed_images(images)` and `embed_texts(tokens)` return unit vectors, (B, D). `scale()` is what
+    their products are multiplied by: exp of a learned number that starts at ln(1 / 0.07), at most
+    100 (Radford et al., section 2.5).
     """
 
     def __init__(self, words, length=12, dim=64, width=32, size=32):
@@ -92,14 +96,17 @@ class CLIP(nn.Module):
 
 
 def clip_loss(images, texts, scale):
-    r"""Which caption belongs to which picture, asked both ways (Radford et al., 2021, figure 3).
+    r"""Which caption belongs to which picture, asked both ways.
+
+    Radford et al., 2021, figure 3.
 
         logits_ij = scale (u_i . w_j) / ( |u_i| |w_j| )
         L = 1/2 ( mean_i -log softmax_j(logits_ij)[i]  +  mean_j -log softmax_i(logits_ij)[j] )
 
     Args:
-        images, texts: (B, D) embeddings u and w, of any length; row i of one belongs to row i of the other.
-        scale: scalar, the inverse temperature.
+        images, texts: (B, D) embeddings u and w, of any length; row i of one belongs to row i of
+            the other.
+        scale: the inverse temperature, a number or a scalar tensor that learns.
 
     Returns:
         Scalar tensor; ln B where the embeddings say nothing.

@@ -155,8 +155,9 @@ def main():
     options = "".join(f" --{name.replace('_', '-')} {value:g}" for name, value in given.items())
     command = f"python -m minivdm.make_text2video --out data/{out.name}{options}"
     made_on = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    record(out, command=command, made_on=made_on, steps=steps, parameters=parameters, frames=args.frames, size=args.size,
-           probe_accuracy=trust, clips_judged=args.copies * len(all_triples()), prompt_accuracy=accuracy)
+    record(out, command=command, made_on=made_on, steps=steps, parameters=parameters,
+           frames=args.frames, size=args.size, probe_accuracy=trust,
+           clips_judged=args.copies * len(all_triples()), prompt_accuracy=accuracy)
     write_samples(model, sprites, out)
 
 

@@ -5,6 +5,7 @@ too, and the best guess of the clean data is a weighted mean over the components
 
     x_t | k ~ N( sqrt(ab) mu_k, v_k I ),     v_k = ab sigma_k^2 + 1 - ab,      r_k = p(k | x_t)
     E[x_0 | x_t] = sum_k r_k ( mu_k + sqrt(ab) sigma_k^2 / v_k (x_t - sqrt(ab) mu_k) )
+    score = grad log p(x_t) = sum_k r_k ( sqrt(ab) mu_k - x_t ) / v_k
 
 So samplers can be tested with no network and no training error. With sigma = 0 and one component a training image, it
 is the denoiser that minimises the training loss exactly.
@@ -50,6 +51,13 @@ class GaussianMixture:
         kept = (responsibility * gain).sum(dim=1, keepdim=True)  # (B, 1)
         pulled = (responsibility * (1 - gain * ab.sqrt())) @ self.means.flatten(1)  # (B, D)
         return (kept * x_t.flatten(1) + pulled).reshape(x_t.shape)
+
+    def score(self, x_t, alpha_bar):
+        """grad log p(x_t), like x_t, for data (B, ...) and its alpha_bar, a float or (B,); 1 means clean."""
+        ab = self._column(x_t, alpha_bar)  # (B, 1)
+        pull = self._log_joint(x_t, ab).softmax(dim=1) / (ab * self.std**2 + 1 - ab)  # (B, K) r_k / v_k
+        towards = ab.sqrt() * (pull @ self.means.flatten(1)) - pull.sum(dim=1, keepdim=True) * x_t.flatten(1)  # (B, D)
+        return towards.reshape(x_t.shape)
 
     def _log_joint(self, x_t, ab):
         """log p(x_t, k), (B, K)."""

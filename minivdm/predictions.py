@@ -54,7 +54,9 @@ def to_v(x0, t, eps, schedule):
 
 
 def from_v(x_t, t, v, schedule):
-    r"""The clean data and the noise that x_t and a velocity imply (Salimans and Ho, ICLR 2022, appendix D).
+    r"""The clean data and the noise that x_t and a velocity imply.
+
+    Salimans and Ho, ICLR 2022, appendix D.
 
         x_0 = sqrt(alpha_bar_t) x_t - sqrt(1 - alpha_bar_t) v
         eps = sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) x_t
@@ -74,7 +76,9 @@ def from_v(x_t, t, v, schedule):
 
 
 def to_score(eps, t, schedule):
-    r"""The score, which points from x_t towards likely data (Song et al., ICLR 2021; Ho et al., NeurIPS 2020, eq. 13).
+    r"""The score, which points from x_t towards likely data.
+
+    Song et al., ICLR 2021; in Ho et al., NeurIPS 2020, behind eq. 13.
 
         grad log p(x_t) = -E[eps | x_t] / sqrt(1 - alpha_bar_t)
 
@@ -125,8 +129,9 @@ def prediction_loss(net, x0, schedule, cond=None, generator=None, predicts="v"):
 
         L = E_{t ~ U{1..T}, eps ~ N(0, I)}  mean( ( target - net(x_t, t, cond) )^2 )
 
-    The three weigh the levels differently: a squared error in v is (SNR_t + 1) times the one in x_0 that it implies,
-    a squared error in eps SNR_t times, with SNR_t = alpha_bar_t / (1 - alpha_bar_t) (Salimans and Ho, 2022, section 4).
+    The three weigh the levels differently: a squared error in v is (SNR_t + 1) times the one in
+    x_0 that it implies, a squared error in eps SNR_t times, with
+    SNR_t = alpha_bar_t / (1 - alpha_bar_t) (Salimans and Ho, 2022, section 4).
 
     Args:
         net: `net(x_t, t, cond)` returns an estimate of the target, like x_t.

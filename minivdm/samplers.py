@@ -1,4 +1,4 @@
-r"""From noise to data: walk a list of levels downwards.
+r"""From noise to data: walk a list of levels downwards. And back: DDIM inversion walks the same list upwards.
 
 A sampler takes `model(x, t, cond)` (an estimate of eps), a start x at the first level of the list, and a schedule. It
 walks *consecutive pairs* (t, s) of one strictly decreasing list that ends at 0, so it can skip levels, and there is no
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import torch
 
-from .diffusion import q_posterior, to_x0
+from .diffusion import q_posterior, q_sample, to_x0
 from .schedules import per_sample
 
 
@@ -86,14 +86,21 @@ def checked_levels(levels, schedule):
 
 
 def sampling_levels(T, n):
-    """n steps from T to 0, as even as whole numbers allow: the n + 1 levels floor(T i / n), i = n, n-1, ..., 0.
+    r"""n steps from T to 0, as even as whole numbers allow.
+
+    The "linear" choice of Song et al., ICLR 2021, appendix D.2: the n + 1 levels
+
+        floor(T i / n),        i = n, n-1, ..., 1, 0
 
     Args:
-        T: number of noisy levels, an int.
-        n: number of steps, 1..T (else a ValueError).
+        T: number of noisy levels, an int >= 1.
+        n: number of steps, 1..T.
 
     Returns:
-        List of n + 1 strictly decreasing ints, from T to 0.
+        List of n + 1 strictly decreasing ints, from T to 0; any two steps differ by at most 1.
+
+    Raises:
+        ValueError: if n is not in 1..T.
     """
     if not 1 <= n <= T:
         raise ValueError(f"the number of steps must lie in 1..{T}, got {n}")
@@ -101,14 +108,16 @@ def sampling_levels(T, n):
 
 
 def ddim_step(x_t, x0, t, s, noise, schedule, eta=0.0):
-    r"""One step of the non-Markovian family (Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, eq. 12).
+    r"""One step from level t down to level s that can do without fresh noise.
+
+    Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, eqs. 12 and 16.
 
         eps = ( x_t - sqrt(alpha_bar_t) x_0 ) / sqrt(1 - alpha_bar_t)
-        sigma = eta sqrt( (1 - alpha_bar_s) / (1 - alpha_bar_t) ) sqrt( 1 - alpha_bar_t / alpha_bar_s )
-        x_s = sqrt(alpha_bar_s) x_0  +  sqrt(1 - alpha_bar_s - sigma^2) eps  +  sigma noise
+        sigma^2 = eta^2 (1 - alpha_bar_s) / (1 - alpha_bar_t) (1 - alpha_bar_t / alpha_bar_s)
+        x_s = sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise
 
-    eta = 0 is DDIM, which follows x_t without fresh noise; eta = 1 is DDPM (their eq. 16). Here eps is read off x_0, so
-    it stays consistent with an x_0 that has been clipped.
+    eta = 0 is DDIM, which keeps the noise that is in x_t; eta = 1 is DDPM. Here eps is read off
+    x_0, so it fits an x_0 that has been clipped.
 
     Args:
         x_t: (B, ...) the current sample at level t.
@@ -125,26 +134,29 @@ def ddim_step(x_t, x0, t, s, noise, schedule, eta=0.0):
     ab_s = per_sample(schedule.alpha_bar, s, x_t)  # (B, 1, ..., 1)
     eps = (x_t - ab_t.sqrt() * x0) / (1 - ab_t).sqrt()
     variance = eta**2 * (1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)  # (B, 1, ..., 1) sigma^2
-    return ab_s.sqrt() * x0 + (1 - ab_s - variance).clamp(min=0).sqrt() * eps + variance.sqrt() * noise
+    kept = (1 - ab_s - variance).clamp(min=0).sqrt()  # rounding may take 0 below 0
+    return ab_s.sqrt() * x0 + kept * eps + variance.sqrt() * noise
 
 
 @torch.no_grad()
-def ddim_sample(model, x, schedule, levels=None, cond=None, eta=0.0, clip=False, generator=None, callback=None):
-    r"""DDIM sampling (Song et al., ICLR 2021, section 4), over all levels or a sublist of them.
+def ddim_sample(
+    model, x, schedule, levels=None, cond=None, eta=0.0, clip=False, generator=None, callback=None
+):
+    r"""DDIM sampling, over all levels or a sublist of them (Song et al., ICLR 2021, section 4).
 
-    For each pair (t, s): estimate eps, turn it into x_0, and go to x_s by `ddim_step`. At eta = 0 the sample is a
-    function of the start alone.
+    For each pair (t, s): estimate eps, turn it into x_0, and go to x_s by `ddim_step`. At eta = 0
+    nothing is random: the sample is a function of the start.
 
     Args:
         model: `model(x, t, cond)` returns an estimate of eps, like x; t is a (B,) long tensor.
         x: (B, ...) start, standard normal for a walk from T.
         schedule: a `NoiseSchedule`.
-        levels: strictly decreasing ints from the start's level to 0, for instance `sampling_levels(T, 50)`; default T,
-            T-1, ..., 0.
+        levels: strictly decreasing ints from the start's level to 0, for instance
+            `sampling_levels(T, 50)`; default T, T-1, ..., 0.
         cond: passed on to the model.
         eta: share of DDPM's noise, 0..1.
         clip: clamp each estimate of x_0 to [-1, 1], as suits images.
-        generator: `torch.Generator` on x's device; unused at eta = 0.
+        generator: `torch.Generator` on x's device; without effect at eta = 0.
         callback: called as `callback(s, x, x0)` after each step.
 
     Returns:
@@ -166,4 +178,45 @@ def ddim_sample(model, x, schedule, levels=None, cond=None, eta=0.0, clip=False,
         x = ddim_step(x, x0, t, s, noise, schedule, eta)
         if callback:
             callback(target, x, x0)
+    return x
+
+
+@torch.no_grad()
+def ddim_invert(model, x0, schedule, levels=None, cond=None, callback=None):
+    r"""The noise from which DDIM would draw x_0: the same list of levels, walked upwards.
+
+    Song et al., ICLR 2021, section 5.4. For each pair (s, t) with s < t, from (0, ...) to (..., T):
+
+        eps = model(x_s, t)                                 asked at the level t that it goes *to*
+        x_0 = ( x_s - sqrt(1 - alpha_bar_s) eps ) / sqrt(alpha_bar_s)
+        x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps
+
+    `ddim_sample` will ask the model at x_t, which is not known yet; x_s stands in for it. So the
+    two undo each other up to an error that shrinks with the steps, and exactly if eps does not
+    depend on x. Nothing is clamped: what a clamp has cut off cannot be put back.
+
+    Args:
+        model: `model(x, t, cond)` returns an estimate of eps, like x; t is a (B,) long tensor.
+        x0: (B, ...) clean data.
+        schedule: a `NoiseSchedule`.
+        levels: the *falling* list that `ddim_sample` takes; default T, T-1, ..., 0.
+        cond: passed on to the model.
+        callback: called as `callback(t, x, guess)` after each step, with the level reached, x at
+            that level and the estimate of x_0 that was used.
+
+    Returns:
+        x at the first level of the list, like x0; for data that the model knows, near N(0, I) at T.
+
+    Raises:
+        ValueError: if `levels` does not fall strictly, leaves 0..T or does not end at 0.
+    """
+    levels, x = checked_levels(levels, schedule), x0
+    for level, target in pairwise(reversed(levels)):
+        s = torch.full(x.shape[:1], level, device=x.device)  # (B,)
+        t = torch.full_like(s, target)
+        eps = model(x, t, cond)
+        guess = to_x0(x, s, eps, schedule)
+        x = q_sample(guess, t, eps, schedule)
+        if callback:
+            callback(target, x, guess)
     return x

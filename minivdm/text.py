@@ -40,7 +40,13 @@ class Tokenizer:
 
     Args:
         length: L, numbers per prompt; shorter prompts are padded with 0, longer ones refused.
-        words: the vocabulary, by default that of `MovingSprites`; word i has number i + 1, because 0 is padding.
+        words: the vocabulary, by default that of `MovingSprites`; counted from 0, word i has number
+            i + 1, because 0 is padding.
+
+    Attributes:
+        length: L.
+        words: the padding "" and the vocabulary after it.
+        number: dict from each of them to its place, which is its number.
     """
 
     def __init__(self, length=12, words=None):
@@ -53,7 +59,9 @@ class Tokenizer:
         return len(self.words)
 
     def encode(self, prompts):
-        """Number the words of prompts; case, commas and full stops do not matter.
+        """Number the words of prompts, in their order; padding fills the rest of a row.
+
+        Case, commas, full stops and extra spaces do not matter.
 
         Args:
             prompts: a string, or a list of B strings.
@@ -62,14 +70,16 @@ class Tokenizer:
             (B, L) long tensor (B = 1 for a string).
 
         Raises:
-            ValueError: if a word is unknown (the message lists near ones) or a prompt has more than L words.
+            ValueError: if a word is unknown (`number_of` says so and lists near ones), or a prompt
+                has more than L words.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         tokens = torch.zeros(len(prompts), self.length, dtype=torch.long)  # (B, L)
         for row, prompt in zip(tokens, prompts):
             words = prompt.lower().replace(",", " ").replace(".", " ").split()
             if len(words) > self.length:
-                raise ValueError(f"a prompt has at most {self.length} words, got {len(words)}: {prompt!r}")
+                came = f"got {len(words)}: {prompt!r}"
+                raise ValueError(f"a prompt has at most {self.length} words, {came}")
             for i, word in enumerate(words):
                 row[i] = self.number_of(word)
         return tokens
@@ -78,7 +88,9 @@ class Tokenizer:
         """The number of one word, or a ValueError that lists near words."""
         if word not in self.number:
             near = difflib.get_close_matches(word, self.words[1:], n=3, cutoff=0.5)
-            advice = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(self.words[1:])}"
+            advice = f"known: {', '.join(self.words[1:])}"
+            if near:
+                advice = f"did you mean {' or '.join(map(repr, near))}?"
             raise ValueError(f"{word!r} is not in the vocabulary; {advice}")
         return self.number[word]
 

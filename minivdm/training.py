@@ -17,9 +17,12 @@ from .files import replacing
 
 
 class EMA:
-    r"""Exponential moving average of a model's weights (used for sampling by Ho et al., NeurIPS 2020, appendix B).
+    r"""Exponential moving average of a model's weights, for sampling.
 
-        average <- d * average + (1 - d) * weights,        d = min( decay, (1 + n) / (10 + n) ) at update n
+    Ho et al., NeurIPS 2020, appendix B, where d = 0.9999 throughout; the warm-up is TensorFlow's.
+
+        average <- d * average + (1 - d) * weights
+        d = min( decay, (1 + n) / (10 + n) ),           n = 0, 1, 2, .. updates made before this one
 
     The early, smaller d lets the average forget the random start.
 
@@ -34,7 +37,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model):
-        """Take in the present weights of `model`."""
+        """Take in the present weights of `model`, which stay as they are; buffers are copied."""
         d = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         for average, weights in zip(self.model.parameters(), model.parameters()):
@@ -116,6 +119,26 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
                                 ema_updates=ema.updates, optimizer=optimizer.state_dict(), scaler=scaler.state_dict(),
                                 generator=generator.get_state(), rng=rng_state())
             yield step, value.detach()
+
+
+def replayed(model, x0, cond):
+    """On CUDA, record the kernels of `model` (forward and backward) once as a graph, to be replayed in training.
+
+    Small networks spend most of a step on launching kernels one by one; a graph launches them all at once. It holds for
+    this batch size and for training mode only. Make the `EMA` first, since a copy of a recorded model is none. On other
+    devices this does nothing.
+
+    Args:
+        model: `model(x, t, cond)` in training mode, on its device.
+        x0, cond: a batch as it will come: (B, ...) data and (B, ...) condition.
+
+    Returns:
+        The model.
+    """
+    if x0.device.type == "cuda":
+        t = torch.ones(len(x0), dtype=torch.long, device=x0.device)
+        torch.cuda.make_graphed_callables(model, (torch.zeros_like(x0), t, cond.clone()))
+    return model
 
 
 def restore(path, model, ema, optimizer, scaler, generator):

@@ -40,3 +40,21 @@ def test_images_work_too():
     images = torch.randn(10, 1, 8, 8)
     memory = GaussianMixture(images, 0.0)
     assert torch.allclose(memory.denoise(images, 0.9999), images, atol=1e-3)
+
+
+def test_score_is_the_gradient_of_log_prob():
+    means = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mixture = GaussianMixture(means, torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]).double(), torch.arange(1.0, 6.0).double())
+    for ab in (1.0, 0.7, 0.01, torch.tensor([1.0, 0.9, 0.5, 0.1])):
+        x = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
+        want = torch.autograd.grad(mixture.log_prob(x, ab).sum(), x)[0]
+        assert torch.allclose(mixture.score(x, ab), want, rtol=1e-6, atol=1e-6)
+
+
+def test_score_and_best_guess_say_the_same():
+    """Tweedie's formula: sqrt(ab) E[x_0 | x_t] = x_t + (1 - ab) score; for images, too."""
+    memory = GaussianMixture(torch.randn(6, 1, 4, 4), 0.3)
+    x = torch.randn(7, 1, 4, 4)
+    for ab in (0.9, 0.3):
+        want = math.sqrt(ab) * memory.denoise(x, ab)
+        assert torch.allclose(x + (1 - ab) * memory.score(x, ab), want, atol=1e-5)

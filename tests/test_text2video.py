@@ -411,7 +411,7 @@ def test_text_to_video_is_repeatable_and_checks_the_prompt(shipped):
 
 
 def test_load_pretrained_refuses_what_it_does_not_know(tmp_path):
-    with pytest.raises(ValueError, match="choose from text2video"):
+    with pytest.raises(ValueError, match="choose from digits, stills_probe, text2image, text2video"):
         checkpoints.load_pretrained("text2movie")
     with pytest.raises(FileNotFoundError, match="manifest"):
         checkpoints.load_pretrained("text2video", tmp_path)

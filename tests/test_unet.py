@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minivdm.layers import SelfAttention, timestep_embedding
+from minivdm.layers import Downsample, Upsample
 from minivdm.unet import Conditioned, UNet
 
 
@@ -49,29 +49,58 @@ def test_errors():
         UNet(channels=32, context_dim=16)(torch.zeros(2, 1, 8, 8), torch.ones(2).long(), torch.zeros(2, 5, 8))
     with pytest.raises(ValueError, match=r"shape \(2, L, 16\), got None"):
         UNet(channels=32, context_dim=16)(torch.zeros(2, 1, 8, 8), torch.ones(2).long())
-    with pytest.raises(ValueError, match="multiple of head_dim"):
-        SelfAttention(48)
 
 
-def test_attention_by_hand():
-    """One head of softmax(Q K^T / sqrt(d)) V in two loops, in float64."""
+def randomised(model):
+    """New weights everywhere, also in the layers that start at zero."""
     torch.manual_seed(0)
-    layer = SelfAttention(32).double()
-    torch.nn.init.normal_(layer.out.weight)
-    x = torch.randn(1, 32, 2, 3, dtype=torch.float64)
-    q, k, v = layer.qkv(layer.norm(x)).flatten(2)[0].chunk(3)  # (32, 6) each
-    out = torch.zeros(32, 6, dtype=torch.float64)
-    for i in range(6):
-        weight = torch.stack([(q[:, i] * k[:, j]).sum() / 32**0.5 for j in range(6)]).softmax(0)
-        out[:, i] = sum(weight[j] * v[:, j] for j in range(6))
-    want = x + layer.out(out.reshape(1, 32, 2, 3))
-    assert torch.allclose(layer(x), want, atol=1e-10)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    return model.eval()
 
 
-def test_timestep_embedding_by_hand():
-    emb = timestep_embedding(torch.tensor([0, 7]), 4)
-    assert emb.shape == (2, 4)
-    want = [torch.cos(torch.tensor(7.0)), torch.cos(torch.tensor(0.07)),
-            torch.sin(torch.tensor(7.0)), torch.sin(torch.tensor(0.07))]
-    assert torch.allclose(emb[1], torch.stack(want), atol=1e-5)
-    assert emb[0].tolist() == [1, 1, 0, 0]
+@pytest.mark.parametrize("blocks, mults", [(1, (1, 2)), (2, (1, 2, 2))])
+def test_each_kept_map_goes_to_the_stage_of_its_own_size(blocks, mults):
+    """Zeroing one kept map on its way changes what that map's partner is given, and no earlier stage."""
+    model = randomised(UNet(channels=32, mults=mults, blocks=blocks))
+    stages = [layer for layer in model.up if not isinstance(layer, Upsample)]
+    makers = [model.stem, *model.down]
+    assert len(stages) == len(makers)
+    x, t = torch.randn(1, 1, 8, 8), torch.tensor([3])
+    sizes, given = {}, {}
+    for i, maker in enumerate(makers):
+        maker.register_forward_hook(lambda m, args, out, i=i: sizes.update({i: tuple(out.shape[1:])}))
+    for k, stage in enumerate(stages):
+        stage.register_forward_hook(lambda m, args, out, k=k: given.update({k: args[0]}))
+    model(x, t)
+    for k in range(len(stages)):
+        channels, *size = sizes[len(makers) - 1 - k]
+        assert list(given[k].shape[2:]) == size and given[k].shape[1] > channels
+
+
+def test_a_picture_passes_the_skips_when_the_bottom_is_cut_off():
+    model = randomised(UNet(channels=32, mults=(1, 2), blocks=1))
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([3, 4])
+    model.middle.register_forward_hook(lambda m, args, out: torch.zeros_like(out))
+    for layer in model.up:
+        if isinstance(layer, Upsample):
+            layer.register_forward_hook(lambda m, args, out: torch.zeros_like(out))
+    out = model(x, t)
+    assert (out[0] - out[1]).abs().max() > 0.01  # only the skips could tell the two pictures apart
+
+
+def test_every_weight_learns():
+    """Once the zero layers have left zero, a gradient reaches each parameter."""
+    model = randomised(UNet(in_channels=3, channels=32, blocks=1, context_dim=8, patch=2)).train()
+    out = model(torch.randn(2, 3, 8, 8), torch.tensor([1, 9]), torch.randn(2, 5, 8))
+    out.square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+def test_the_names_of_the_weights_stay():
+    """Checkpoints are read by these names."""
+    names = {name.split(".")[0] for name in UNet(channels=32, context_dim=8).state_dict()}
+    assert names == {"embed", "summary", "stem", "down", "middle", "up", "norm", "head"}
+    assert [type(layer) for layer in UNet(channels=32, blocks=1).down][1] is Downsample
+    model = UNet(channels=32, blocks=1)
+    assert {"middle.block.emb.weight", "middle.attention.qkv.weight", "down.1.conv.bias"} <= set(model.state_dict())
