@@ -624,6 +624,8 @@ print(f"pairs of true samples reach {two_sample_level:.5f}")
 # at the slope where it would end up, and goes along the mean of the two. Two calls of the score a step, but the error
 # falls with the *square* of the step size. Since nothing is random, the same code leads both ways: falling times from
 # noise to data, rising times from data to noise.
+#
+# `checked_times(times)` takes both directions; `at_time(now, x)` gives the (B,) tensor, as in exercise 2.6.
 
 # %% piece="sde.probability_flow_ode" exercise="2.8" points=3 minutes=15
 
@@ -715,6 +717,9 @@ print(f"the codes: mean {code.mean():.3f}, standard deviation {code.std():.3f}")
 #
 # Walk up along the flow with Heun's steps as before, and carry a second number along: the integral of the divergence.
 # Both slopes of a step have a divergence; take their mean, as for $x$.
+#
+# `checked_times(times, falling=False)` takes rising times only. Inside, `value_and_divergence` wants a field of x alone:
+# fix the time with a `lambda`. The logarithm of the normal density is a sum over all elements of a sample.
 
 # %% piece="sde.ode_log_likelihood" exercise="2.10" points=3 minutes=15
 

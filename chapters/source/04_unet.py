@@ -339,8 +339,8 @@ print(inspect.getsource(Stage))
 # ### Exercise 4.6: the whole network
 #
 # `__init__` makes the layers and is given; read it once. (Leave `context_dim` and `patch` aside, they are for later
-# chapters.) It puts everything on the way down into the list `self.down` and everything on the way up into `self.up`.
-# There is one stage on the way up for each map that is kept: those of all layers of `self.down`, and the stem's.
+# chapters; but hand `cond` on to `embedding` and to every `Stage`, as the docstring says.) It puts everything on the
+# way down into the list `self.down` and everything on the way up into `self.up`. There is one stage on the way up for each map that is kept: those of all layers of `self.down`, and the stem's.
 #
 # Write `forward`. The maps wait on a stack: what was kept last is used first. A stage on the way up gets `h` and a
 # kept map side by side, as one tensor with the channels of both (`torch.cat`). The lists also hold layers that only
@@ -496,6 +496,7 @@ print(f"two sizes, with GroupNorm: {far:.1%} of it even 24 columns away")
 # $\text{average} \leftarrow d\,\text{average} + (1-d)\,\text{weights}$. With $d = 0.99$ it remembers about the last
 # 100 steps. At first that would be too long a memory: the random start would stay in it. So $d$ begins small, and
 # grows with the number of updates $n$ made so far: $d = \min\big(\text{decay}, \frac{1 + n}{10 + n}\big)$.
+# Keep $n$ in `self.updates`, and add one each time.
 #
 # `self.model` is the averaged copy; loop over its `parameters()` and those of `model` with `zip`, and change them in
 # place. Copy the `buffers()` (numbers that are no weights, such as running statistics) as they are.
@@ -710,7 +711,7 @@ for kind, sets in samples.items():
     print(f"{kind:14s}{loss}{line}")
 
 # %% [markdown]
-# Row by row, beside the pictures:
+# Row by row, beside the pictures (the numbers in the text are those of the `cpu` budget; yours may differ a little):
 #
 # - **No level:** the loss was a tenth higher, and the samples are ruined. Several strips stay noise to the end. In
 #   training the network saw only noise of exactly the strength that some level has. While sampling, small errors lead

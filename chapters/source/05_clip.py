@@ -127,7 +127,8 @@ except ValueError as error:
 #
 # The picture goes through four convolutions, until a 4 × 4 grid of features is left. How should the grid become one
 # vector? The mean over the grid is usual in classifiers, since a cat is a cat wherever it sits. But our captions say
-# *where*. So keep the grid: lay its 16 positions out as one long vector, and multiply by a matrix. Write `forward`.
+# *where*. So keep the grid: lay it out as one long vector, channel by channel, and multiply by a matrix. Write
+# `forward`.
 
 # %% piece="clip.ImageEncoder" methods=["forward"] exercise="5.3" points=1 minutes=5
 
@@ -191,7 +192,7 @@ plt.show()
 
 # %% [markdown]
 # Does it know more than its training captions? Sixteen stills of *held-out* triples and their captions, all against
-# all: each picture was never described to it in training, and neither was its combination. Look for the diagonal.
+# all: no picture of this kind was described to it in training. Look for the diagonal.
 
 # %%
 some = unseen[torch.randperm(len(unseen), generator=generator, device=b.device)[:16]]
@@ -534,10 +535,16 @@ for name, x in again.items():
 #
 # ### Exercise 5.8: null-text inversion
 #
-# Walk down the levels. At each: compute $\varepsilon_c$ once (it does not depend on the null); let Adam change the
-# null context for some steps, so that the guided DDIM step from the *present* $z$ lands close to the path; take the
-# step with what it found, and hand that to the next level as a start. Everything that you need is imported: `to_x0`,
-# `ddim_step`, `checked_levels`, `pairwise`.
+# Walk down the levels. At each: compute $\varepsilon_c$ once (it does not depend on the null); let Adam change the null
+# context for some steps, so that the guided DDIM step from the *present* $z$ lands close to the path; take the step with
+# what it found, and hand that to the next level as a start. The error is a mean over each sample's elements, and is
+# looked at before each of Adam's steps. Only the null needs a gradient: `torch.autograd.grad(error.sum(), null)` gives
+# it and leaves the model alone.
+#
+# What you need is imported. `checked_levels(levels, schedule)` returns the falling list of ints, or raises the
+# ValueError; `pairwise` walks its neighbours. `to_x0(z, t, eps, schedule)` and
+# `ddim_step(z, x0, t, s, noise, schedule)` are your own of chapters 01 and 03, with t and s as (B,) long tensors
+# (`noise` has no effect here, zeros will do).
 
 # %% piece="guidance.null_text_inversion" exercise="5.8" points=4 minutes=25
 

@@ -185,7 +185,12 @@ wrong(
     "the model left frozen",
     "The nulls are right, but requires_grad_(False) stays on the model's weights, and nobody can train it any more.",
 )
-wrong("upwards", "levels upwards", "The levels rise. The walk goes down: sorted(path, reverse=True).")
+wrong(
+    "upwards",
+    "levels upwards",
+    "A ValueError where none belongs. If it speaks of levels: sort the path downwards, sorted(path, reverse=True), and "
+    "give checked_levels the schedule. If it speaks of t: to_x0 and ddim_step take t and s as (B,) long tensors.",
+)
 wrong(
     "unchecked",
     "levels not checked",

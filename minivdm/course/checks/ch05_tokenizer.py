@@ -96,7 +96,7 @@ wrong("capitals", "capitals kept", "'A' is not 'a', so the word is not found. Ma
 wrong(
     "punctuation",
     "commas and full stops kept",
-    "The comma sticks to its word, and 'circle,' is in no vocabulary. Replace commas and full stops by spaces.",
+    "A comma or a full stop sticks to its word, and 'circle,' is in no vocabulary. Replace both by spaces.",
 )
 wrong(
     "single spaces",
