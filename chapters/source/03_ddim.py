@@ -5,7 +5,7 @@
 # picture to the very noise that it would come from?* Both questions have the same answer, and it needs no training at
 # all.
 #
-# You will write four short pieces and a two-line one. The first three are [Song, Meng and Ermon, *Denoising Diffusion
+# You will write four short pieces and a two-line one. The first four are [Song, Meng and Ermon, *Denoising Diffusion
 # Implicit Models*, ICLR 2021](https://arxiv.org/abs/2010.02502); the last one is [Su et al., *Dual Diffusion Implicit
 # Bridges*, ICLR 2023](https://arxiv.org/abs/2203.08382), and turns a 3 into an 8 without having seen a single pair of
 # them. (In the tutorial that this course follows these are slides 14 to 17. Slide 15 makes a claim that we shall put
@@ -164,8 +164,9 @@ plt.show()
 # Write the step from $t$ to $s$. The guess of $x_0$ comes in from outside, as in `ddpm_step`; read the noise off
 # `x_t` and `x0`. (The sampler has the network's estimate of the noise at hand. But if it has *clamped* its guess of
 # $x_0$ to [-1, 1], that estimate no longer fits, so we work it out again.) At $s = 0$ the formula gives $x_0$ by
-# itself: no special case. One trap: at $\eta = 1$ and the last step, rounding can take $1 - \bar\alpha_s - \sigma^2$
-# a hair below zero; clamp it before the root.
+# itself: no special case. One trap: at $\eta = 1$, on a very long jump from near $T$ to a low level, rounding can take
+# $1 - \bar\alpha_s - \sigma^2$ a hair below zero, depending on how $\sigma^2$ is computed; clamp it before the root.
+# As in chapter 01, `per_sample(schedule.alpha_bar, t, x_t)` looks up a level for each sample.
 
 # %% piece="samplers.ddim_step" exercise="3.2" points=3 minutes=15
 
@@ -200,7 +201,9 @@ plt.show()
 #
 # The sampler is your `ddpm_sample` with another step. For each pair $(t, s)$: ask the model at the level $t$ that `x`
 # has now, turn its answer into a guess of $x_0$ (clamped if `clip` is set), step with `ddim_step`, call the
-# `callback`. Where $\eta > 0$, each step gets fresh noise from the `generator`.
+# `callback` (with the clamped guess, if it was clamped). Where $\eta > 0$, each step gets fresh noise from the `generator`.
+# `to_x0(x, t, eps, schedule)` is your own. `checked_levels(levels, schedule)` is given: it returns the list, the full walk
+# for None, or raises the ValueError.
 
 # %% piece="samplers.ddim_sample" exercise="3.3" points=2 minutes=10
 
@@ -586,7 +589,7 @@ plt.show()
 # x_t = \sqrt{\bar\alpha_t}\;\hat x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon$$
 #
 # Two lines of chapter 01: `to_x0` at level $s$, then `q_sample` to level $t$, with the model's estimate in the place
-# of the noise. One thing is missing. The way down computed $\varepsilon$ from $x_t$, and $x_t$ is what we are looking
+# of the noise: `to_x0(x, s, eps, schedule)`, `q_sample(x0, t, eps, schedule)`. One thing is missing. The way down computed $\varepsilon$ from $x_t$, and $x_t$ is what we are looking
 # for. So we take the nearest thing we have:
 #
 # $$\varepsilon = \varepsilon_\theta(x_s,\, t)$$
