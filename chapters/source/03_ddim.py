@@ -201,9 +201,9 @@ plt.show()
 #
 # The sampler is your `ddpm_sample` with another step. For each pair $(t, s)$: ask the model at the level $t$ that `x`
 # has now, turn its answer into a guess of $x_0$ (clamped if `clip` is set), step with `ddim_step`, call the
-# `callback` (with the clamped guess, if it was clamped). Where $\eta > 0$, each step gets fresh noise from the `generator`.
-# `to_x0(x, t, eps, schedule)` is your own. `checked_levels(levels, schedule)` is given: it returns the list, the full walk
-# for None, or raises the ValueError.
+# `callback` (with the clamped guess, if it was clamped). Where $\eta > 0$, each step gets fresh noise from the
+# `generator`. `to_x0(x, t, eps, schedule)` is your own. `checked_levels(levels, schedule)` is given: it returns the
+# list, the full walk for None, or raises the ValueError.
 
 # %% piece="samplers.ddim_sample" exercise="3.3" points=2 minutes=10
 
@@ -302,9 +302,9 @@ for eta, name in {1.0: "DDPM", 0.0: "DDIM"}.items():
     print("      lost    " + "".join(f"{lost[eta, n]:9.1%}" for n in counts))
 
 # %% [markdown]
-# A surprise for whoever believes slide 15: on the spiral there is no landslide. With five or ten steps both fail.
-# With twenty and fifty DDIM is ahead by a factor of two. With 250 neither can be told from the truth. DDPM *can* skip
-# levels.
+# A surprise for whoever believes slide 15: on the spiral there is no landslide. With five or ten steps both fail. With
+# twenty DDIM is ahead by a factor of two. With fifty both are close to the truth, and with 250 neither can be told from
+# it. DDPM *can* skip levels.
 #
 # But it pays for it, as the other test shows. With few steps both make the result too narrow, since each step goes to
 # an average guess, and from twenty steps on DDPM loses about twice as much as DDIM. (Compare along the rows: DDPM
@@ -427,9 +427,9 @@ plt.show()
 # 20; from a hundred steps on they are close. And all of them draw the digit that was asked for, even with five steps:
 # what suffers first is not correctness but variety.
 #
-# So what about slide 15? "DDIM can skip timesteps, say 50 steps": confirmed, 50 steps are nearly as good as 200 here.
-# (The Gaussian says that nobody need wait for all 1,000: about one percent is left to gain.) "DDPM cannot
-# skip timesteps": not confirmed. It can, and pays for it with two or three times as many steps. On 32 × 32
+# So what about slide 15? "DDIM can skip timesteps, say 50 steps": confirmed, 50 steps are nearly as good as the
+# longest walk. (The Gaussian says that nobody need wait for all 1,000: about one percent is left to gain.) "DDPM
+# cannot skip timesteps": not confirmed. It can, and pays for it with two or three times as many steps. On 32 × 32
 # photographs the toll is a little higher: in table 1 of the paper DDIM has an FID of 6.8 with 20 steps, and DDPM 8.0
 # with 50 and 5.8 with 100. (In one respect the slide has a point. Ho et al. also used a larger variance,
 # $1 - \bar\alpha_t/\bar\alpha_s$. With it, the same table says, 50 steps have an FID of 33.)
@@ -589,8 +589,8 @@ plt.show()
 # x_t = \sqrt{\bar\alpha_t}\;\hat x_0 + \sqrt{1-\bar\alpha_t}\;\varepsilon$$
 #
 # Two lines of chapter 01: `to_x0` at level $s$, then `q_sample` to level $t$, with the model's estimate in the place
-# of the noise: `to_x0(x, s, eps, schedule)`, `q_sample(x0, t, eps, schedule)`. One thing is missing. The way down computed $\varepsilon$ from $x_t$, and $x_t$ is what we are looking
-# for. So we take the nearest thing we have:
+# of the noise: `to_x0(x, s, eps, schedule)`, `q_sample(x0, t, eps, schedule)`. One thing is missing. The way down
+# computed $\varepsilon$ from $x_t$, and $x_t$ is what we are looking for. So we take the nearest thing we have:
 #
 # $$\varepsilon = \varepsilon_\theta(x_s,\, t)$$
 #
