@@ -137,7 +137,7 @@ print(f"a point walks {length:.0f} units to get {distance:.1f} units away")
 # which is not the next entry unless $n$ divides $T$ ([diffusers, issue
 # 11347](https://github.com/huggingface/diffusers/issues/11347)). Then the sampler is told a wrong level, or stops
 # before 0 with noise left. Here all samplers walk the *pairs* of one list, and the list starts at $T$ and ends at 0
-# for every $n$.
+# for every $n$. (Round each level down, as the docstring does, or to the nearest: both are as even as can be.)
 
 # %% piece="samplers.sampling_levels" exercise="3.1" points=1 minutes=5
 

@@ -169,6 +169,14 @@ _v("x_t", "This is x_t itself. v is x_t turned by a right angle.",
    lambda ab, x0, eps: ab.sqrt() * x0 + (1 - ab).sqrt() * eps)
 
 
+@to_v.misconception(
+    "level off by one", "This is v at level t - 1. The tables start at level 0, so level t stands at index t."
+)
+def _(x0, t, eps, schedule):
+    ab = at(schedule.alpha_bar, (t - 1).clamp(min=0), x0)
+    return ab.sqrt() * eps - (1 - ab).sqrt() * x0
+
+
 @exercise("predictions.from_v")
 def from_v(f, draw):
     schedule, ab = fresh_schedule(draw)
@@ -198,6 +206,9 @@ _from("sign in x0", "x0 has the wrong sign in front of v: put x_t and v into the
       lambda a, b, x, v: (a * x + b * v, a * v + b * x))
 _from("sign in eps", "eps has the wrong sign in front of x_t: put x_t and v into the equations and see what is left.",
       lambda a, b, x, v: (a * x - b * v, a * v - b * x))
+_from("turned the wrong way",
+      "Both signs are wrong: this turns on by the angle, away from the data. Turn *back*: then x0 "
+      "has the minus, and eps the plus.", lambda a, b, x, v: (a * x + b * v, a * v - b * x))
 _from("factors swapped", "The two factors are swapped: at low levels x0 is nearly x_t, and eps nearly v.",
       lambda a, b, x, v: (b * x - a * v, b * v + a * x))
 _from("no square roots", "The factors are square roots: their squares add up to 1, as the sine's and the cosine's do.",

@@ -55,6 +55,12 @@ wrong(
 )(lambda T, n: [T - i * (T // n) for i in range(n)] + [0])
 
 wrong(
+    "ends above 0",
+    "Steps of T // n levels do not reach 0 where n does not divide T, so noise is left in the picture. Round each "
+    "*level* T i / n, not the step.",
+)(lambda T, n: [T - i * (T // n) for i in range(n + 1)])
+
+wrong(
     "starts below T",
     "The list does not start at T. This is the \"leading\" spacing of some libraries: the sampler is given pure noise, "
     "but told that it is at a lower level. For i = n the level is T.",
