@@ -47,10 +47,25 @@ def text_to_image(prompts, model, steps=20, guidance_scale=3.0, size=32, generat
     Raises:
         ValueError: if a word is outside the vocabulary.
     """
+    tokens = still_tokenizer().encode(prompts)  # (B, L)
+    return sample_tokens(tokens, (3, size, size), model, steps, guidance_scale, generator, callback)
+
+
+def sample_tokens(tokens, shape, model, steps, guidance_scale, generator=None, callback=None):
+    """Guided DDIM sampling of pictures or clips, from noise on the model's device.
+
+    Args:
+        tokens: (B, L) long.
+        shape: of one sample, such as (3, H, W) or (3, F, H, W).
+        model: `model(x, t, cond)` that estimates eps on the cosine schedule with T = 1000.
+        steps, guidance_scale, generator, callback: as for `text_to_image`.
+
+    Returns:
+        (B, *shape) float32 in [-1, 1] on the model's device.
+    """
     device = next(model.parameters()).device
-    tokens = still_tokenizer().encode(prompts).to(device)  # (B, L)
     schedule = NoiseSchedule(cosine_betas(1000)).to(device)
     guided = ClassifierFreeGuidance(model, guidance_scale)
-    x = torch.randn(len(tokens), 3, size, size, generator=generator, device=device)
-    levels = sampling_levels(schedule.T, steps)
-    return ddim_sample(guided, x, schedule, levels, tokens, clip=True, generator=generator, callback=callback)
+    x = torch.randn(len(tokens), *shape, generator=generator, device=device)
+    options = dict(cond=tokens.to(device), clip=True, generator=generator, callback=callback)
+    return ddim_sample(guided, x, schedule, sampling_levels(schedule.T, steps), **options)

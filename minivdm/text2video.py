@@ -1,11 +1,7 @@
 """From prompts to clips: tokens, noise, guided DDIM steps."""
 
-import torch
-
-from .guidance import ClassifierFreeGuidance
-from .samplers import ddim_sample, sampling_levels
-from .schedules import NoiseSchedule, cosine_betas
 from .text import Tokenizer
+from .text2image import sample_tokens
 
 
 def text_to_video(prompts, model, steps=20, guidance_scale=3.0, frames=16, size=32, generator=None, callback=None):
@@ -26,10 +22,5 @@ def text_to_video(prompts, model, steps=20, guidance_scale=3.0, frames=16, size=
     Raises:
         ValueError: if a word is outside the vocabulary.
     """
-    device = next(model.parameters()).device
-    tokens = Tokenizer().encode(prompts).to(device)  # (B, L)
-    schedule = NoiseSchedule(cosine_betas(1000)).to(device)
-    guided = ClassifierFreeGuidance(model, guidance_scale)
-    x = torch.randn(len(tokens), 3, frames, size, size, generator=generator, device=device)
-    levels = sampling_levels(schedule.T, steps)
-    return ddim_sample(guided, x, schedule, levels, tokens, clip=True, generator=generator, callback=callback)
+    tokens = Tokenizer().encode(prompts)  # (B, L)
+    return sample_tokens(tokens, (3, frames, size, size), model, steps, guidance_scale, generator, callback)

@@ -4,26 +4,13 @@ import torch
 
 from minivdm.course.exercise import close, equal, exercise, holds, near, raises
 
-from .common import at, fresh_schedule, right_device
+from .common import at, fresh_schedule, listening_models, right_device
 
 
 @exercise("samplers.ddim_sample")
 def ddim_sample(f, draw):
     schedule, ab = fresh_schedule(draw)
-    seen = []  # what the model was asked: (x, t, cond)
-
-    def knows(mean, std):
-        """The perfect noise estimate when the data is N(mean, std^2)."""
-
-        def model(x, t, cond=None):
-            seen.append((x.clone(), t.clone() if torch.is_tensor(t) else t, cond))
-            keep = at(schedule.alpha_bar, t.long(), x) if torch.is_tensor(t) and t.ndim else schedule.alpha_bar[int(t)]
-            return (1 - keep).sqrt() * (x - keep.sqrt() * mean) / (keep * std**2 + 1 - keep)
-
-        return model
-
-    def levels_asked():
-        return [t.flatten()[0].item() if torch.is_tensor(t) else t for _, t, _ in seen]
+    knows, seen, levels_asked = listening_models(schedule)
 
     chosen, label = [schedule.T, 9, 5, 2, 0], torch.tensor([4, 1, 7])
     mean, std = draw.uniform(2, low=0.4, high=0.9).tolist()

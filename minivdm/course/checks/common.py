@@ -1,4 +1,4 @@
-"""What the checks of chapter 01 share: fresh schedules and look-ups, written out without minivdm."""
+"""What the checks share: fresh schedules and look-ups, written out without minivdm."""
 
 from types import SimpleNamespace
 
@@ -56,6 +56,30 @@ def checked_betas(betas):
     """Raise a ValueError for betas outside (0, 1)."""
     if not bool(((betas > 0) & (betas < 1)).all()):
         raise ValueError("betas")
+
+
+def listening_models(schedule):
+    """Perfect models of Gaussian data that note what they are asked.
+
+    Returns:
+        knows: `knows(mean, std)` is the perfect noise estimate when the data is N(mean, std^2);
+        seen: the list of what these models were asked, (x, t, cond);
+        levels_asked: a function that lists the levels in `seen`.
+    """
+    seen = []
+
+    def knows(mean, std):
+        def model(x, t, cond=None):
+            seen.append((x.clone(), t.clone() if torch.is_tensor(t) else t, cond))
+            keep = at(schedule.alpha_bar, t.long(), x) if torch.is_tensor(t) and t.ndim else schedule.alpha_bar[int(t)]
+            return (1 - keep).sqrt() * (x - keep.sqrt() * mean) / (keep * std**2 + 1 - keep)
+
+        return model
+
+    def levels_asked():
+        return [t.flatten()[0].item() if torch.is_tensor(t) else t for _, t, _ in seen]
+
+    return knows, seen, levels_asked
 
 
 class OtherDevice(TorchFunctionMode):
