@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from minivdm.attribute_probe import AttributeProbe, recognised
 from minivdm.sprites import all_triples, held_out, names_of
 from minivdm.stills import PLACES, STILL_ATTRIBUTES, SpriteStills, still_captions
 from minivdm.text import caption_table, vocabulary
 from minivdm.text2image import still_tokenizer
+from tests.counting import Count
 
 
 def seeded(seed=0):
@@ -27,13 +27,6 @@ def test_drawing_is_repeatable_and_in_range(size):
 
 
 def test_drawing_is_one_pass():
-    class Count(TorchDispatchMode):
-        calls = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            self.calls += 1
-            return function(*args, **(kwargs or {}))
-
     counts = []
     for n in (2, 16):
         with Count() as count:

@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from minivdm import checkpoints, shapes
 from minivdm.attribute_probe import recognised, train_probe
@@ -22,6 +21,7 @@ from minivdm.sprites import ATTRIBUTES, MovingSprites, all_triples, captions_of,
 from minivdm.text import TextEncoder, Tokenizer, caption_table
 from minivdm.text2video import text_to_video
 from minivdm.unet3d import TemporalAttention, TemporalConv, UNet3D
+from tests.counting import Count
 
 
 def seeded(seed=0):
@@ -47,13 +47,6 @@ def test_drawing_is_repeatable_and_in_range(frames, size):
 
 
 def test_drawing_is_one_pass():
-    class Count(TorchDispatchMode):
-        calls = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            self.calls += 1
-            return function(*args, **(kwargs or {}))
-
     counts = []
     for n in (2, 16):
         with Count() as count:
