@@ -1,0 +1,225 @@
+"""The learner's own clips: the right frames of the right files, and every bad file counted with its reason."""
+
+import csv
+import sys
+
+import pytest
+import torch
+
+from minivdm import video_folder
+from minivdm.make_clips import draw_clips, write_clips
+from minivdm.video_files import write_video
+from minivdm.video_folder import VideoFolder, frame_indices
+
+COLUMNS = ["videoid", "contentUrl", "duration", "page_dir", "name"]
+ROOT = video_folder.Path(__file__).resolve().parents[1]
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def counting(frames, height=24, width=24):
+    """A clip whose frame k has the brightness 6 * k (of 255)."""
+    shade = torch.arange(frames) * 6 / 127.5 - 1
+    return shade[None, :, None, None].expand(3, frames, height, width)
+
+
+def counted(clip):
+    """The numbers of the frames that a clip (3, F, H, W) of `counting` is made of."""
+    return ((clip.mean(dim=(0, 2, 3)) + 1) * 127.5 / 6).round().long().tolist()
+
+
+def table(folder, rows, encoding="utf-8", lineterminator="\n"):
+    """Write clips.csv; `rows` are (videoid, caption) or (videoid, caption, page_dir)."""
+    with open(folder / "clips.csv", "w", encoding=encoding, newline="") as file:
+        writer = csv.writer(file, lineterminator=lineterminator)
+        writer.writerow(COLUMNS)
+        writer.writerows([row[0], "http://x", "PT00H00M02S", row[2] if len(row) > 2 else "a", row[1]] for row in rows)
+    return folder / "clips.csv"
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Two recordings that count: 30 frames of MP4 at 24, and 20 of GIF at 12.5 frames per second."""
+    write_video(counting(30), tmp_path / "videos" / "a" / "1.mp4", 24)
+    write_video(counting(20), tmp_path / "videos" / "b" / "2.gif", 12.5)
+    return table(tmp_path, [("1", "first"), ("2", "second", "b")])
+
+
+@pytest.mark.parametrize("available, frames, step, start, expected", [
+    (4, 4, 1, 0, [0, 1, 2, 3]), (8, 4, 2, 1, [1, 3, 5, 7]), (8, 4, 1.5, 0, [0, 1, 3, 4]),
+    (8, 4, 1.5, 0.5, [0, 2, 3, 5]), (9, 3, 2.25, 4, [4, 6, 8]), (1, 1, 7, 0, [0]),
+])
+def test_frame_indices(available, frames, step, start, expected):
+    indices = frame_indices(available, frames, step, start)
+    assert indices.dtype == torch.long and indices.tolist() == expected
+    if expected[-1] == available - 1:
+        with pytest.raises(ValueError, match=f"need {available} frames, the recording has {available - 1}"):
+            frame_indices(available - 1, frames, step, start)
+
+
+def test_frame_indices_never_repeat():
+    for step in (1, 1.01, 1.25, 3.7):
+        assert (frame_indices(1000, 50, step, 0.9).diff() >= 1).all()
+
+
+@pytest.mark.parametrize("given, told", [
+    ({"step": 0.5}, "step must be at least 1"), ({"step": float("nan")}, "step must be"), ({"frames": 0}, "frames=0"),
+    ({"start": -1}, "start must be at least 0"), ({"start": 7}, "need 11 frames, the recording has 10"),
+])
+def test_frame_indices_refuse(given, told):
+    with pytest.raises(ValueError, match=told):
+        frame_indices(**{"available": 10, "frames": 4, **given})
+
+
+def test_clips_and_captions(made):
+    folder = VideoFolder(made, frames=8, size=16)
+    assert len(folder) == 2 and not folder.skipped and [clip.fps for clip in folder.clips] == [24, 12.5]
+    assert folder.summary() == f"2 clips from 2 rows of {made}; skipped: none"
+    clip, caption = folder[1]
+    assert clip.shape == (3, 8, 16, 16) and clip.dtype == torch.float32 and caption == "second"
+    assert [caption for _, caption in folder] == ["first", "second"]
+    clips, captions = folder.sample(5, seeded())
+    assert clips.shape == (5, 3, 8, 16, 16) and len(captions) == 5 and clips.min() >= -1 and clips.max() <= 1
+    again, same = folder.sample(5, seeded())
+    assert torch.equal(clips, again) and captions == same
+
+
+@pytest.mark.parametrize("given, first, second", [
+    ({}, range(13, 17), range(8, 12)), ({"stride": 3}, range(10, 20, 3), range(5, 15, 3)),
+    ({"rate": 12}, range(11, 19, 2), range(8, 12)), ({"rate": 6.25}, [9, 12, 16, 20], [6, 8, 10, 12]),
+])
+def test_the_middle_at_a_stride_or_a_rate(made, given, first, second):
+    """24 / 12 = 2; 12.5 / 12 is hardly more than 1; 24 / 6.25 = 3.84: indices 0, 3, 7, 11 from frame 9 on."""
+    folder = VideoFolder(made, frames=4, **given)
+    assert counted(folder[1][0]) == list(second)
+    assert counted(folder[0][0]) == list(first)
+
+
+def test_random_starts_reach_both_ends(made):
+    clips, captions = VideoFolder(made, frames=4, stride=5).sample(400, seeded())
+    starts = {name: {counted(c)[0] for c, text in zip(clips, captions) if text == name} for name in ("first", "second")}
+    assert starts == {"first": set(range(15)), "second": set(range(5))}
+    assert all(set(torch.tensor(counted(clip)).diff().tolist()) == {5} for clip in clips)
+    assert 150 < captions.count("first") < 250
+
+
+def test_a_clip_that_just_fits(made):
+    assert counted(VideoFolder(made, frames=20)[1][0]) == [*range(20)]
+    folder = VideoFolder(made, frames=21)
+    assert folder.skipped == {"too short": ["b/2"]} and len(folder) == 1
+
+
+def test_the_middle_square_is_scaled(tmp_path):
+    """White at the left and right ends of a wide frame, a grey ramp in the square between them."""
+    wide = torch.ones(1, 6, 32, 64)
+    wide[..., 16:48] = torch.linspace(-1, 0, 32)
+    write_video(wide, tmp_path / "1.gif", 10)
+    write_video(wide.mT, tmp_path / "2.gif", 10)
+    path = table(tmp_path, [("1", "wide", ""), ("2", "tall", "")])
+    for size in (32, 16, 8):
+        folder = VideoFolder(path, tmp_path, frames=6, size=size)
+        expected = torch.linspace(-1, 0, 32).reshape(size, -1).mean(dim=1)  # what each pixel covers, on average
+        inner = slice(1, -1) if size < 32 else slice(None)
+        assert (folder[0][0][:, :, :, inner] - expected[inner]).abs().max() < 0.012
+        assert torch.equal(folder[0][0], folder[1][0].mT)
+
+
+def test_bad_files_are_counted(tmp_path):
+    videos = tmp_path / "videos" / "a"
+    good = write_video(counting(12), videos / "good.mp4", 10).read_bytes()
+    gif = write_video(counting(12), videos / "gif.gif", 10).read_bytes()
+    write_video(counting(4), videos / "short.mp4", 10)
+    for name, content in (("half.mp4", good[: len(good) // 2]), ("halfgif.gif", gif[: len(gif) // 2]),
+                          ("random.mp4", torch.randint(256, (5000,), generator=seeded()).byte().numpy().tobytes()),
+                          ("text.mp4", b"not a film\n" * 99), ("empty.mp4", b"")):
+        (videos / name).write_bytes(content)
+    (videos / "directory.mp4").mkdir()
+    write_video(counting(12), tmp_path / "outside.mp4", 10)
+    names = ["good", "gif", "short", "half", "halfgif", "random", "text", "empty", "directory", "missing", "x" * 300]
+    rows = [(name, f"the {name}") for name in names]
+    rows += [("../../outside", "out"), ("outside", "out", "../"), ("outside", "out", str(tmp_path)), ("..\\x", "out"),
+             ("good", "once more"), ("", "no name"), ("gif", " ", "c"), ("a\0b", "zero")]
+    folder = VideoFolder(table(tmp_path, rows), frames=8)
+    assert [caption for _, caption in folder] == ["the good", "the gif"]
+    assert folder.skipped == {
+        "too short": ["a/short"], "truncated": ["a/half", "a/halfgif"], "not a video": ["a/random", "a/text"],
+        "empty file": ["a/empty"], "not there": ["a/directory", "a/missing", "a/" + "x" * 300, "a/a\0b"],
+        "path leaves the folder": ["a/../../outside", "..//outside", f"{tmp_path}/outside", "a/..\\x"],
+        "listed twice": ["a/good"], "no videoid or caption": ["row 17", "c/gif"]}
+    assert folder.summary().startswith("2 clips from 19 rows") and "\n" not in folder.summary()
+    assert "4 not there" in folder.summary() and "2 truncated" in folder.summary()
+    assert counted(folder[0][0]) == [*range(2, 10)] and (folder[0][0][:, 0] > -1).any()  # nothing black in its place
+
+
+def test_no_usable_clip(tmp_path, made):
+    with pytest.raises(ValueError, match="no usable clip: 0 clips from 2 rows .*skipped: 2 too short"):
+        VideoFolder(made, frames=50)
+    with pytest.raises(ValueError, match="2 not there"):
+        VideoFolder(made, folder=tmp_path / "elsewhere")
+    assert VideoFolder(made, frames=4, rate=20).skipped == {"too few frames per second": ["b/2"]}
+
+
+@pytest.mark.parametrize("encoding, lineterminator", [("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("utf-8", "\r\n")])
+def test_captions_as_people_write_them(tmp_path, encoding, lineterminator):
+    captions = ['a cat, a dog and "Bob"', "Füße im Sand – 猫が走る", "two\nlines"]
+    for i in range(3):
+        write_video(counting(8), tmp_path / "videos" / "a" / f"{i}é.gif", 10)
+    path = table(tmp_path, [(f"{i}é", text) for i, text in enumerate(captions)], encoding, lineterminator)
+    assert [caption for _, caption in VideoFolder(path, frames=4)] == captions
+
+
+@pytest.mark.parametrize("content, told", [
+    (b"", "is empty: expected a line of column names"), (b"videoid,page_dir,name\r\n", "no rows"),
+    (b"videoid,contentUrl,name\n1,x,y\n", "lacks the column page_dir; it has videoid, contentUrl, name"),
+    (b"videoid;page_dir;name\n1;x;y\n", "lacks the column videoid, page_dir, name; it has videoid;page_dir;name"),
+    ("videoid,page_dir,name\n1,x,ü\n".encode("latin-1"), "not UTF-8"),
+])
+def test_bad_tables(tmp_path, content, told):
+    (tmp_path / "clips.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=told):
+        VideoFolder(tmp_path / "clips.csv")
+    with pytest.raises(FileNotFoundError, match="no table of clips at .*other.csv"):
+        VideoFolder(tmp_path / "other.csv")
+
+
+def test_short_rows_and_columns_in_any_order(tmp_path):
+    write_video(counting(8), tmp_path / "1.gif", 10)
+    (tmp_path / "clips.csv").write_text("name, videoid ,page_dir\nfirst,1,\nonly a caption\n,,,,,\n")
+    folder = VideoFolder(str(tmp_path / "clips.csv"), tmp_path, frames=4)
+    assert folder[0][1] == "first" and folder.skipped == {"no videoid or caption": ["row 2", "row 3"]}
+
+
+def test_settings_and_memory(made, monkeypatch):
+    with pytest.raises(ValueError, match="not both: got stride=2 and rate=8"):
+        VideoFolder(made, stride=2, rate=8)
+    for bad in ({"frames": 0}, {"size": 0}, {"stride": 0.5}, {"rate": 0}, {"rate": float("nan")}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            VideoFolder(made, **bad)
+    monkeypatch.setattr(video_folder, "MEMORY", 40 * 3 * 32 * 32)  # the first file fits, the second does not
+    with pytest.raises(ValueError, match="after 1 usable files .* at 32 x 32 pixels: ask for a smaller size"):
+        VideoFolder(made, frames=4)
+    assert len(VideoFolder(made, frames=4, size=16)) == 2
+
+
+def test_without_pyav(made, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ImportError, match=r'pip install "minivdm\[video\]"'):
+        VideoFolder(made)
+
+
+def test_the_clips_of_the_course(tmp_path):
+    """All are usable, and they are what `make_clips` draws."""
+    path = ROOT / "data" / "clips" / "clips.csv"
+    folder = VideoFolder(path, frames=32, size=64)
+    assert len(folder) == 40 and not folder.skipped and {clip.fps for clip in folder.clips} == {12.5, 16, 24}
+    drawn, captions = draw_clips()
+    assert [clip.caption for clip in folder.clips] == captions and torch.equal(draw_clips()[0], drawn)
+    for i, clip in enumerate(drawn):
+        assert (folder[i][0] - clip).abs().mean() < 0.04
+    assert sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file()) < 1.5e6
+    again = write_clips(tmp_path, drawn[:4], captions[:4])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert again.read_text(encoding="utf-8").splitlines() == lines[:5] and lines[0] == ",".join(COLUMNS)
+    assert len(list((tmp_path / "videos").rglob("100?.*"))) == 4
