@@ -13,20 +13,12 @@ from torch import nn
 
 from .attribute_probe import AttributeProbe
 from .files import replacing
-from .predictions import EpsModel
-from .schedules import NoiseSchedule, cosine_betas
 from .stills import STILL_ATTRIBUTES
-from .text import Tokenizer
 from .text2image import build_text2image
+from .text2video import build_text2video
 from .unet import Conditioned, UNet
-from .unet3d import UNet3D
 
 DATA = Path(__file__).parents[1] / "data"
-
-
-def build_text2video(config):
-    """An untrained text-to-video model (it estimates eps) from the settings of its `UNet3D`."""
-    return EpsModel(UNet3D(len(Tokenizer()), **config), "v", NoiseSchedule(cosine_betas(1000)))
 
 
 def build_digits(config):
@@ -39,11 +31,17 @@ def build_probe(config):
     return AttributeProbe(STILL_ATTRIBUTES, **config)
 
 
+def build_video_probe(config):
+    """An untrained `AttributeProbe` for `MovingSprites`."""
+    return AttributeProbe(**config)
+
+
 BUILDERS = {
     "digits": build_digits,
     "stills_probe": build_probe,
     "text2image": lambda config: build_text2image(**config),
-    "text2video": build_text2video,
+    "text2video": lambda config: build_text2video(**config),
+    "video_probe": build_video_probe,
 }
 
 
@@ -78,6 +76,7 @@ def load_pretrained(name, folder=DATA):
             "text2image": the same for `SpriteStills` (B, 3, 32, 32), `cosine_betas(1000)` and tokens (B, 12).
             "text2video": the same for clips (B, 3, 16, 32, 32).
             "stills_probe": an `AttributeProbe` for `SpriteStills`.
+            "video_probe": an `AttributeProbe` for `MovingSprites` of 16 frames and 32 x 32 pixels.
         folder: where the files and `manifest.json` are.
 
     Raises:

@@ -97,7 +97,7 @@ def null_text_inversion(model, path, cond, null, schedule, scale=7.5, inner_step
         dict from level to (B, L, D): the null context for the step that leaves this level.
 
     Raises:
-        ValueError: from `checked_levels`, if the path's levels do not end at 0.
+        ValueError: from `checked_levels(levels, schedule)`, if the path's levels do not end at 0.
     """
     levels = checked_levels(sorted(path, reverse=True), schedule)
     z = path[levels[0]]

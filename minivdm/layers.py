@@ -24,7 +24,8 @@ def timestep_embedding(t, dim, max_period=10_000):
     Args:
         t: (B,) levels, long or float.
         dim: size of the embedding, even.
-        max_period: the slowest wave takes nearly 2 pi max_period levels for one turn.
+        max_period: the slowest wave takes 2 pi max_period^((n - 1) / n) levels for one turn, which
+            nears 2 pi max_period as dim grows.
 
     Returns:
         (B, dim) float32 tensor: all cosines first, then all sines.

@@ -36,7 +36,9 @@ def to_eps(x_t, t, x0, schedule):
 
 
 def to_v(x0, t, eps, schedule):
-    r"""The velocity: x_t turned by a right angle (Salimans and Ho, ICLR 2022, appendix D).
+    r"""The velocity: x_t turned by a right angle, in the plane with the axes x_0 and eps.
+
+    Salimans and Ho, ICLR 2022, appendix D.
 
         v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0
 

@@ -163,8 +163,11 @@ def ddim_sample(
         The sample at level 0, like the start.
 
     Raises:
-        ValueError: if `levels` does not fall strictly, leaves 0..T or does not end at 0.
+        ValueError: if `levels` does not fall strictly, leaves 0..T or does not end at 0; if eta is
+            not in 0..1.
     """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie in 0..1, got {eta}")
     levels = checked_levels(levels, schedule)
     for level, target in pairwise(levels):
         t = torch.full(x.shape[:1], level, device=x.device)  # (B,)

@@ -1,5 +1,7 @@
 """From prompts to pictures: the parts of a text-to-image model put together, and how to sample from it."""
 
+import functools
+
 import torch
 
 from .guidance import ClassifierFreeGuidance
@@ -11,6 +13,7 @@ from .text import TextEncoder, Tokenizer, vocabulary
 from .unet import Conditioned, UNet
 
 
+@functools.cache
 def still_tokenizer():
     """The `Tokenizer` of the captions of `SpriteStills`."""
     return Tokenizer(words=vocabulary(SpriteStills))

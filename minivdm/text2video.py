@@ -1,18 +1,39 @@
-"""From prompts to clips: tokens, noise, guided DDIM steps."""
+"""From prompts to clips: the parts of a text-to-video model put together, and how to sample from it."""
 
-from .text import Tokenizer
+from .predictions import EpsModel
+from .schedules import NoiseSchedule, cosine_betas
+from .text import TextEncoder, Tokenizer
 from .text2image import sample_tokens
+from .unet import Conditioned, UNet
+from .unet3d import UNet3D
 
 
-def text_to_video(prompts, model, steps=20, guidance_scale=3.0, frames=16, size=32, generator=None, callback=None):
+def build_text2video(channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=64, frames=16, size=32):
+    """An untrained text-to-video model for `MovingSprites`, cosine schedule with T = 1000: it estimates eps.
+
+    Inside, a `UNet3D` predicts v (see `predictions`), and a `TextEncoder` turns tokens into its context; `.net` is both
+    together, to be trained with `prediction_loss`. The first arguments are those of `UNet`, `context_dim` is D.
+    `frames` and `size` (F and H = W of the clips it is for) are kept as attributes, for `text_to_video`.
+    """
+    tokenizer = Tokenizer()
+    attention = (len(mults) - 1,)
+    image = UNet(3, channels, mults, blocks, attention, context_dim=context_dim, patch=patch)
+    encoder = TextEncoder(len(tokenizer), tokenizer.length, context_dim)
+    net = Conditioned(UNet3D(image, attention), encoder, tokenizer.length)
+    model = EpsModel(net, "v", NoiseSchedule(cosine_betas(1000)))
+    model.frames, model.size = frames, size
+    return model
+
+
+def text_to_video(prompts, model, steps=20, guidance_scale=3.0, frames=None, size=None, generator=None, callback=None):
     """Sample one clip per prompt.
 
     Args:
         prompts: a string or a list of B strings, for instance "a red circle moving left".
-        model: `model(x, t, cond)` that estimates eps, as from `load_pretrained` (cosine schedule, T = 1000).
+        model: `model(x, t, cond)` that estimates eps, as from `build_text2video`.
         steps: DDIM steps; each is one call of the model on 2 B clips.
         guidance_scale: how closely to follow the prompt; 1 = off.
-        frames, size: F and H = W of the clips, as the model was trained.
+        frames, size: F and H = W of the clips; by default those that the model was made for.
         generator: `torch.Generator` on the model's device; the same one in the same state gives the same clips.
         callback: called as `callback(s, x, x0)` after each step.
 
@@ -23,4 +44,6 @@ def text_to_video(prompts, model, steps=20, guidance_scale=3.0, frames=16, size=
         ValueError: if a word is outside the vocabulary.
     """
     tokens = Tokenizer().encode(prompts)  # (B, L)
-    return sample_tokens(tokens, (3, frames, size, size), model, steps, guidance_scale, generator, callback)
+    size = size or model.size
+    shape = (3, frames or model.frames, size, size)
+    return sample_tokens(tokens, shape, model, steps, guidance_scale, generator, callback)

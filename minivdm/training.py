@@ -5,15 +5,20 @@ the same weights, bit for bit: a checkpoint holds everything that the next step 
 """
 
 import copy
+import math
 import pickle
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from .diffusion import diffusion_loss
 from .files import replacing
+from .parallel import gather, mean, rank, share, world
+from .precision import Rounded, replayed
 
 
 class EMA:
@@ -57,7 +62,7 @@ def batches_of(images, labels=None, batch_size=128):
 
 
 def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed=0, checkpoint=None, save_every=500,
-          progress=True, loss=None):
+          progress=True, loss=None, decay=False, parts=1, replay=False):
     """Train `model` with a diffusion loss; a generator, so the caller looks on and may stop at any step.
 
         for step, loss in train(model, ema, batch, schedule, steps=2000):
@@ -70,90 +75,105 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
         schedule: a `NoiseSchedule`.
         steps: number of optimiser steps in all, those of an interrupted run included.
         lr: learning rate of AdamW, after a linear warm-up over 100 steps.
-        dtype: autocast type; float16 adds a gradient scaler.
+        dtype: what a copy of the network computes in (see `Rounded`); float16 adds a gradient scaler.
         seed: seed of levels, noise and batches.
         checkpoint: file to save to and, if it exists, to go on from.
         save_every: steps between checkpoints; the last step is always saved.
         progress: show a tqdm bar.
         loss: `loss(model, x0, schedule, cond, generator)` returns a scalar tensor; default `diffusion_loss`.
+        decay: let the learning rate fall to 0 over the `steps`, along half a cosine.
+        parts: each step averages the gradients of so many calls of `batch`; part i has a generator of its own, seeded
+            seed + i. Several processes (see `parallel`) share them out: their number changes nothing but the speed.
+        replay: see `replayed`.
 
     Yields:
         (step, loss): steps done, from 1, and the loss as a detached scalar tensor.
 
     Raises:
-        ValueError: if the checkpoint is broken or belongs to another model.
+        ValueError: if the checkpoint is broken or belongs to another model; if the parts cannot be shared out evenly.
         FloatingPointError: if the loss is not finite; nothing is saved then.
     """
+    if parts % world():
+        raise ValueError(f"{parts} parts cannot be shared out among {world()} processes: use a multiple of {world()}")
     device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
+    mine = range(rank(), parts, world())
+    generators = [torch.Generator(device).manual_seed(seed + i) for i in range(parts)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, fused=device.type == "cuda")
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     found = latest_checkpoint(checkpoint)
-    step = restore(found, model, ema, optimizer, scaler, generator) if found else 0
+    step = restore(found, model, ema, optimizer, scaler, generators) if found else 0
 
-    model.train()
-    with tqdm(total=steps, initial=step, disable=not progress, mininterval=1.0, unit="step") as bar:
+    share(model.train())
+    rounded = Rounded(model, dtype) if dtype != torch.float32 else None
+    net = compute = rounded.copy if rounded else model
+    if replay and step < steps:
+        x0, cond = batch(torch.Generator(device).manual_seed(seed))
+        replayed(net, x0.to(dtype), cond.to(dtype) if cond is not None and cond.is_floating_point() else cond)
+    if world() > 1:
+        compute = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
+
+    def forward(x, t, cond=None):
+        cond = cond.to(dtype) if cond is not None and cond.is_floating_point() else cond
+        return compute(x.to(dtype), t, cond).float()
+
+    with tqdm(total=steps, initial=step, disable=not progress or rank() > 0, mininterval=1.0, unit="step") as bar:
         while step < steps:
             for group in optimizer.param_groups:
-                group["lr"] = lr * min(1.0, (step + 1) / 100)
-            x0, cond = batch(generator)
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                value = (loss or diffusion_loss)(model, x0, schedule, cond, generator)
+                falling = (1 + math.cos(math.pi * step / steps)) / 2 if decay else 1.0
+                group["lr"] = lr * min(1.0, (step + 1) / 100) * falling
             optimizer.zero_grad(set_to_none=True)
-            scaler.scale(value).backward()
+            total = torch.zeros((), device=device)
+            for i in mine:
+                x0, cond = batch(generators[i])
+                with compute.no_sync() if world() > 1 and i != mine[-1] else nullcontext():
+                    value = (loss or diffusion_loss)(forward if rounded else compute, x0, schedule, cond, generators[i])
+                    scaler.scale(value / len(mine)).backward()
+                total += value.detach() / len(mine)
+            if rounded:
+                rounded.gradients()
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             scaler.step(optimizer)
             scaler.update()
+            if rounded:
+                rounded.refresh()
             ema.update(model)
             step += 1
 
             bar.update()
+            total = mean(total)
             saving = checkpoint and (step % save_every == 0 or step == steps)
             if saving or step % 50 == 0:  # reading the loss waits for the device, so do it rarely
-                if not torch.isfinite(value):
-                    raise FloatingPointError(f"the loss is {value.item()} at step {step}: try a smaller lr than {lr}")
-                bar.set_postfix(loss=f"{value.item():.4f}")
+                if not torch.isfinite(total):
+                    raise FloatingPointError(f"the loss is {total.item()} at step {step}: try a smaller lr than {lr}")
+                bar.set_postfix(loss=f"{total.item():.4f}")
             if saving:
-                save_checkpoint(checkpoint, step=step, model=model.state_dict(), ema=ema.model.state_dict(),
-                                ema_updates=ema.updates, optimizer=optimizer.state_dict(), scaler=scaler.state_dict(),
-                                generator=generator.get_state(), rng=rng_state())
-            yield step, value.detach()
+                held = gather({i: generators[i].get_state() for i in mine})
+                states = {i: state for some in held for i, state in some.items()}
+                if rank() == 0:
+                    save_checkpoint(checkpoint, step=step, model=model.state_dict(), ema=ema.model.state_dict(),
+                                    ema_updates=ema.updates, optimizer=optimizer.state_dict(), rng=rng_state(),
+                                    scaler=scaler.state_dict(), generators=[states[i] for i in range(parts)])
+            yield step, total
 
 
-def replayed(model, x0, cond):
-    """On CUDA, record the kernels of `model` (forward and backward) once as a graph, to be replayed in training.
-
-    Small networks spend most of a step on launching kernels one by one; a graph launches them all at once. It holds for
-    this batch size and for training mode only. Make the `EMA` first, since a copy of a recorded model is none. On other
-    devices this does nothing.
-
-    Args:
-        model: `model(x, t, cond)` in training mode, on its device.
-        x0, cond: a batch as it will come: (B, ...) data and (B, ...) condition.
-
-    Returns:
-        The model.
-    """
-    if x0.device.type == "cuda":
-        t = torch.ones(len(x0), dtype=torch.long, device=x0.device)
-        torch.cuda.make_graphed_callables(model, (torch.zeros_like(x0), t, cond.clone()))
-    return model
-
-
-def restore(path, model, ema, optimizer, scaler, generator):
+def restore(path, model, ema, optimizer, scaler, generators):
     """Load a checkpoint into all parts of a run and return its step."""
     saved = load_checkpoint(path, map_location="cpu")
     try:
         model.load_state_dict(saved["model"])
         ema.model.load_state_dict(saved["ema"])
         optimizer.load_state_dict(saved["optimizer"])
+        states = saved["generators"]
     except (KeyError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} belongs to another model or is no training checkpoint: {reason}") from error
     ema.updates = saved["ema_updates"]
     scaler.load_state_dict(saved["scaler"])
-    generator.set_state(saved["generator"])
+    if len(states) != len(generators):
+        raise ValueError(f"{path} was made with parts={len(states)}, not parts={len(generators)}")
+    for generator, state in zip(generators, states):
+        generator.set_state(state)
     torch.set_rng_state(saved["rng"]["cpu"])
     if torch.cuda.is_available() and saved["rng"]["cuda"]:
         torch.cuda.set_rng_state_all(saved["rng"]["cuda"])

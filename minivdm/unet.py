@@ -134,7 +134,7 @@ class UNet(nn.Module):
         if x.shape[2] % self.shrink or x.shape[3] % self.shrink:
             came = tuple(x.shape[2:])
             raise ValueError(f"height and width must be multiples of {self.shrink}, got {came}")
-        emb = self.embed(timestep_embedding(t, self.channels))  # (B, emb_dim)
+        emb = self.embed(timestep_embedding(t, self.channels).to(x.dtype))  # (B, emb_dim)
         if self.context_dim is None:
             if cond is not None:
                 raise ValueError("this U-Net takes no condition: expected cond=None")

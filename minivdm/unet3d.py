@@ -1,9 +1,9 @@
-r"""The denoiser for videos: an image U-Net whose blocks also look along time.
+r"""The denoiser for videos: an image U-Net, and layers along time between its stages.
 
 A 3-D convolution over (frame, row, column) is costly and cannot reuse an image model. So the work is *factorised* (Ho
 et al., "Video Diffusion Models", NeurIPS 2022, section 3; Singer et al., "Make-A-Video", ICLR 2023, section 3.2):
 
-    spatial layers    see each frame alone:     (B F, C, H, W)        as in the image model
+    spatial layers    see each frame alone:     (B F, C, H, W)        the image model as it is
     temporal layers   see each place alone:     (B, C, F, H W)        kernel 3 x 1, or attention over F frames
 
 Both shapes are *views of the same bytes* where the memory is channels_last, because the order there is B F H W C. A
@@ -12,6 +12,7 @@ temporal convolution is then an ordinary `Conv2d` on a view, and nothing is copi
 Every temporal layer starts as the identity. The video model starts as the image model, applied to each frame.
 """
 
+import copy
 import math
 
 import torch
@@ -19,23 +20,18 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
-from .layers import (
-    CrossAttention,
-    Downsample,
-    ResBlock,
-    SelfAttention,
-    Upsample,
-    norm,
-    timestep_embedding,
-    zero_module,
-)
-from .text import TextEncoder
+from .layers import norm, timestep_embedding, zero_module
 
 
 class TemporalConv(nn.Module):
-    """Convolution over 3 neighbouring frames, place by place; starts as the identity (a Dirac kernel, bias 0).
+    """Convolution over 3 neighbouring frames, place by place; zeros stand in for frames outside.
 
-    `forward(x, frames)` takes and returns (B F, C, H, W).
+    It starts as the identity: a Dirac kernel and bias 0 (Singer et al., "Make-A-Video", ICLR 2023,
+    section 3.2.1). `conv` is an `nn.Conv2d` with kernel (3, 1), for maps of F x (H W) "pixels":
+    rows are frames, columns are places.
+
+    Args:
+        channels: C, of input and output.
     """
 
     def __init__(self, channels):
@@ -44,137 +40,193 @@ class TemporalConv(nn.Module):
         nn.init.dirac_(self.conv.weight)
         nn.init.zeros_(self.conv.bias)
 
-    def forward(self, x, frames):
-        h = self.conv(rearrange(x, "(b f) c h w -> b c f (h w)", f=frames))  # (B, C, F, H W)
-        return rearrange(h, "b c f (h w) -> (b f) c h w", h=x.shape[2])
+    def forward(self, x, frames, stills=None):
+        """Mix each place with the same place in the frames before and after.
+
+        Args:
+            x: (B F, C, H, W), the frames of a clip one after the other.
+            frames: F.
+            stills: (B,) bool, the rows whose frames are unrelated pictures: there each frame meets
+                the middle of the kernel alone, as a clip of one frame would. None: no row is so.
+
+        Returns:
+            A tensor like x.
+        """
+        h = rearrange(x, "(b f) c h w -> b c f (h w)", f=frames)  # (B, C, F, H W)
+        out = self.conv(h)
+        if stills is not None:
+            alone = F.conv2d(h, self.conv.weight[:, :, 1:2], self.conv.bias)
+            out = torch.where(stills[:, None, None, None], alone, out)
+        return rearrange(out, "b c f (h w) -> (b f) c h w", h=x.shape[2])
 
 
 class TemporalAttention(nn.Module):
-    r"""Every frame looks at every other frame, place by place, added to the input.
+    r"""Every frame looks at every frame, place by place, and what it finds is added to the input.
 
-        out = x + W_o softmax( Q K^T / sqrt(d) ) V,    Q, K, V = linear maps of norm(x) + position(f);  W_o = 0 at first
+    Ho et al., "Video Diffusion Models", NeurIPS 2022, section 3.
 
-    Without the position of the frame, attention could not tell a clip from its reverse. There are B H W sequences but
-    each is only F long: the F x F weights are small, and computing them openly avoids the limit on the number of rows
-    that fused attention kernels have (65,535 on CUDA).
+        h = norm(x);   p_f = timestep_embedding(f, C), the position of frame f = 0, 1, .., F - 1
+        Q = W_q (h + p) + b_q,    K = W_k (h + p) + b_k,    V = W_v h + b_v
+        out = x + W_o softmax( Q K^T / sqrt(d) ) V + b_o       the softmax runs over the F frames
+
+    Without p, attention could not tell a clip from its reverse. V has no part of p, so that a
+    frame that looks at itself alone finds the same wherever it stands in the clip. All is done in
+    the dtype of x, which may have 16 bits; p comes as float32. W_o and b_o start at zero. `qkv`
+    holds W_q, W_k, W_v (in this order) and their biases, `out` W_o and b_o. Head i owns the
+    channels i d .. (i + 1) d - 1 of Q, K, V and of what goes into W_o.
+
+    There are B H W sequences, but each is only F long: the F x F weights are small, and computing
+    them openly avoids the limit on the number of rows that fused attention kernels have on CUDA.
 
     Args:
-        channels: channels of input and output.
-        head_dim: size d of one head.
+        channels: C, of input and output.
+        head_dim: size d of one head; there are `heads` = C / d of them.
 
-    `forward(x, frames)` takes and returns (B F, C, H, W).
+    Raises:
+        ValueError: if channels is not a multiple of head_dim.
     """
 
     def __init__(self, channels, head_dim=32):
         super().__init__()
+        if channels % head_dim:
+            came = f"head_dim = {head_dim}, got {channels}"
+            raise ValueError(f"channels must be a multiple of {came}")
         self.heads = channels // head_dim
         self.norm = norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zero_module(nn.Linear(channels, channels))
 
-    def forward(self, x, frames):
+    def forward(self, x, frames, stills=None):
+        """Attend over the frames of each clip.
+
+        Args:
+            x: (B F, C, H, W), the frames of a clip one after the other.
+            frames: F.
+            stills: (B,) bool, the rows whose frames are unrelated pictures: there each frame looks
+                at itself alone. None: no row is so.
+
+        Returns:
+            A tensor like x.
+        """
         h = rearrange(self.norm(x), "(b f) c h w -> b (h w) f c", f=frames)  # (B, HW, F, C)
-        h = h + timestep_embedding(torch.arange(frames, device=x.device), h.shape[-1]).to(h.dtype)
-        q, k, v = rearrange(self.qkv(h), "b p f (three n d) -> three b p n f d", three=3, n=self.heads)
-        weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(dim=-1)  # (B, HW, heads, F, F)
-        h = self.out(rearrange(weights.to(v.dtype) @ v, "b p n f d -> b p f (n d)"))  # (B, HW, F, C)
+        p = timestep_embedding(torch.arange(frames, device=x.device), h.shape[-1]).to(h.dtype)
+        with_position = F.linear(p, self.qkv.weight).clone()  # (F, 3C)
+        with_position[:, 2 * h.shape[-1] :] = 0
+        qkv = self.qkv(h) + with_position
+        q, k, v = rearrange(qkv, "b p f (three n d) -> three b p n f d", three=3, n=self.heads)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, HW, heads, F, F)
+        if stills is not None:
+            others = ~torch.eye(frames, dtype=torch.bool, device=x.device)  # (F, F)
+            scores = scores.masked_fill(stills[:, None, None, None, None] & others, -math.inf)
+        h = self.out(rearrange(scores.softmax(dim=-1).to(v.dtype) @ v, "b p n f d -> b p f (n d)"))
         return x + rearrange(h, "b (h w) f c -> (b f) c h w", h=x.shape[2])
 
 
-class VideoStage(nn.Module):
-    """Residual block, temporal convolution and, where `attends`, attention over space, over words and over time.
+class Temporal(nn.Module):
+    """What follows a stage: a convolution along time and, where it `attends`, attention."""
 
-    `forward(x, emb, context, frames)` takes (B F, in_channels, H, W), (B, emb_dim) and (B, L, D).
-    """
-
-    def __init__(self, in_channels, out_channels, emb_dim, context_dim, attends):
+    def __init__(self, channels, attends):
         super().__init__()
-        self.block = ResBlock(in_channels, out_channels, emb_dim)
-        self.temporal = TemporalConv(out_channels)
-        self.attends = attends
-        if attends:
-            self.space = SelfAttention(out_channels)
-            self.words = CrossAttention(out_channels, context_dim)
-            self.time = TemporalAttention(out_channels)
+        self.conv = TemporalConv(channels)
+        self.attention = TemporalAttention(channels) if attends else None
 
-    def forward(self, x, emb, context, frames):
-        x = self.block(x, emb.repeat_interleave(frames, dim=0))  # (B F, out, H, W)
-        x = self.temporal(x, frames)
-        if self.attends:
-            x = self.words(self.space(x), context.repeat_interleave(frames, dim=0))
-            x = self.time(x, frames)
-        return x
+    def forward(self, x, frames, stills=None):
+        x = self.conv(x, frames, stills)
+        return x if self.attention is None else self.attention(x, frames, stills)
 
 
 class UNet3D(nn.Module):
-    r"""eps_theta(x_t, t, prompt) for videos: an estimate of the noise in x_t.
+    r"""eps_theta(x_t, t) for videos: a `UNet` for images, temporal layers after each of its stages.
+
+    Ho et al., "Video Diffusion Models", NeurIPS 2022; built on an image model as in Singer et al.,
+    "Make-A-Video", ICLR 2023. While the temporal layers are new, it is the image model applied to
+    each frame, exactly.
 
     Args:
-        words: size of the vocabulary, padding included.
-        widths: channels per resolution; each further one halves height and width. Attention works at the last one.
-        blocks: stages per resolution on the way down; one more on the way up.
-        patch: each patch x patch square of pixels becomes one position with patch^2 times the channels before the first
-            layer, and back after the last (Hoogeboom et al., "simple diffusion", ICML 2023, section 3.3): a
-            quarter of the positions at patch = 2.
-        context_dim: size D of the text context.
-        length: L, tokens per prompt.
+        image: a `UNet`. It is used, not copied: its weights are a part of this model.
+        attention: indices of its resolutions at which the temporal layers attend; the middle
+            always does.
 
-    `forward(x, t, cond=None)` takes (B, 3, F, H, W), (B,) long levels and (B, L) long tokens, or None for the null
-    prompt, and returns a tensor like x. H and W must be multiples of patch * 2^(len(widths) - 1) (else a ValueError).
+    Attributes:
+        image: the `UNet`, with its `embedding`, `stem`, `down`, `middle`, `up`, `norm`, `head`.
+        down, middle, up: what follows each layer of the image model's `down`, `middle` and `up`: a
+            `Temporal`, called as after(h, frames, stills), or None where the resolution changes.
     """
 
-    def __init__(self, words, widths=(64, 96), blocks=2, patch=1, context_dim=64, length=12):
+    def __init__(self, image, attention=(1,)):
         super().__init__()
-        self.length, self.patch = length, patch
-        self.shrink = patch * 2 ** (len(widths) - 1)
-        self.text = TextEncoder(words, length, context_dim)
-        width, emb_dim = widths[0], 3 * widths[0]
-        self.embed = nn.Sequential(nn.Linear(width, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
-        self.summary = nn.Linear(context_dim, emb_dim)
-        self.stem = nn.Conv2d(3 * patch**2, width, 3, padding=1)
-
-        def stage(in_channels, out_channels, level):
-            return VideoStage(in_channels, out_channels, emb_dim, context_dim, level == len(widths) - 1)
-
-        self.down, self.up, skips = nn.ModuleList(), nn.ModuleList(), [width]
-        for level, channels in enumerate(widths):
-            for _ in range(blocks):
-                self.down.append(stage(width, channels, level))
-                width = channels
-                skips.append(width)
-            if level < len(widths) - 1:
-                self.down.append(Downsample(width))
-                skips.append(width)
-        self.middle = stage(width, width, len(widths) - 1)
-        for level, channels in reversed(list(enumerate(widths))):
-            for _ in range(blocks + 1):
-                self.up.append(stage(width + skips.pop(), channels, level))
-                width = channels
-            if level > 0:
-                self.up.append(Upsample(width))
-        self.norm = norm(width)
-        self.head = zero_module(nn.Conv2d(width, 3 * patch**2, 3, padding=1))
+        self.image, level = image, 0
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for layer in image.down:
+            self.down.append(after(layer, level in attention))
+            level += self.down[-1] is None
+        self.middle = after(image.middle, True)
+        for layer in image.up:
+            self.up.append(after(layer, level in attention))
+            level -= self.up[-1] is None
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x, t, cond=None):
-        if x.ndim != 5 or x.shape[1] != 3 or x.shape[3] % self.shrink or x.shape[4] % self.shrink:
-            expected = f"clips (B, 3, F, H, W), H and W multiples of {self.shrink}"
-            raise ValueError(f"expected {expected}; got shape {tuple(x.shape)}")
-        frames = x.shape[2]
-        tokens = torch.zeros(len(x), self.length, dtype=torch.long, device=x.device) if cond is None else cond
-        context = self.text(tokens)  # (B, L, D)
-        waves = timestep_embedding(t, self.embed[0].in_features).to(x.dtype)  # (B, widths[0])
-        emb = self.embed(waves) + self.summary(context.mean(dim=1))  # (B, emb_dim)
+    def forward(self, x, t, cond=None, stills=None):
+        """The way of `UNet.forward` for all frames at once, and time after each stage.
 
-        h = F.pixel_unshuffle(rearrange(x, "b c f h w -> (b f) c h w"), self.patch)  # (B F, 3 patch^2, H', W')
-        h = self.stem(h.contiguous(memory_format=torch.channels_last))
-        skips = [h]
-        for layer in self.down:
-            h = layer(h) if isinstance(layer, Downsample) else layer(h, emb, context, frames)
-            skips.append(h)
-        h = self.middle(h, emb, context, frames)
-        for layer in self.up:
-            up = isinstance(layer, Upsample)
-            h = layer(h) if up else layer(torch.cat([h, skips.pop()], dim=1), emb, context, frames)
-        h = F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.patch)  # (B F, 3, H, W)
-        return rearrange(h, "(b f) c h w -> b c f h w", f=frames)
+            x, t and cond are laid out as (B F, ..), the frames of a clip one after the other
+            emb = image.embedding(x, t, cond)
+            h = image.stem(x). Down: each layer of image.down, and what follows it in `down`, makes
+            the next h; all are kept. Middle: image.middle, and what follows it. Up: each Stage of
+            image.up gets h and the latest kept map, concatenated, and is followed by time;
+            where `down` or `up` holds None, the layer is called as layer(h), and nothing follows.
+            out = image.head(image.norm(h))
+
+        Args:
+            x: (B, C, F, H, W) noisy clips.
+            t: (B,) levels; all frames of a clip are at one level.
+            cond: (B, L, D) one condition per clip, or (B, F, L, D) one per frame, or None.
+            stills: (B,) bool, the rows whose frames are unrelated pictures; None: no row is so.
+
+        Returns:
+            A tensor like x.
+
+        Raises:
+            ValueError: if x is no clip; from `image.embedding` if the size or cond does not fit.
+        """
+        if x.ndim != 5:
+            raise ValueError(f"expected clips (B, C, F, H, W), got shape {tuple(x.shape)}")
+        image, frames = self.image, x.shape[2]
+        x = rearrange(x, "b c f h w -> (b f) c h w")
+        if cond is not None:
+            cond = cond.flatten(0, 1) if cond.ndim == 4 else cond.repeat_interleave(frames, dim=0)
+        emb = image.embedding(x, t.repeat_interleave(frames), cond)  # (B F, emb_dim)
+        h = image.stem(x)  # (B F, channels, H', W')
+        kept = [h]
+        for layer, time in zip(image.down, self.down):
+            h = layer(h) if time is None else time(layer(h, emb, cond), frames, stills)
+            kept.append(h)
+        h = self.middle(image.middle(h, emb, cond), frames, stills)
+        for layer, time in zip(image.up, self.up):
+            if time is None:
+                h = layer(h)
+            else:
+                h = layer(torch.cat([h, kept.pop()], dim=1), emb, cond)
+                h = time(h, frames, stills)
+        out = image.head(image.norm(h))  # (B F, C, H, W)
+        return rearrange(out, "(b f) c h w -> b c f h w", f=frames)
+
+
+def after(layer, attends):
+    """The new `Temporal` that follows a Stage; None for a layer that changes the resolution."""
+    return Temporal(layer.block.conv2.out_channels, attends) if hasattr(layer, "block") else None
+
+
+def inflate(image, attention=(1,)):
+    """A video model that starts as a copy of an image model, applied to each frame.
+
+    Singer et al., "Make-A-Video", ICLR 2023, section 3.2.
+
+    Args:
+        image: a trained `UNet`; it is copied and stays as it is.
+        attention: see `UNet3D`.
+
+    Returns:
+        A `UNet3D` in the same mode (training or evaluation).
+    """
+    return UNet3D(copy.deepcopy(image), attention).train(image.training)

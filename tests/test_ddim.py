@@ -7,7 +7,7 @@ import torch
 
 from minivdm.diffusion import q_sample
 from minivdm.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
-from minivdm.samplers import all_levels, ddim_invert, ddim_sample, ddim_step, sampling_levels
+from minivdm.samplers import all_levels, ddim_invert, ddim_sample, ddim_step, ddpm_step, sampling_levels
 from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas
 from minivdm.translation import ddib
 
@@ -84,7 +84,15 @@ def test_a_step_is_an_euler_step_in_the_right_variables(betas):
     assert torch.allclose(ddim_step(x, x0, t, s, x, schedule), ab_s.sqrt() * euler, atol=1e-9)
 
 
-@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_at_eta_1_a_step_is_ddpms():
+    schedule = double(NoiseSchedule(linear_betas(50)))
+    x, x0, noise = torch.randn(3, 4, 5, generator=seeded(), dtype=torch.float64)
+    t, s = torch.tensor([50, 20, 9, 1]), torch.tensor([49, 10, 0, 0])
+    got = ddim_step(x, x0, t, s, noise, schedule, eta=1.0)
+    assert torch.allclose(got, ddpm_step(x, x0, t, s, noise, schedule), atol=1e-9)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
 def test_gaussian_data_agree_with_the_closed_form_at_any_eta(eta):
     schedule, mean, std, levels = NoiseSchedule(cosine_betas(100)), 0.6, 0.5, sampling_levels(100, 9)
     ab = schedule.alpha_bar.double()
@@ -98,6 +106,14 @@ def test_gaussian_data_agree_with_the_closed_form_at_any_eta(eta):
     x = ddim_sample(gaussian_denoiser(schedule, mean, std), start, schedule, levels, eta=eta, generator=seeded(1))
     assert x.mean().item() == pytest.approx(float(m), abs=0.01)
     assert x.std().item() == pytest.approx(float(v) ** 0.5, abs=0.01)
+
+
+def test_many_steps_follow_the_probability_flow():
+    """For N(mean, std^2) it stretches the start by std and moves it by the mean."""
+    schedule, mean, std = double(NoiseSchedule(cosine_betas(1000))), 0.6, 0.5
+    start = torch.randn(5, 2, generator=seeded(), dtype=torch.float64)
+    got = ddim_sample(gaussian_denoiser(schedule, mean, std), start, schedule)
+    assert torch.allclose(got, mean + std * start, atol=0.02)
 
 
 def test_few_steps_are_better_spent_without_noise():
@@ -188,9 +204,20 @@ def test_bad_level_lists(levels):
             walk(lambda x, t, cond=None: x, torch.zeros(1, 2), schedule, levels)
 
 
-def test_all_levels_is_the_finest_walk():
+@pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
+def test_bad_eta(eta):
+    with pytest.raises(ValueError, match=f"eta must lie in 0..1, got {eta}"):
+        ddim_sample(lambda x, t, cond=None: x, torch.zeros(1, 2), NoiseSchedule(linear_betas(30)), eta=eta)
+
+
+def test_a_walk_may_have_any_number_of_steps():
     schedule = NoiseSchedule(linear_betas(30))
     assert all_levels(schedule) == sampling_levels(30, 30)
+    for T in (1, 7, 60, 250):
+        for n in range(1, T + 1):
+            levels = sampling_levels(T, n)
+            steps = [t - s for t, s in pairwise(levels)]
+            assert len(steps) == n and (levels[0], levels[-1]) == (T, 0) and 1 <= min(steps) >= max(steps) - 1
     for n in (0, 31, -1):
         with pytest.raises(ValueError, match=f"steps must lie in 1..30, got {n}"):
             sampling_levels(30, n)

@@ -252,8 +252,9 @@ plt.show()
 #
 # $$x_t = \cos\varphi\; x_0 + \sin\varphi\;\varepsilon, \qquad v = \frac{dx_t}{d\varphi} = \cos\varphi\;\varepsilon - \sin\varphi\; x_0$$
 #
-# The second is the **velocity** along the arc ([Salimans and Ho, ICLR 2022](https://arxiv.org/abs/2202.00512)): always
-# at a right angle to $x_t$, just as long, pointing the way that the noise pushes.
+# The second is the **velocity** along the arc ([Salimans and Ho, ICLR 2022](https://arxiv.org/abs/2202.00512)). Drawn
+# in the plane whose axes are $x_0$ and $\varepsilon$, it is always at a right angle to $x_t$, just as long, and points
+# the way that the noise pushes.
 
 # %%
 angle = math.radians(35)

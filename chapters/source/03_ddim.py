@@ -203,7 +203,8 @@ plt.show()
 # has now, turn its answer into a guess of $x_0$ (clamped if `clip` is set), step with `ddim_step`, call the
 # `callback` (with the clamped guess, if it was clamped). Where $\eta > 0$, each step gets fresh noise from the
 # `generator`. `to_x0(x, t, eps, schedule)` is your own. `checked_levels(levels, schedule)` is given: it returns the
-# list, the full walk for None, or raises the ValueError.
+# list, the full walk for None, or raises the ValueError. An $\eta$ outside 0..1 is an error, too, and that one is
+# yours to raise: above 1 there would be more fresh noise than the level has room for.
 
 # %% piece="samplers.ddim_sample" exercise="3.3" points=2 minutes=10
 

@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from minivdm import viz
+from minivdm.attention_maps import attention_weights
 from minivdm.course import budget, check, piece, start
 from minivdm.data import digits
 from minivdm.diffusion import q_sample
@@ -45,7 +46,7 @@ plt.rcParams.update(viz.STYLE)
 b = budget(
     smoke=dict(steps=10, batch=16, channels=16, samples=30, seeds=1, walk=4, fit=20),
     cpu=dict(steps=700, batch=64, channels=16, samples=200, seeds=2, walk=50, fit=400),
-    gpu=dict(steps=250, batch=256, channels=64, samples=500, seeds=1, walk=50, fit=400),
+    gpu=dict(steps=230, batch=256, channels=64, samples=500, seeds=1, walk=50, fit=400),
 )
 
 # %% [markdown]
@@ -326,8 +327,8 @@ plt.show()
 # knows more. In the **middle** is the widest view. On the way **up** it grows again. But we have just seen that
 # halving loses detail, and a denoiser must name the noise of every single pixel! The way out is the idea that gives
 # the U-Net its fame ([Ronneberger et al., 2015](https://arxiv.org/abs/1505.04597)): **skip connections**. Every
-# feature map made on the way down is kept, and handed over to the block on the way up that works at the same size. So
-# the detail need not pass through the bottom.
+# feature map made on the way down is kept, and handed over to the block on the way up that works at the same size.
+# These are the *kept maps*, and with them the detail need not pass through the bottom.
 #
 # A *stage* is one of your residual blocks, followed, where it attends, by your attention. It is given; here is how
 # `minivdm/unet.py` writes it. (It runs your blocks once they have passed their checks. Words are for chapter 05.)
@@ -393,7 +394,7 @@ for i, (_, columns, channels, entering) in enumerate(maps):
         plt.plot(centre - radius * angle.cos(), height, "k", lw=0.8)
 plt.xticks(range(len(maps)), [name for name, *_ in maps], rotation=45, ha="right")
 plt.yticks([0, 12, 24])
-plt.title("The feature maps of your U-Net: columns (height), channels (number), skips (arcs)")
+plt.title("The feature maps of your U-Net: columns (height), channels (number), kept maps (arcs)")
 plt.ylabel("columns")
 plt.show()
 
@@ -538,7 +539,7 @@ plt.show()
 #
 # - **whole**: your U-Net;
 # - **no level**: it is always told level 0. It has to guess the noise from the picture;
-# - **no skips**: zeros in the place of each kept map. All must pass through the bottom;
+# - **no skips**: the stages on the way up see zeros in the place of the kept maps. All must pass through the bottom;
 # - **no attention**: stages end after the residual block.
 #
 # The first three have the same number of parameters; without attention there are a tenth fewer. **No average** needs
@@ -552,29 +553,33 @@ class NoLevel(UNet):
         return super().embedding(x, torch.zeros_like(t), cond)
 
 
-class NoSkips(UNet):
-    def forward(self, x, t, cond=None):
-        emb = self.embedding(x, t, cond)
-        h = self.stem(x)
-        skips = [h]
-        for layer in self.down:
-            h = layer(h, emb) if isinstance(layer, Stage) else layer(h)
-            skips.append(h)
-        h = self.middle(h, emb)
-        for layer in self.up:
-            if isinstance(layer, Stage):
-                h = layer(torch.cat([h, torch.zeros_like(skips.pop())], dim=1), emb)
-            else:
-                h = layer(h)
-        return self.head(self.norm(h))
+def only_first(channels):
+    """A hook that lets a block see these first channels of its input, and zeros in the others."""
+
+    def hook(block, inputs):
+        x, emb = inputs
+        return torch.cat([x[:, :channels], torch.zeros_like(x[:, channels:])], dim=1), emb
+
+    return hook
+
+
+def without_skips(net):
+    """The same network, in which the way up sees zeros in the place of the kept maps."""
+    own = net.middle.block.conv2.out_channels  # of what comes from below
+    for stage in net.up:
+        if isinstance(stage, Stage):
+            stage.block.register_forward_pre_hook(only_first(own))
+            own = stage.block.conv2.out_channels
+    return net
 
 
 def train_one(kind):
     """Train a network of this kind on strips; the averaged and the raw network, six times."""
     torch.manual_seed(0)
-    made = {"no level": NoLevel, "no skips": NoSkips}.get(kind, UNet)
+    made = NoLevel if kind == "no level" else UNet
     net = made(in_channels=3, channels=b.channels, blocks=1)
-    net = without_attention(net) if kind == "no attention" else net
+    change = {"no skips": without_skips, "no attention": without_attention}.get(kind)
+    net = change(net) if change else net
     net = net.to(b.device, memory_format=torch.channels_last)  # faster convolutions
     ema, kept, losses = EMA(net, decay=0.99), {}, []
 
@@ -815,24 +820,12 @@ plt.show()
 #
 # Last, the attention weights themselves. At level 100 few people would see a digit in these strips. Below each strip:
 # where a place in the right digit looks, in the middle stage of the whole network (4 × 12 places; the mean over
-# heads).
+# heads). `attention_weights` runs the network, and works out $\mathrm{softmax}(QK^\top/\sqrt d)$ for one layer.
 
 # %%
-def attention_weights(layer, x):
-    """The weights softmax(Q K^T / sqrt(d)) of an attention layer, (B, heads, HW, HW)."""
-    with torch.no_grad():
-        q, k, _ = layer.qkv(layer.norm(x)).flatten(2).chunk(3, dim=1)  # (B, C, HW) each
-        q, k = (rearrange(part, "b (n d) p -> b n p d", n=layer.heads) for part in (q, k))
-        return (q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])).softmax(dim=-1)
-
-
-seen = {}
 attention = nets["whole"].middle.attention
-hook = attention.register_forward_hook(lambda layer, inputs, output: seen.update(x=inputs[0]))
-with torch.no_grad():
-    nets["whole"](x_t, level)
-hook.remove()
-weights = attention_weights(attention, seen["x"]).mean(dim=1)  # (B, HW, HW), mean over heads
+weights = attention_weights(attention, lambda: nets["whole"](x_t, level))  # (B, heads, HW, HW)
+weights = weights.mean(dim=1)  # (B, HW, HW)
 place = 2 * 12 + 10  # row 2, column 10 of 4 x 12: in the right digit
 fig, axes = plt.subplots(2, 4, figsize=(11, 2.4))
 for i in range(4):

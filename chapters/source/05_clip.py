@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from minivdm import viz
+from minivdm.attention_maps import attention_weights
 from minivdm.attribute_probe import recognised
 from minivdm.checkpoints import load_pretrained
 from minivdm.course import budget, check, piece, start
@@ -52,7 +53,7 @@ b = budget(
         views=16, inverted=4, levels=25, inner=10,
     ),
     gpu=dict(
-        clip_steps=250, clip_batch=256, steps=1000, batch=256, prompts=864, steps_ddim=20,
+        clip_steps=250, clip_batch=256, steps=900, batch=256, prompts=864, steps_ddim=20,
         sweep=216, views=16, inverted=16, levels=25, inner=10,
     ),
 )
@@ -363,20 +364,14 @@ prompt = "a red ring at the top left"
 seed = torch.Generator(b.device).manual_seed(2)
 picture = text_to_image(prompt, judged, steps=b.steps_ddim, generator=seed)
 layer = [m for m in judged.modules() if type(m).__name__ == "CrossAttention"][-1]
-caught = {}
-handle = layer.register_forward_hook(lambda layer, args, out: caught.update(x=args[0], c=args[1]))
 level = torch.tensor([300], device=b.device)
 noisy = judged.schedule.alpha_bar[300] ** 0.5 * picture
 noise = torch.randn(noisy.shape, generator=generator, device=b.device)
 noisy = noisy + (1 - judged.schedule.alpha_bar[300]) ** 0.5 * noise
-with torch.no_grad():
-    judged(noisy, level, tokenizer.encode(prompt).to(b.device))
-    q = rearrange(layer.q(layer.norm(caught["x"])), "b (n d) h w -> b n (h w) d", n=layer.heads)
-    k = rearrange(layer.kv(caught["c"]).chunk(2, dim=-1)[0], "b l (n d) -> b n l d", n=layer.heads)
-    weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1).mean(1)  # (1, 64, L)
-handle.remove()
+tokens = tokenizer.encode(prompt).to(b.device)
+weights = attention_weights(layer, lambda: judged(noisy, level, tokens))  # (1, heads, 64, L)
 words = prompt.split()
-maps = rearrange(weights[0, :, : len(words)], "(h w) l -> l h w", h=8).cpu()
+maps = weights[0].mean(dim=0).T.reshape(-1, 8, 8).cpu()  # (L, 8, 8), one map for each word
 fig, axes = plt.subplots(1, len(words) + 1, figsize=(11, 1.7))
 viz.show_images(picture.cpu(), "picture", 1, ax=axes[0])
 for ax, word, attention in zip(axes[1:], words, maps):

@@ -12,17 +12,15 @@ from dataclasses import dataclass, field
 
 from . import card, keep
 from .barred import barred, borrowed
+from .below import pieces_below
 from .classes import functions_in
 from .exercise import find
 from .guard import Guard
-from .origin import NotKept, definition, global_names
 from .pieces import is_unfinished, latest, own_methods, piece_of, quiet, reference
 from .probes import describe
 from .runs import Run, matching_hint, run_probes, works
 from .trace import learner_frames, short_trace, shown
 from .watch import TimeUp, captured, flush, random_state_kept, time_limit
-
-answers = {}  # piece name -> status of its latest check in this process
 
 
 class CheckFailed(AssertionError):
@@ -90,13 +88,13 @@ def check(target, seed=None):
     began = time.perf_counter()
     result = examine(piece, seed)
     result.seconds = time.perf_counter() - began
-    answers[piece.name] = result.status
     if result:
         piece.accept()
     if result and keep.settings["keep"]:
         result.notes.append(keep.keep(piece))
     elif result.status in ("wrong", "error"):
-        result.notes += [*suspects(piece), what_runs(piece, result)]
+        blame(result, piece)
+        result.notes.append(what_runs(piece, result))
     return finish(result)
 
 
@@ -109,10 +107,10 @@ def finish(result):
     return result
 
 
-def examine(piece, seed=None):
+def examine(piece, seed=None, hints=True):
     """The `Result` of a piece's check, without showing or keeping anything."""
     seed = secrets.randbelow(2**31) if seed is None else seed
-    result = Result("not attempted", piece.name, piece.number, seed=seed)
+    result = piece.result = Result("not attempted", piece.name, piece.number, seed=seed)
     if piece.syntax_error:
         result.status, result.message = "error", piece.syntax_error
         return result
@@ -137,7 +135,7 @@ def examine(piece, seed=None):
                     run_probes(exercise, piece.target, seed, own_methods(piece) if piece.is_class else None, run)
                 result.printed = printed.text
                 judge(result, run, piece, exercise, seed)
-                if result.status in ("wrong", "error"):
+                if hints and result.status in ("wrong", "error"):
                     result.hint = matching_hint(exercise, run, seed)
         except KeyboardInterrupt as error:
             if result.status == "not attempted":  # else only the search for a hint was cut short
@@ -202,7 +200,7 @@ def note_suspects(outcome):
     """After a cell that raised: name the pieces whose latest check did not pass. IPython calls this after each cell."""
     if outcome.error_in_exec is None:
         return
-    wrong = [latest[name].label for name, status in answers.items() if status in ("wrong", "error") and name in latest]
+    wrong = [each.label for each in latest.values() if getattr(each.result, "status", "") in ("wrong", "error")]
     if wrong:
         print(f"Before you look elsewhere: {', '.join(wrong)} did not pass the check, which may be the cause.")
 
@@ -228,14 +226,13 @@ def short_report(error):
     return f"{place}: {type(error).__name__}: {error}"
 
 
-def suspects(piece):
-    """A note for each other piece that this one uses and whose own check does not pass."""
-    try:
-        source, names = definition(piece.target)
-    except (NotKept, SyntaxError):
-        return []
-    used = [piece_of(names[name]) for name in sorted(global_names(source)) if name in names]
-    bad = [
-        other for other in used if other and answers.get(other.name) in ("wrong", "error") and other.name != piece.name
-    ]
-    return [f"It uses {other.short}, which does not pass its own check yet: mend that first." for other in bad]
+def blame(result, piece):
+    """Where the first of the learner's pieces below this one does not pass, say so, and give no hint on this one."""
+    for other in pieces_below(piece):
+        known = other.result
+        if known is None or known.status != "error":  # what never ends need not run out its time again
+            known = examine(other, hints=False)
+        if known.status in ("wrong", "error"):
+            result.hint = ""
+            result.notes.append(f"{other.label} does not pass yet and this one uses it: mend that first.")
+            return

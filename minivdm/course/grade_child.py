@@ -12,7 +12,7 @@ import sys
 
 from . import broken, pieces
 from .cells import PIECE, syntax_error
-from .checking import examine
+from .checking import blame, examine
 from .watch import captured, time_limit
 
 CONSTANT = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.Load)
@@ -47,7 +47,10 @@ def main():
             if name not in pieces.latest:  # the cell ran, but did not define it
                 broken.unsolved(name, "the cell does not define it")
             result = examine(pieces.latest[name])
-            answer = {"status": result.status, "message": result.message, "hint": result.hint}
+            if result.status in ("wrong", "error"):
+                blame(result, pieces.latest[name])
+            message = "\n".join([result.message, *result.notes])
+            answer = {"status": result.status, "message": message, "hint": result.hint}
             say(piece=name, **answer, seconds=round(result.seconds, 3))
     say(end=True)
 

@@ -17,7 +17,7 @@ from minivdm.files import replacing
 from . import cells, sources
 from .classes import moved, vars_of
 from .origin import NotKept, standalone
-from .pieces import reference, resolve
+from .pieces import Piece, reference, resolve
 
 installed = {}  # piece name -> the function that runs now; for a class, its former attributes
 namespaces = []  # the namespaces that kept files run in
@@ -177,6 +177,15 @@ def keep(piece):
 def kept_files():
     """The kept pieces, as a dict from piece name to path."""
     return {path.stem: path for path in sorted(sources.pieces_folder().glob("[!.]*.py"))}
+
+
+def kept(name):
+    """A kept file as a Piece of its own, beside the one that runs; None if it is gone or no longer works."""
+    path = kept_files().get(name)
+    try:
+        return path and Piece(name, load(name, path.read_text(encoding="utf-8"), str(path)))
+    except Exception:  # whatever its text raises; `install_kept` says so
+        return None
 
 
 def install_kept():

@@ -101,6 +101,7 @@ class Piece:
         open: names of the functions (methods) whose body is still only the exercise's `raise`.
         syntax_error: text of the error that kept the cell from running, else None.
         rejected: whether the reference takes all calls, because a check found the learner's version unusable.
+        result: what the latest check answered, None before the first.
     """
 
     def __init__(self, name, target, syntax_error=None):
@@ -115,7 +116,7 @@ class Piece:
         self.open = [key for key, functions in parts.items() if any(map(is_stub, functions))]
         messages = [unfinished_message(function) for functions in parts.values() for function in functions]
         self.number = sources.exercises().get(name, {}).get("exercise") or number_in(messages)
-        self.told = self.rejected = False
+        self.told, self.rejected, self.result = False, False, None
 
     @property
     def label(self):

@@ -70,6 +70,8 @@ def ddim_step_in_place_on_copies(x_t, x0, t, s, noise, schedule, eta=0.0):
 def ddim_with_while(
     model, x, schedule, levels=None, cond=None, eta=0.0, clip=False, generator=None, callback=None
 ):
+    if eta < 0 or eta > 1:
+        raise ValueError(f"eta = {eta}")
     walk = checked_levels(levels, schedule)
     with torch.no_grad():
         while len(walk) > 1:
@@ -90,6 +92,8 @@ def ddim_with_own_algebra(
     model, x, schedule, levels=None, cond=None, eta=0.0, clip=False, generator=None, callback=None
 ):
     levels = checked_levels(levels, schedule)
+    if abs(2 * eta - 1) > 1:
+        raise ValueError("a share lies in 0..1")
     for t, s in zip(levels, levels[1:]):
         ab_t, ab_s = schedule.alpha_bar[t].double(), schedule.alpha_bar[s].double()
         eps = model(x, torch.tensor([t] * len(x)), cond)

@@ -11,7 +11,7 @@ from course_kit import RIGHT, STUB, body
 from minivdm.course import check
 from minivdm.course.card import as_html, as_text
 from minivdm.course.checking import CheckFailed, examine
-from minivdm.course.exercise import Exercise, close, equal, near
+from minivdm.course.exercise import close, equal, near
 from minivdm.course.pieces import Piece
 from minivdm.course.watch import Printed, TimeUp, time_limit
 from tests.anew import anew
@@ -198,16 +198,6 @@ def test_fault_of_the_check_is_told_apart(cell, course):
 def test_check_of_something_else():
     result = check(len)
     assert result.status == "error" and "@piece" in result.message
-
-
-def test_failing_piece_below_is_named(cell, course):
-    course["diffusion.to_x0"] = Exercise("diffusion.to_x0", course["diffusion.q_sample"].probes)
-    answer(cell, body("return x0"))
-    source = (
-        '@piece("diffusion.to_x0")\ndef to_x0(x_t, t, eps, schedule):\n    return q_sample(x_t, t, eps, schedule)\n'
-    )
-    result = check(cell(source)["to_x0"])
-    assert result.notes[0] == "It uses q_sample, which does not pass its own check yet: mend that first."
 
 
 CLASS = '''

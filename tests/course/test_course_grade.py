@@ -86,6 +86,13 @@ def test_one_bad_exercise_leaves_the_others(grade, cell, status, told):
     assert (answer["status"], answer["points"]) == (status, points) and told in answer["message"]
 
 
+def test_a_wrong_piece_below_is_named(grade):
+    using = '@piece("diffusion.to_x0")\ndef to_x0(x_t, t, eps, schedule):\n    return q_sample(x_t, t, eps, schedule)'
+    answers = grade(body("return x0"), using)[1]
+    told = "Exercise 1.3 (q_sample) does not pass yet and this one uses it: mend that first."
+    assert answers["diffusion.to_x0"]["message"].endswith(told) and told not in answers["diffusion.q_sample"]["message"]
+
+
 def test_modules_beside_the_notebook_are_not_used(grade, tmp_path):
     (tmp_path / "minivdm").mkdir()
     (tmp_path / "minivdm" / "__init__.py").write_text("raise SystemExit(7)")

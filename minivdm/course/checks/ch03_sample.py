@@ -62,6 +62,8 @@ def ddim_sample(f, draw):
     yield right_device(lambda: f(knows(0.0, 1.0), start, schedule, eta=1.0, generator=generator))
     for bad in ([5, 3], [5, 8, 0]):
         yield raises(f"levels {bad}", ValueError, lambda bad=bad: f(knows(0.0, 1.0), start, schedule, levels=bad))
+    for bad in (1.5, -0.5):
+        yield raises(f"eta = {bad}", ValueError, lambda bad=bad: f(knows(0.0, 1.0), start, schedule, eta=bad))
 
 
 def chain(ab, walk, mean, std, eta):
@@ -95,6 +97,8 @@ def walk_with(mistake, model, x, schedule, levels, cond, eta, clip, generator, c
     pairs = list(zip(levels[:-1], levels[1:]))
     if mistake != "unchecked" and (levels[-1] != 0 or any(t <= s for t, s in pairs)):
         raise ValueError("levels")
+    if mistake != "any eta" and not 0 <= eta <= 1:
+        raise ValueError("eta")
     where = {} if mistake == "no device" else {"device": x.device}
     once = torch.randn(x.shape, generator=generator, **where)
     eta = {"no eta": 0.0, "DDPM": 1.0}.get(mistake, eta)
@@ -202,6 +206,11 @@ wrong(
     "levels not checked",
     "A list of levels that rises, or does not end at 0, is walked without complaint. Call checked_levels(levels, "
     "schedule) first.",
+)
+wrong(
+    "any eta",
+    "eta not checked",
+    "An eta below 0 or above 1 is taken without complaint: raise a ValueError before the walk begins.",
 )
 wrong(
     "returns early",

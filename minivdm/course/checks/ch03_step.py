@@ -1,8 +1,10 @@
 """Exercise 3.2: one step that keeps its noise."""
 
+from types import SimpleNamespace
+
 import torch
 
-from minivdm.course.exercise import close, exercise
+from minivdm.course.exercise import close, exercise, holds
 
 from .common import SHAPES, at, bayes, column, fresh_schedule, given_noise
 
@@ -42,6 +44,21 @@ def ddim_step(f, draw):
     for eta in (0.0, 0.5, 1.0):
         got = f(x_t, x0, t, torch.zeros_like(t), noise, schedule, eta)
         yield close(f"eta = {eta}: the step to level 0 is x0", got, x0, dtype=torch.float32)
+    schedule = steep_schedule(draw)
+    x0, x_t, noise = draw.normal(3, 4000, 1)
+    t, s = draw.integers(501, 1000, 4000), draw.integers(1, 500, 4000)
+    got = f(x_t, x0, t, s, noise, schedule, 1.0)
+    lost = int((~got.isfinite()).sum()) if torch.is_tensor(got) else 4000
+    yield holds("eta = 1, long jumps to low levels", not lost, f"{lost:,} of 4,000 values are NaN or infinite")
+
+
+def steep_schedule(draw):
+    """Levels 1..500 with hardly any noise, 501..1000 with hardly anything else: between them rounding shows."""
+    noise = 10 ** draw.uniform(500, low=-5.5, high=-4).sort().values
+    data = 10 ** draw.uniform(500, low=-5, high=-3).sort(descending=True).values
+    alpha_bar = torch.cat([torch.ones(1), 1 - noise, data])
+    beta = torch.cat([torch.zeros(1), 1 - alpha_bar[1:] / alpha_bar[:-1]])
+    return SimpleNamespace(T=1000, beta=beta, alpha_bar=alpha_bar)
 
 
 def wrong(label, hint):
@@ -171,6 +188,17 @@ def _(x_t, x0, ab_t, ab_s, noise, eta, beta):
 def _(x_t, x0, ab_t, ab_s, noise, eta, beta):
     eps, variance = parts(x_t, x0, ab_t, ab_s, eta)
     return ab_s * x0 + (1 - ab_s - variance) * eps + variance * noise
+
+
+@wrong(
+    "no clamp",
+    "Right but for rounding: at eta = 1, on a long jump to a low level, 1 - alpha_bar_s - sigma^2 can come out a hair "
+    "below 0, and its root is NaN. Clamp it first: .clamp(min=0).",
+)
+def _(x_t, x0, ab_t, ab_s, noise, eta, beta):
+    eps, variance = parts(x_t, x0, ab_t, ab_s, eta)
+    sigma = variance.sqrt()
+    return ab_s.sqrt() * x0 + (1 - ab_s - sigma**2).sqrt() * eps + sigma * noise
 
 
 @wrong(

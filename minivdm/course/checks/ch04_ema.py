@@ -24,6 +24,7 @@ def averaged(first, later, decay):
 @exercise("training.EMA")
 def ema(f, draw):
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    model[1].num_batches_tracked = None  # a whole number, which cannot be averaged; such a buffer comes last
     start = weights_of(model)
     decay = draw.uniform(1, low=0.3, high=0.4).item()
     average, later = f(model, decay=decay), []
@@ -31,7 +32,7 @@ def ema(f, draw):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(draw.normal(*parameter.shape))
-        model(draw.normal(5, 3))  # BatchNorm counts the batch and tracks its statistics: buffers
+        model(draw.normal(5, 3))  # BatchNorm tracks the batches' statistics: buffers
         later.append(weights_of(model))
         average.update(model)
         if n in (0, 2, 7):
@@ -46,6 +47,11 @@ def ema(f, draw):
     free = not any(p.requires_grad for p in average.model.parameters())
     message = "the average now carries gradients, and memory grows with every step: keep @torch.no_grad()"
     yield holds("no gradient is recorded", free, message)
+    counting = nn.BatchNorm1d(4)
+    average = f(counting)
+    counting.num_batches_tracked += draw.integers(5, 20)
+    average.update(counting)
+    yield close("a buffer of whole numbers", average.model.num_batches_tracked, counting.num_batches_tracked)
 
 
 def update_with(mistake, self, model):
@@ -71,7 +77,7 @@ def update_with(mistake, self, model):
         else:
             average.lerp_(weights, 1 - d)
     for average, buffer in zip(self.model.buffers(), model.buffers()):
-        if mistake == "buffers averaged" and buffer.is_floating_point():
+        if mistake == "buffers averaged":
             average.lerp_(buffer, 1 - d)
         elif mistake != "no buffers":
             average.copy_(buffer)

@@ -40,6 +40,20 @@ class _(_Conv):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
 
+@downsample.misconception(
+    "off by one",
+    "The windows are off by one: they are centred on (2i + 1, 2j + 1), as with zeros on the right and below alone. "
+    "padding=1 in nn.Conv2d puts zeros on all sides, and with stride=2 the first window is centred on (0, 0).",
+)
+class _:
+    def __init__(self, channels):
+        nn.Module.__init__(self)
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x):
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
 @downsample.misconception("no stride", "The size stays as it is: the convolution moves by one pixel. Give it stride=2.")
 class _(_Conv):
     def __init__(self, channels):

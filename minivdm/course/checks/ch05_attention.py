@@ -56,17 +56,20 @@ def attend_with(mistake, layer, x, context):
     asking = words.transpose(1, 2)[:, :, :, None] if mistake == "roles" else features
     known = features.flatten(2).transpose(1, 2) if mistake in ("roles", "self") else words
     q, kv = layer.q(asking).flatten(2), layer.kv(known)  # (B, C, HW), (B, L, 2C)
-    if mistake == "woven":
+    turns = {"woven": "q kv", "woven all": "q kv back", "woven q": "q", "woven kv": "kv", "woven back": "back"}
+    woven = turns.get(mistake, "").split()
+    if "q" in woven:
         q = q.reshape(batch, d, heads, -1).transpose(1, 2)  # (B, heads, d, HW)
-        k, v = (part.unflatten(-1, (d, heads)).permute(0, 3, 1, 2) for part in kv.chunk(2, dim=-1))
     else:
         q = q.reshape(batch, heads, d, -1)
-        if mistake == "head by head":
-            k, v = kv.unflatten(-1, (heads, 2, d)).permute(3, 0, 2, 1, 4)
-        elif mistake == "take turns":
-            k, v = kv.unflatten(-1, (heads, d, 2)).permute(4, 0, 2, 1, 3)
-        else:
-            k, v = (part.unflatten(-1, (heads, d)).transpose(1, 2) for part in kv.chunk(2, dim=-1))  # (B, heads, L, d)
+    if "kv" in woven:
+        k, v = (part.unflatten(-1, (d, heads)).permute(0, 3, 1, 2) for part in kv.chunk(2, dim=-1))
+    elif mistake == "head by head":
+        k, v = kv.unflatten(-1, (heads, 2, d)).permute(3, 0, 2, 1, 4)
+    elif mistake == "take turns":
+        k, v = kv.unflatten(-1, (heads, d, 2)).permute(4, 0, 2, 1, 3)
+    else:
+        k, v = (part.unflatten(-1, (heads, d)).transpose(1, 2) for part in kv.chunk(2, dim=-1))  # (B, heads, L, d)
     k, v = (v, k) if mistake == "v first" else (k, v)
     scores = q.transpose(2, 3) @ k.transpose(2, 3)  # (B, heads, HW, L)
     scores = scores / {"no root": 1, "d": d, "all channels": channels**0.5}.get(mistake, d**0.5)
@@ -77,6 +80,8 @@ def attend_with(mistake, layer, x, context):
     found = weights @ v  # (B, heads, HW, d)
     if mistake != "jumbled":
         found = found.transpose(2, 3)
+    if "back" in woven:
+        found = found.transpose(1, 2)
     if mistake == "turned":
         found = found.reshape(batch, channels, width, height).transpose(2, 3)
     found = found.reshape(batch, channels, height, width)
@@ -136,6 +141,29 @@ wrong(
 wrong("no softmax", "no softmax", "The scores are used as weights as they are: put a softmax over them.")
 wrong("one head", "one head", "Right for one head, but all heads are taken as one: split the channels into self.heads.")
 wrong("woven", "heads take turns", 'Heads take channels in turns, "(d n)". A head\'s d channels lie together: "(n d)".')
+wrong(
+    "woven all",
+    "heads take turns everywhere",
+    'Heads take channels in turns, "(d n)", also on the way back. A head\'s d channels lie together: "(n d)".',
+)
+wrong(
+    "woven q",
+    "heads take turns in Q",
+    'In Q the heads take channels in turns, "(d n)", in K and V they do not, so a query meets the keys of others. A '
+    'head\'s d channels lie together in all three: "(n d)".',
+)
+wrong(
+    "woven kv",
+    "heads take turns in K and V",
+    'In K and V the heads take channels in turns, "(d n)", in Q they do not. A head\'s d channels lie together in all '
+    'three: "(n d)".',
+)
+wrong(
+    "woven back",
+    "heads take turns on the way back",
+    'Heads are cut out rightly and put back in turns, "(d n)". What head i found goes to the channels i d and on: '
+    '"(n d)".',
+)
 wrong(
     "head by head",
     "K and V of each head side by side",

@@ -192,6 +192,12 @@ wrong(
     "give checked_levels the schedule. If it speaks of t: to_x0 and ddim_step take t and s as (B,) long tensors.",
 )
 wrong(
+    "T",
+    "checked_levels given T",
+    "If the error says that an int has no attribute 'T': checked_levels takes the schedule itself, as in "
+    "checked_levels(levels, schedule), and looks up T in it. Then it returns the levels as a list of ints.",
+)
+wrong(
     "unchecked",
     "levels not checked",
     "A path that does not end at level 0 is taken. checked_levels(...) refuses it.",

@@ -20,7 +20,8 @@ def landing(mistake, model, z, level, target, null, cond, schedule, scale):
 def search_with(mistake, model, path, cond, null, schedule, scale, inner_steps, lr):
     """A search with room for one mistake."""
     levels = sorted(path, reverse=mistake != "upwards")
-    if levels[-1] != 0 and mistake != "unchecked":
+    T = (schedule.T if mistake == "T" else schedule).T  # an int has none
+    if levels[0] > T or levels[-1] != 0 and mistake != "unchecked":
         raise ValueError("levels")
     z, nulls = path[levels[0]], {}
     start = null.expand(len(z), *null.shape[-2:]).clone()

@@ -1,0 +1,133 @@
+"""The program: `python -m minivdm train | sample | evaluate`.
+
+It is the program, not the library: it alone may use `minivdm.course`, to run a learner's own pieces (`--mine`).
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that says in one line what is wrong."""
+
+    def error(self, message):
+        """Print the message to stderr and exit with 2."""
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def parser():
+    """The command line as an `ArgumentParser`."""
+    top = Parser(prog="python -m minivdm", description="Train a text-to-video model, sample from it, and measure it.")
+    top.add_argument("--mine", action="store_true", help="run with your own pieces, as kept in my_pieces/")
+    commands = top.add_subparsers(dest="command", required=True, metavar="train | sample | evaluate")
+
+    training = commands.add_parser("train", help="train from nothing; the same command goes on after an interruption")
+    training.add_argument("model", choices=["text2video"], help="what to train")
+    training.add_argument("--budget", help="smoke, cpu or gpu (default: MINIVDM_BUDGET, or what the machine allows)")
+    training.add_argument("--out", help="folder of the run (default: runs/text2video/BUDGET)")
+    training.add_argument("--steps", type=int, help="optimiser steps in all")
+    training.add_argument("--batch", type=int, help="clips per step")
+    training.add_argument("--parts", type=int, help="cut each batch into so many parts, one after the other, to save "
+                          "memory; torchrun's processes share them, so use a multiple of their number")
+    training.add_argument("--frames", type=int, help="frames per clip, at least 4")
+    training.add_argument("--size", type=int, help="height and width in pixels, at least 16")
+    training.add_argument("--channels", type=int, help="width of the network, a multiple of 32")
+    training.add_argument("--lr", type=float, help="learning rate at its highest")
+    training.add_argument("--seed", type=int, help="the same seed gives the same run (default: 0)")
+
+    sampling = commands.add_parser("sample", help="make clips from prompts")
+    sampling.add_argument("prompts", nargs="+", metavar="prompt", help='for instance "a red circle moving left"')
+    sampling.add_argument("-o", "--out", required=True, help="a .gif or .mp4 file (several prompts stand side by side "
+                          "in it), or a folder (one .gif per prompt)")
+    add_sampling_options(sampling, steps=50)
+    sampling.add_argument("--fps", type=float, default=8, help="frames per second (default: 8)")
+    sampling.add_argument("--scale", type=int, default=4, help="enlarge each pixel so many times (default: 4)")
+
+    judging = commands.add_parser("evaluate", help="measure how well clips do what their prompts say")
+    judging.add_argument("--copies", type=int, help="clips for each of the 384 prompts (default: 2 on a GPU; on a CPU "
+                         "one clip for each of 96 of them)")
+    add_sampling_options(judging, steps=20)
+    judging.add_argument("--json", action="store_true", help="print the results as JSON, and all else to stderr")
+    return top
+
+
+def add_sampling_options(command, steps):
+    """The options that `sample` and `evaluate` share."""
+    command.add_argument("--checkpoint", help="a model.pt (default: the newest in runs/text2video, else the one that "
+                         "comes with the course)")
+    command.add_argument("--steps", type=int, default=steps, help=f"DDIM steps (default: {steps})")
+    command.add_argument("--guidance-scale", type=float, default=3.0, help="1 = off (default: 3)")
+    command.add_argument("--seed", type=int, default=0, help="another seed, another clip (default: 0)")
+
+
+def main(arguments=None):
+    """Run one command; the exit code is 0 (done), 2 (it could not be done: one line on stderr says why) or 130."""
+    try:
+        options = vars(parser().parse_args(arguments))
+    except SystemExit as stop:
+        return stop.code
+    as_json = options.pop("json", False)
+    try:
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            result = run(**options)
+        if as_json:
+            print(json.dumps(result, indent=2))
+        return 0
+    except KeyboardInterrupt as stop:
+        return told(one_line(stop) or "stopped: nothing new was written", 130)
+    except (ValueError, OSError, ImportError, ArithmeticError) as error:
+        return told(f"error: {one_line(error)}", 2)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; not worth importing torch for
+            raise
+        advice = ": try more --parts, or a smaller --batch" if options["command"] == "train" else ""
+        return told(f"error: {one_line(error).split('. ')[0]}{advice}", 2)
+
+
+def told(line, code):
+    """Print a line to stderr and return the exit code; under torchrun, the line says which process it comes from."""
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    print(f"process {os.environ['RANK']}: {line}" if several else line, file=sys.stderr)
+    return code
+
+
+def run(command, mine, **options):
+    """Run a command, with the learner's pieces if `mine`; returns what it returns."""
+    if mine:
+        install_mine()
+    if command == "train":
+        from .train_text2video import train_text2video
+
+        options.pop("model")
+        return train_text2video(progress=sys.stderr.isatty(), **options)
+    if command == "sample":
+        from .sample_text2video import sample_text2video
+
+        return sample_text2video(**options)
+    from .evaluate_text2video import evaluate_text2video
+
+    return evaluate_text2video(**options)
+
+
+def install_mine():
+    """Put the pieces in `my_pieces/` into the running package, and say how many there are."""
+    from .course.keep import install_kept
+    from .course.sources import exercises, pieces_folder
+
+    first = os.environ.get("RANK", "0") == "0"  # under torchrun, one voice is enough
+    with contextlib.nullcontext() if first else contextlib.redirect_stdout(None):
+        mine, total = install_kept(), exercises()
+        of_all = f" of {len(total)}" if total else ""
+        print(f"{len(mine)}{of_all} pieces are yours, from {pieces_folder()}", flush=True)
+
+
+def one_line(error):
+    """The text of an exception without line breaks."""
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""What the checks of exercises 10.5 and 10.6 measure by: a model whose gradients are found by differences."""
+
+from itertools import pairwise
+
+import torch
+
+FRAMES = 4
+
+
+class Smooth(torch.nn.Module):
+    """An estimate of eps in which every frame and pixel depends on all others, on the level and on the condition."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.mix = torch.nn.Parameter(0.6 * draw.normal(2 * FRAMES, 2 * FRAMES))
+        self.table = draw.normal(20, 2 * FRAMES)
+
+    def forward(self, x, t, cond=None):
+        told = 0 if cond is None else self.table.to(x.dtype)[cond[:, 0]]
+        h = torch.tanh(x.flatten(1) @ self.mix.to(x.dtype) + told + 0.1 * t[:, None].to(x.dtype))
+        return h.reshape(x.shape)
+
+
+def clean(model, x, t, cond, ab):
+    """The clean clip that the model's eps implies, float64."""
+    keep = torch.tensor([ab[i] for i in t.tolist()]).double().reshape(-1, 1, 1, 1, 1)
+    return (x - (1 - keep).sqrt() * model(x, t, cond)) / keep.sqrt(), keep
+
+
+@torch.no_grad()
+def by_differences(model, x, t, cond, ab, known, weight, h=1e-4):
+    """Eq. 7 with the gradient by central differences, one element after the other, in float64: the new x0, and eps."""
+    x, known = x.double(), known.double()
+    k = known.shape[2]
+    x0, keep = clean(model, x, t, cond, ab)
+
+    def error(x):
+        return (known - clean(model, x, t, cond, ab)[0][:, :, :k]).square().flatten(1).sum(1)  # (B,)
+
+    slope = torch.zeros_like(x)
+    for element in torch.eye(x[0].numel(), dtype=torch.float64).reshape(-1, 1, *x.shape[1:]):
+        rise = (error(x + h * element) - error(x - h * element)) / (2 * h)
+        slope += element * rise[:, None, None, None, None]
+    x0 = x0 - weight * keep.sqrt() / 2 * slope
+    x0[:, :, :k] = known
+    return x0, (x - keep.sqrt() * x0) / (1 - keep).sqrt()
+
+
+def walk(model, x, levels, cond, ab, known, weight):
+    """A clipped DDIM walk with reconstruction guidance by differences, float64."""
+    x = x.double()
+    for t, s in pairwise(levels):
+        x0 = by_differences(model, x, torch.full((len(x),), t), cond, ab, known, weight)[0].clamp(-1, 1)
+        x = ab[s] ** 0.5 * x0 + (1 - ab[s]) ** 0.5 * (x - ab[t] ** 0.5 * x0) / (1 - ab[t]) ** 0.5
+    return x

@@ -1,0 +1,74 @@
+"""Exercise 10.4: a video model that starts as an image model."""
+
+import copy
+
+import torch
+
+from minivdm.course.exercise import close, equal, exercise, holds
+from minivdm.unet import UNet
+
+from .ch10_unet3d import picture_net
+
+
+@exercise("unet3d.inflate")
+def inflate(f, draw):
+    image = picture_net(draw, channels=32, mults=(1, 1)).eval()
+    before = [p.detach().clone() for p in image.parameters()]
+    x, t = draw.normal(2, 2, 3, 2, 2), draw.integers(1, 900, 2)
+    want = torch.stack([image(frame, t) for frame in x.unbind(2)], dim=2).detach()
+    video = f(image)
+    usable = all(hasattr(video, part) for part in ("image", "down", "middle", "up"))
+    yield holds("a UNet3D comes back", usable, f"got a {type(video).__name__}", usable=False)
+    yield close("a new video model is the image model on each frame", video(x, t), want, atol=1e-4)
+    for attention in ((1,), (0,), (0, 1)):
+        made = f(copy.deepcopy(image), attention)
+        attends = [time.attention is not None for time in [*made.down, *made.up] if time is not None]
+        expected = [0 in attention, 1 in attention, 1 in attention, 1 in attention, 0 in attention, 0 in attention]
+        yield equal(f"attention = {attention}: which stages attend along time", attends, expected)
+    yield equal("training, for an image model in evaluation mode", video.training, False)
+    yield equal("training, for one in training mode", f(copy.deepcopy(image).train()).training, True)
+    trainable = all(p.requires_grad for p in video.parameters())
+    yield holds("everything can be trained", trainable, "some weights have requires_grad = False")
+    with torch.no_grad():
+        for parameter in video.parameters():
+            parameter.add_(1)
+    same = all(torch.equal(p, q) for p, q in zip(before, image.parameters()))
+    yield holds("training the video model leaves the image model as it is", same, "its weights have changed")
+
+
+def inflated(mistake, image, attention):
+    """Inflation with room for one mistake."""
+    from minivdm.unet3d import UNet3D
+
+    if mistake == "picture":
+        return copy.deepcopy(image)
+    own = image if mistake == "shared" else copy.deepcopy(image)
+    if mistake == "new":
+        torch.manual_seed(0)
+        own = UNet(2, 32, (1, 1), 1, ())
+    if mistake == "frozen":
+        own.requires_grad_(False)
+    video = UNet3D(own) if mistake == "attention" else UNet3D(own, attention)
+    return video if mistake == "mode" else video.train(mistake != "eval" and image.training)
+
+
+def wrong_inflate(mistake, label, hint):
+    """Add a misconception: inflation with one mistake in it."""
+    inflate.misconception(label, hint)(lambda image, attention=(1,): inflated(mistake, image, attention))
+
+
+wrong_inflate(
+    "shared",
+    "not copied",
+    "Both models own the same weights: training one changes the other. Copy the image model, deeply.",
+)
+wrong_inflate("attention", "attention ignored", "`attention` has no effect: hand it on to UNet3D.")
+wrong_inflate("mode", "always in training mode", "A new module is in training mode. Take over image.training.")
+wrong_inflate("eval", "always in evaluation mode", "The result is in evaluation mode, whatever the image model is.")
+wrong_inflate("frozen", "frozen", "The image model's weights cannot be trained any more: leave requires_grad as it is.")
+wrong_inflate(
+    "new",
+    "another image model",
+    "The weights are not those of the image model: copy the model that was given.",
+)
+wrong_inflate("picture", "no video model", "This is a copy of the image model itself. Put it into a UNet3D.")

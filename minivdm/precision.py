@@ -1,0 +1,63 @@
+"""Training fast on a GPU without losing precision: 16-bit arithmetic with 32-bit weights, and recorded kernels."""
+
+import copy
+
+import torch
+
+
+class Rounded:
+    """A copy of a network that computes wholly in a 16-bit type, while the network keeps its weights in float32.
+
+    An optimiser's steps are too small for 16 bits: added to a weight they would be rounded away (Micikevicius et al.,
+    "Mixed Precision Training", ICLR 2018, section 3.1). So each step goes: forward and backward through the copy, its
+    gradients to the network, the optimiser's step there, and the new weights, rounded, to the copy.
+
+    Args:
+        model: the network in training.
+        dtype: torch.bfloat16 or torch.float16.
+    """
+
+    def __init__(self, model, dtype):
+        self.dtype, self.copy = dtype, copy.deepcopy(model).to(dtype)
+        self.weights, self.rounded = list(model.parameters()), list(self.copy.parameters())
+
+    def gradients(self):
+        """Move the copy's gradients to the network."""
+        for exact, rounded in zip(self.weights, self.rounded):
+            exact.grad, rounded.grad = None if rounded.grad is None else rounded.grad.float(), None
+
+    @torch.no_grad()
+    def refresh(self):
+        """Round the network's weights into the copy."""
+        torch._foreach_copy_(self.rounded, self.weights)
+
+
+def best_dtype(device):
+    """The type to train in on a device: bfloat16 where a CUDA card has it, else float16 on CUDA, else float32."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def replayed(model, x0, cond):
+    """On CUDA, record the kernels of `model` (forward and backward) once as a graph, to be replayed in training.
+
+    Small networks spend most of a step on launching kernels one by one; a graph launches them all at once. It holds for
+    this batch size and for training mode only. Make the `EMA` first, since a copy of a recorded model is none. On other
+    devices this does nothing.
+
+    Args:
+        model: `model(x, t, cond)` in training mode, on its device.
+        x0, cond: a batch as it will come: (B, ...) data and (B, ...) condition, or None for a model without one.
+
+    Returns:
+        The model.
+    """
+    if x0.device.type == "cuda":
+        t = torch.ones(len(x0), dtype=torch.long, device=x0.device)
+        given = () if cond is None else (cond.clone(),)
+        torch.cuda.make_graphed_callables(model, (torch.zeros_like(x0), t, *given))
+        if cond is None:  # a graph takes tensors only
+            recorded = model.forward
+            model.forward = lambda x, t, cond=None: recorded(x, t)
+    return model

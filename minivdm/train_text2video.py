@@ -1,0 +1,226 @@
+r"""Train the text-to-video model from nothing: `python -m minivdm train text2video`.
+
+Draws a pool of captioned clips, trains on it, and writes into a folder of its own, `runs/text2video/<budget>` if no
+other is named:
+
+    settings.json               the numbers of this run, before the first step
+    checkpoint.pt               everything the next step depends on: the same command goes on from here
+    samples/step_000500.gif     clips for the eight `PROMPTS` by the averaged weights, about eight times in a run
+    model.pt                    the averaged weights, at the end
+
+Under `torchrun -m minivdm train text2video` several processes share each step. The loss does not depend on how many.
+"""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import distributed
+from tqdm import tqdm
+
+from .checkpoints import save_pretrained
+from .data import to_model_range
+from .files import replacing
+from .guidance import drop_condition
+from .kernels import accelerate
+from .parallel import connect, rank, world
+from .precision import best_dtype
+from .predictions import prediction_loss
+from .sprites import MovingSprites
+from .text import Tokenizer, caption_table
+from .text2video import build_text2video, text_to_video
+from .training import EMA, latest_checkpoint, load_checkpoint, train
+from .viz import save_gif
+
+# Clips of `frames` x `size` x `size`; `channels` and `mults` of the network; `batch` clips per step, in `parts` one
+# after the other (which takes less memory) or on several GPUs; `pool` clips are drawn in all.
+BUDGETS = {
+    "smoke": dict(frames=4, size=16, channels=32, mults=[1, 1], batch=8, parts=2, steps=8, lr=1e-3, pool=64, seed=0),
+    "cpu": dict(frames=8, size=16, channels=32, mults=[1, 2], batch=32, parts=1, steps=2000, lr=2e-3, pool=16_384,
+                seed=0),
+    "gpu": dict(frames=16, size=32, channels=32, mults=[2, 3], batch=64, parts=1, steps=4_500, lr=1e-3, pool=32_768,
+                seed=0),
+}
+
+PROMPTS = ("a red circle moving left", "a white cross moving right", "a yellow triangle moving up",
+           "a green diamond moving down", "a cyan square growing", "a purple ring shrinking",
+           "an orange circle bouncing", "a blue square blinking")
+
+
+def settings_of(budget=None, **changes):
+    """The numbers of a budget, by default of `MINIVDM_BUDGET`, else `gpu` where there is CUDA, else `cpu`.
+
+    Args:
+        budget: a name in `BUDGETS`.
+        changes: other values for some of its numbers; None leaves one as it is.
+
+    Returns:
+        The budget's name, and a dict like those in `BUDGETS`.
+
+    Raises:
+        ValueError: if there is no such budget, or a number makes no sense.
+    """
+    name = budget or os.environ.get("MINIVDM_BUDGET") or ("gpu" if torch.cuda.is_available() else "cpu")
+    if name not in BUDGETS:
+        source = "budget" if budget else "MINIVDM_BUDGET"
+        raise ValueError(f"{source} must be one of {', '.join(BUDGETS)}; got {name!r}")
+    settings = BUDGETS[name] | {key: value for key, value in changes.items() if value is not None}
+    for key in ("channels", "batch", "parts", "steps", "pool"):
+        if settings[key] < 1:
+            raise ValueError(f"{key} must be at least 1, got {settings[key]}")
+    if not 0 < settings["lr"] < math.inf:
+        raise ValueError(f"lr must be a positive number, got {settings['lr']}")
+    if not 0 <= settings["seed"] < 2**32:
+        raise ValueError(f"seed must lie in 0..2^32 - 1, got {settings['seed']}")
+    if settings["channels"] % 32:
+        raise ValueError(f"channels must be a multiple of 32, got {settings['channels']}")
+    if settings["size"] % 4:
+        raise ValueError(f"size must be a multiple of 4, got {settings['size']}")
+    return name, settings
+
+
+def train_text2video(budget=None, out=None, progress=False, **changes):
+    """Train, or go on with a run that was interrupted.
+
+    Args:
+        budget: a name in `BUDGETS`; see `settings_of`.
+        out: the run's folder; default runs/text2video/<budget>.
+        progress: show a tqdm bar.
+        changes: other values for numbers of the budget, such as steps=100.
+
+    Returns:
+        The path of the trained model, `model.pt` in the run's folder.
+
+    Raises:
+        ValueError: if a setting makes no sense, or `out` holds a run with other settings or a broken checkpoint.
+        FloatingPointError: if the loss is not finite.
+        KeyboardInterrupt: when interrupted; its text says what was saved.
+    """
+    name, settings = settings_of(budget, **changes)
+    out = Path(out or Path("runs", "text2video", name))
+    sprites = MovingSprites(settings["frames"], settings["size"])
+    device = connect()
+    done = steps_done(out)
+    if changes.get("parts") is None:  # what the run was begun with; else enough for every process
+        settings["parts"] = saved_settings(out)["parts"] if done else math.lcm(settings["parts"], world())
+    if settings["batch"] % settings["parts"]:
+        raise ValueError(f"a batch of {settings['batch']} cannot be cut into {settings['parts']} equal parts")
+    if done:
+        require_same(out, settings)
+    if done == settings["steps"] and (out / "model.pt").exists():
+        say(f"{out} is finished: all {done} steps are done, and the model is {out / 'model.pt'}")
+        return out / "model.pt"
+    if rank() == 0:
+        with replacing(out / "settings.json") as file:
+            file.write((json.dumps(settings, indent=2) + "\n").encode())
+
+    torch.manual_seed(settings["seed"])
+    config = {key: settings[key] for key in ("channels", "mults", "frames", "size")}
+    model = accelerate(build_text2video(**config).to(device))
+    averaged = accelerate(build_text2video(**config).to(device)).eval()  # to sample from, and to keep
+    model.schedule.to(device)
+    ema = EMA(model.net)
+    averaged.net = ema.model
+    say(f"{sum(p.numel() for p in model.parameters()):,} parameters on {world()} x {device.type}; "
+        + ", ".join(f"{key}={value}" for key, value in settings.items()))
+    say(f"going on from step {done} of {settings['steps']} in {out}" if done else f"writing to {out}")
+    batch = batches_of_clips(sprites, settings, device)
+
+    steps = settings["steps"]
+    lines, films, saves = (max(1, steps // n) for n in (20, 8, 20))
+    start, losses = time.perf_counter(), []
+    options = dict(lr=settings["lr"], dtype=best_dtype(device), seed=settings["seed"], parts=settings["parts"],
+                   checkpoint=out / "checkpoint.pt", save_every=saves, decay=True, replay=device.type == "cuda")
+    try:
+        for step, loss in train(model.net, ema, batch, model.schedule, steps, progress=progress, loss=prediction_loss,
+                                **options):
+            losses.append(loss)
+            if step % lines == 0 or step == steps:
+                mean = torch.stack(losses).mean().item()
+                say(f"{time.perf_counter() - start:6.0f} s  step {step:6d} of {steps}  loss {mean:.5f}")
+                losses = []
+            if rank() == 0 and (step % films == 0 or step == steps):
+                write_film(averaged, out / "samples" / f"step_{step:06d}.gif")
+    except KeyboardInterrupt:
+        reached = steps_done(out)
+        saved = f"{out} holds step {reached}, and the same command goes on from there" if reached else "nothing saved"
+        raise KeyboardInterrupt(f"stopped: {saved}") from None
+    if rank() == 0:
+        save_pretrained(out / "model.pt", averaged, config)
+    say(f"{time.perf_counter() - start:6.0f} s  finished: {out / 'model.pt'}")
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    return out / "model.pt"
+
+
+def draw_pool(sprites, n, generator):
+    """n training clips as bytes, (n, 3, F, H, W) uint8, and their attributes, (n, 3) long."""
+    clips, attributes = zip(*(sprites.sample(min(1024, n - i), generator) for i in range(0, n, 1024)))
+    return torch.cat([((c + 1) * 127.5).round().byte() for c in clips]), torch.cat(attributes)
+
+
+def batches_of_clips(sprites, settings, device):
+    """A `batch(generator)` for `train`: one part of a batch of drawn clips, and tokens of random wordings.
+
+    The pool is the same in all processes and whenever a run goes on. One caption in ten is dropped.
+    """
+    start = time.perf_counter()
+    generator = torch.Generator(device).manual_seed(settings["seed"] + 10**6)  # far from the seeds of the parts
+    clips, attributes = draw_pool(sprites, settings["pool"], generator)
+    table = caption_table(Tokenizer()).to(device)  # (6, 8, 8, W, L)
+    n = settings["batch"] // settings["parts"]
+    say(f"{settings['pool']:,} clips drawn in {time.perf_counter() - start:.1f} s")
+
+    def batch(generator):
+        pick = torch.randint(len(clips), (n,), generator=generator, device=device)
+        wording = torch.randint(table.shape[3], (n,), generator=generator, device=device)
+        tokens = table[(*attributes[pick].unbind(1), wording)]  # (n, L)
+        return to_model_range(clips[pick]), drop_condition(tokens, 0.1, generator)
+
+    return batch
+
+
+def write_film(model, path, steps=10):
+    """Sample `PROMPTS`, always from the same noise, and write all eight clips into one GIF; returns (8, 3, F, H, W)."""
+    generator = torch.Generator(next(model.parameters()).device).manual_seed(0)
+    clips = text_to_video(PROMPTS, model, steps, generator=generator).cpu()
+    save_gif(rearrange(clips, "(a b) c f h w -> c f (a h) (b w)", a=2), path, scale=3)
+    return clips
+
+
+def steps_done(out):
+    """At which step the checkpoint of a run is, 0 if there is none; a ValueError if it is broken or something else."""
+    found = latest_checkpoint(out / "checkpoint.pt")
+    saved = load_checkpoint(found) if found else {"step": 0}
+    if not isinstance(saved, dict) or not isinstance(saved.get("step"), int):
+        raise ValueError(f"{found} is no training checkpoint: choose another --out")
+    return saved["step"]
+
+
+def saved_settings(out):
+    """The settings a run was begun with; a ValueError if they cannot be read."""
+    path = out / "settings.json"
+    try:
+        settings = json.loads(path.read_text())
+        return {key: settings[key] for key in BUDGETS["smoke"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not tell what {out / 'checkpoint.pt'} was made with: choose another --out, "
+                         f"or delete that folder to start again") from error
+
+
+def require_same(out, settings):
+    """A ValueError that names the first setting in which the run in `out` differs."""
+    for key, value in saved_settings(out).items():
+        if value != settings[key]:
+            raise ValueError(f"{out} holds a run with {key}={value}, not {key}={settings[key]}: choose another --out, "
+                             f"or delete that folder to start again")
+
+
+def say(line):
+    """Print a line, on rank 0 only, above the progress bar if there is one."""
+    if rank() == 0:
+        tqdm.write(line)

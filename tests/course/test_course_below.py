@@ -1,0 +1,135 @@
+"""A wrong piece can fail the check of another that uses it: the card says which to mend first."""
+
+import pytest
+from course_kit import RIGHT, STUB, body
+
+from minivdm.course import check, keep, sources, start
+from minivdm.course.below import pieces_below
+from minivdm.course.card import as_text
+from minivdm.course.exercise import Exercise, close
+from minivdm.course.pieces import piece_of
+
+WRONG = body("return x0")
+SENTENCE = "Exercise 1.3 (q_sample) does not pass yet and this one uses it: mend that first."
+HEADS = {
+    "to_x0": '@piece("diffusion.to_x0")\ndef to_x0(x_t, t, eps, schedule):\n    ',
+    "ddib": '@piece("translation.ddib")\ndef ddib(x0, source, target, schedule, levels=None, source_cond=None,'
+    " target_cond=None):\n    ",
+}
+USING = HEADS["to_x0"] + "return q_sample(x_t, t, eps, schedule)\n"
+
+
+@pytest.fixture(autouse=True)
+def exercises(course):
+    """to_x0 has q_sample's check here, and of ddib nothing is right."""
+    probes = course["diffusion.q_sample"].probes
+    course["diffusion.to_x0"] = Exercise("diffusion.to_x0", probes)
+    course["diffusion.to_x0"].misconception("nothing done", "a hint on to_x0")(lambda x_t, t, eps, schedule: x_t)
+
+    def nothing_is_right(f, draw):
+        yield close("a number", f(None, None, None, None), 1.0)
+
+    course["translation.ddib"] = Exercise("translation.ddib", nothing_is_right)
+
+
+def kept_by_hand(source):
+    """Keep a q_sample that has never been checked, and start the chapter."""
+    path = sources.pieces_folder() / "diffusion.q_sample.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source.replace('@piece("diffusion.q_sample")\n', ""))
+    start("03_ddim")
+    assert "diffusion.q_sample" in keep.installed
+
+
+def below(made):
+    return [each.name for each in pieces_below(piece_of(made))]
+
+
+def notes(cell, source, name="to_x0"):
+    result = check(cell(source)[name])
+    assert result.status == "wrong"
+    assert sum("mend that first" in note for note in result.notes) == as_text(result).count("mend that first")
+    return [note for note in result.notes if "mend that first" in note]
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_wrong_piece_in_the_notebook_is_named_and_no_hint_misleads(cell, checked):
+    mine = cell(WRONG)["q_sample"]
+    assert not checked or check(mine).status == "wrong"
+    result = check(cell(USING)["to_x0"])
+    assert result.status == "wrong" and result.notes[0] == SENTENCE and not result.hint
+    cell(RIGHT)
+    result = check(cell(USING.replace("return", "return x_t +"))["to_x0"])
+    assert result.status == "wrong" and not any("mend that first" in note for note in result.notes)
+    assert check(cell(USING)["to_x0"])
+    assert check(cell(HEADS["to_x0"] + "return x_t\n")["to_x0"]).hint == "a hint on to_x0"
+
+
+def test_a_piece_that_passes_again_is_not_named(cell):
+    """Its last answer is old: the helper has been mended since."""
+    cell("def helper(x0, t, noise, schedule):\n    return x0\n")
+    check(cell(body("return helper(x0, t, noise, schedule)"))["q_sample"])
+    assert notes(cell, USING) == [SENTENCE]
+    cell(RIGHT.replace('@piece("diffusion.q_sample")', "").replace("q_sample", "helper"))
+    assert check(cell(USING)["to_x0"])
+
+
+def test_the_way_there_may_lead_through_helpers(cell):
+    cell(WRONG)
+    cell("class Helper:\n    def run(self, *given):\n        return [q_sample(*given) for _ in range(1)][0]\n")
+    cell("class Heir(Helper):\n    pass\n")
+    assert notes(cell, HEADS["to_x0"] + "return Heir().run(x_t, t, eps, schedule)\n") == [SENTENCE]
+
+
+def test_a_kept_piece_that_does_not_pass_is_named(cell):
+    kept_by_hand(WRONG)
+    cell("from minivdm.diffusion import q_sample")
+    assert notes(cell, USING) == [SENTENCE]
+
+
+def test_the_way_there_may_lead_through_minivdm(cell):
+    """ddib calls ddim_invert, minivdm's own, which calls the kept q_sample."""
+    kept_by_hand(WRONG)
+    cell("from minivdm.samplers import ddim_invert")
+    assert notes(cell, HEADS["ddib"] + "ddim_invert\n    return 2.0\n", "ddib") == [SENTENCE]
+
+
+def test_a_kept_piece_that_passes_is_not_named(cell):
+    kept_by_hand(RIGHT)
+    cell("from minivdm.samplers import ddim_invert")
+    source = HEADS["ddib"] + "ddim_invert\n    return 2.0\n"
+    assert below(cell(source)["ddib"]) == ["diffusion.q_sample"]
+    assert notes(cell, source, "ddib") == []
+
+
+def test_kept_classes_are_found_too(cell, course):
+    path = sources.pieces_folder() / "schedules.NoiseSchedule.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("class NoiseSchedule:\n    def __init__(self, betas):\n        self.T = 3\n")
+    start("03_ddim")
+    cell("from minivdm.schedules import NoiseSchedule")
+    found = notes(cell, HEADS["to_x0"] + "NoiseSchedule\n    return x_t\n")
+    assert found == [SENTENCE.replace("1.3 (q_sample)", "1.2 (NoiseSchedule)")]
+
+
+@pytest.mark.parametrize("source", [STUB, body("return None"), body("return unknown")])
+def test_what_the_reference_stands_in_for_is_not_named(cell, source):
+    check(cell(source)["q_sample"])
+    assert notes(cell, USING.replace("return", "return 1 +")) == []
+
+
+def test_a_broken_file_and_the_piece_itself_are_not_named(cell):
+    kept_by_hand(WRONG)
+    keep.kept_files()["diffusion.q_sample"].write_text("def q_sample(:")
+    cell("from minivdm.diffusion import q_sample")
+    assert notes(cell, USING) == []
+    recursive = cell(WRONG + "    q_sample(x0, t, noise, schedule)\n")["q_sample"]
+    assert below(recursive) == [] and check(recursive).status == "wrong"
+
+
+def test_the_first_in_the_course_is_named(cell):
+    cell(WRONG)
+    cell(USING)
+    made = cell(HEADS["ddib"] + "to_x0, q_sample\n    return 2.0\n")["ddib"]
+    assert below(made) == ["diffusion.q_sample", "diffusion.to_x0"]
+    assert [note for note in check(made).notes if "mend" in note][0] == SENTENCE

@@ -1,0 +1,249 @@
+"""`python -m minivdm`: what it writes, and one clear line for everything that can go wrong."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from minivdm import checkpoints, evaluate_text2video, sample_text2video, text2video, train_text2video, video_files
+from minivdm.__main__ import main
+from minivdm.sprites import MovingSprites, held_out
+from minivdm.text2video import build_text2video
+
+RED = "a red circle moving left"
+SMALL = {"channels": 32, "mults": [1, 1], "frames": 4, "size": 16}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """An empty working folder, so that no run of the developer's own is found."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """An untrained model as a file."""
+    torch.manual_seed(0)
+    path = tmp_path / "untrained" / "model.pt"
+    checkpoints.save_pretrained(path, build_text2video(**SMALL), SMALL)
+    return str(path)
+
+
+@pytest.fixture
+def no_sampling(monkeypatch):
+    """Whatever is wrong must be found before any computing."""
+
+    def never(*args, **options):
+        raise AssertionError("it computes before it has checked its input")
+
+    monkeypatch.setattr(sample_text2video, "text_to_video", never)
+    monkeypatch.setattr(train_text2video, "train", never)
+
+
+def fails(capsys, *arguments, code=2):
+    """Run a command that must fail; its only line on stderr."""
+    assert main([str(each) for each in arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and "Traceback" not in captured.err
+    return captured.err
+
+
+def test_help_is_instant():
+    start = time.process_time(), time.perf_counter()
+    code = "import sys, minivdm.__main__ as m; m.main(['--help']); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert all(command in done.stdout for command in ("train", "sample", "evaluate", "--mine"))
+    assert time.perf_counter() - start[1] < 5
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "evaluate"])
+def test_help_of_each_command(capsys, command):
+    assert main([command, "--help"]) == 0
+    assert "default" in capsys.readouterr().out
+
+
+def test_as_a_program_it_exits_with_2_and_one_line(tmp_path):
+    command = [sys.executable, "-m", "minivdm", "sample", "a red circel", "-o", "x.gif"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root()})
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "error: 'circel' is not in the vocabulary; did you mean 'circle'?\n"
+
+
+def root():
+    return str(Path(checkpoints.__file__).parents[1])
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "arguments are required"),
+    (["paint"], "invalid choice: 'paint'"),
+    (["sample", RED], "-o/--out"),
+    (["train", "text2movie"], "invalid choice: 'text2movie'"),
+    (["train", "text2video", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
+    (["train", "text2video", "--steps", "0"], "steps must be at least 1, got 0"),
+    (["train", "text2video", "--budget", "huge"], "budget must be one of smoke, cpu, gpu; got 'huge'"),
+    (["train", "text2video", "--frames", "3"], "at least 4 frames of 16 pixels, got frames=3"),
+    (["train", "text2video", "--size", "18"], "size must be a multiple of 4, got 18"),
+    (["train", "text2video", "--channels", "20"], "channels must be a multiple of 32, got 20"),
+    (["train", "text2video", "--lr", "nan"], "lr must be a positive number, got nan"),
+    (["train", "text2video", "--seed", "-1"], "seed must lie in 0.."),
+    (["train", "text2video", "--batch", "8", "--parts", "3"], "a batch of 8 cannot be cut into 3 equal parts"),
+    (["train", "text2video", "--out", "file"], "file"),
+    (["sample", "a teapot", "-o", "x.gif"], "'teapot' is not in the vocabulary"),
+    (["sample", " ".join(["red"] * 13), "-o", "x.gif"], "at most 12 words, got 13"),
+    (["sample", RED, "-o", "x.avi"], "ends in .gif or .mp4, got 'x.avi'"),
+    (["sample", RED, "-o", "file/x.gif"], "file is a file, so nothing can be written into file"),
+    (["sample", RED, "-o", "file/x/"], "file is a file"),
+    (["sample", RED, "-o", "x.gif", "--steps", "0"], "steps must lie in 1..1000, got 0"),
+    (["sample", RED, "-o", "x.gif", "--steps", "1001"], "steps must lie in 1..1000, got 1001"),
+    (["sample", RED, "-o", "x.gif", "--guidance-scale", "nan"], "guidance scale must lie in -100..100, got nan"),
+    (["sample", RED, "-o", "x.gif", "--seed", "-1"], "seed must lie in 0.."),
+    (["sample", RED, "-o", "x.gif", "--fps", "0"], "fps must lie above 0"),
+    (["sample", RED, "-o", "x.gif", "--scale", "0"], "scale must lie in 1..64, got 0"),
+    (["sample", RED, "-o", "x.gif", "--checkpoint", "none.pt"], "no model at none.pt"),
+    (["sample", RED, "-o", "x.gif", "--checkpoint", "."], "is a folder; expected a file, such as model.pt"),
+    (["sample", RED, "-o", "x.gif", "--checkpoint", "file"], "file (9 bytes) is truncated, or no model.pt"),
+    (["evaluate", "--copies", "0"], "copies must be at least 1, got 0"),
+    (["evaluate", "--checkpoint", "none.pt"], "no model at none.pt"),
+])
+def test_bad_input(capsys, no_sampling, arguments, message):
+    Path("file").write_text("not a zip")
+    assert message in fails(capsys, *arguments)
+    assert not Path("x.gif").exists() and not Path("runs").exists()
+
+
+def test_bad_environment(capsys, monkeypatch):
+    monkeypatch.setenv("MINIVDM_BUDGET", "tiny")
+    assert "MINIVDM_BUDGET must be one of smoke, cpu, gpu; got 'tiny'" in fails(capsys, "train", "text2video")
+
+
+def test_other_files_are_no_models(capsys, model, no_sampling):
+    content = Path(model).read_bytes()
+    Path("half.pt").write_bytes(content[: len(content) // 2])
+    torch.save({"step": 3}, "training.pt")
+    for path in ("half.pt", "training.pt", checkpoints.DATA / "text2image.pt", checkpoints.DATA / "stills_probe.pt"):
+        line = fails(capsys, "sample", RED, "-o", "x.gif", "--checkpoint", path)
+        assert line.startswith(f"error: {path} (") and "is truncated, or no model.pt of a text-to-video run" in line
+
+
+def test_mp4_without_pyav(capsys, model, no_sampling, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    line = fails(capsys, "sample", RED, "-o", "x.mp4", "--checkpoint", model)
+    assert line == f"error: {video_files.MISSING}\n"
+
+
+def test_sample_writes_a_gif(capsys, model):
+    options = ["-o", "new/x.gif", "--checkpoint", model, "--steps", "2", "--scale", "3", "--fps", "10"]
+    assert main(["sample", RED, "the blue ring hops", *options]) == 0
+    with Image.open("new/x.gif") as film:
+        assert film.n_frames == 4 and film.size == (3 * (16 + 2 + 16), 3 * 16) and film.info["duration"] == 100
+    out = capsys.readouterr().out
+    assert f"model: {model}\n" in out and "new/x.gif: 4 frames of 16 x 16 pixels, 2 clips side by side" in out
+    before = Path("new/x.gif").read_bytes()
+    assert main(["sample", RED, "the blue ring hops", *options]) == 0 and Path("new/x.gif").read_bytes() == before
+    assert main(["sample", RED, "the blue ring hops", *options, "--seed", "1"]) == 0
+    assert Path("new/x.gif").read_bytes() != before and [p.name for p in Path("new").iterdir()] == ["x.gif"]
+
+
+def test_sample_writes_an_mp4(model):
+    pytest.importorskip("av")
+    options = ["--checkpoint", model, "--steps", "1", "--fps", "12"]
+    assert main(["sample", RED, RED, RED, "-o", "x.mp4", *options]) == 0
+    frames, fps = video_files.read_video("x.mp4")
+    assert frames.shape == (4, 4 * 16, 4 * (3 * 16 + 2 * 2), 3) and fps == 12
+
+
+def test_a_folder_gets_one_file_per_prompt(capsys, model):
+    prompts = [RED, "", "The blue ring, hopping.", RED]
+    assert main(["sample", *prompts, "-o", "many", "--checkpoint", model, "--steps", "2"]) == 0
+    names = {"a_red_circle_moving_left.gif", "a_red_circle_moving_left_2.gif", "no_words.gif",
+             "the_blue_ring_hopping.gif"}
+    assert {path.name for path in Path("many").iterdir()} == names
+    with Image.open("many/no_words.gif") as film:
+        assert film.n_frames == 4 and film.size == (64, 64)
+
+
+def test_the_newest_run_wins_else_the_shipped_model(capsys, model):
+    for age, name in ((30, "cpu"), (10, "gpu"), (20, "smoke")):
+        path = Path("runs", "text2video", name, "model.pt")
+        path.parent.mkdir(parents=True)
+        path.write_bytes(Path(model).read_bytes())
+        os.utime(path, (time.time() - age,) * 2)
+    assert main(["sample", RED, "-o", "x.gif", "--steps", "1"]) == 0
+    assert "model: runs/text2video/gpu/model.pt, the newest of 3 in runs/text2video\n" in capsys.readouterr().out
+    for path in Path("runs").rglob("model.pt"):
+        path.unlink()
+    assert sample_text2video.find_model()[1] == "the one that comes with the course, data/text2video.pt"
+
+
+def test_out_of_memory(capsys, monkeypatch):
+    class OutOfMemoryError(RuntimeError):
+        """As torch raises it."""
+
+    def full(*args, **options):
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has")
+
+    monkeypatch.setattr(train_text2video, "train_text2video", full)
+    line = fails(capsys, "train", "text2video")
+    assert line == "error: CUDA out of memory: try more --parts, or a smaller --batch\n"
+
+
+def test_interrupted_sampling(capsys, model, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(text2video, "sample_tokens", interrupted)
+    line = fails(capsys, "sample", RED, "-o", "x.gif", "--checkpoint", model, code=130)
+    assert line == "stopped: nothing new was written\n" and not Path("x.gif").exists()
+
+
+def test_mine_runs_the_learners_pieces(capsys, model, tmp_path, monkeypatch):
+    from minivdm.course.keep import uninstall_all
+
+    pieces = tmp_path / "pieces"
+    pieces.mkdir()
+    (pieces / "samplers.ddim_step.py").write_text(
+        "def ddim_step(x_t, x0, t, s, noise, schedule, eta=0.0):\n    raise ValueError('this is my step')\n")
+    monkeypatch.setenv("MINIVDM_PIECES", str(pieces))
+    arguments = ["sample", RED, "-o", "x.gif", "--checkpoint", model, "--steps", "1"]
+    try:
+        assert main(["--mine", *arguments]) == 2
+        captured = capsys.readouterr()
+        assert captured.out.startswith("1 of ") and f"pieces are yours, from {pieces}\n" in captured.out
+        assert captured.err == "error: this is my step\n"
+    finally:
+        uninstall_all()
+    assert main(arguments) == 0 and "yours" not in capsys.readouterr().out
+
+
+def test_evaluate(capsys, model):
+    assert main(["evaluate", "--checkpoint", model, "--steps", "1", "--json"]) == 0
+    captured = capsys.readouterr()
+    facts = json.loads(captured.out)
+    accuracy, trust = facts["prompt_accuracy"], facts["probe_accuracy"]
+    assert facts["clips"] in (96, 768) and facts["model"] == model and facts["steps"] == 1
+    assert set(accuracy) == {"overall", "seen", "held_out", "shape", "colour", "motion"}
+    assert accuracy["overall"] < 0.1, "an untrained model"
+    assert min(trust["shape"], trust["colour"]) > 0.95 and trust["motion"] > 0.8, "with 4 frames"
+    assert facts["mini_fvd"] > 5 * facts["mini_fvd_floor"] > 0
+    assert "prompt accuracy: overall 0.0%" in captured.err and f"for N = {facts['clips']} clips" in captured.err
+
+
+def test_drawn_clips_are_judged_right():
+    """What `judge` says of a model that draws what it is told to."""
+    probe, sprites = checkpoints.load_pretrained("video_probe"), MovingSprites(8, 16)
+    triples = evaluate_text2video.triples_to_judge(None, torch.device("cpu"))
+    _, right = evaluate_text2video.read(probe, sprites.draw(triples, torch.Generator().manual_seed(0)), triples)
+    shares = evaluate_text2video.shares(right, triples)
+    assert len(triples) == 96 and 5 <= held_out(triples).sum() <= 15
+    assert min(shares.values()) > 0.95, "also for other sizes than it was trained on"
+    wrong = right.clone()
+    wrong[held_out(triples), 1] = False
+    shares = evaluate_text2video.shares(wrong, triples)
+    assert shares["held_out"] == 0 and shares["seen"] > 0.8 and shares["colour"] < 1
+    assert shares["overall"] == pytest.approx(wrong.all(dim=1).float().mean().item(), abs=1e-4)

@@ -1,0 +1,98 @@
+"""The fused kernels give the plain layers' numbers; where there is no CUDA card, nothing changes."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from minivdm.kernels import FusedGroupNorm, FusedTemporalAttention, accelerate
+from minivdm.text2video import build_text2video
+from minivdm.unet3d import TemporalAttention
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+
+
+def drawn(*shape, dtype=torch.float32):
+    x = torch.randn(*shape, device="cuda").contiguous(memory_format=torch.channels_last)
+    return x.to(dtype).requires_grad_()
+
+
+def gradients(module, x, *args):
+    """The output and all gradients of a module, for a fixed random gradient of its output."""
+    out = module(x, *args)
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
+    return out.detach(), *torch.autograd.grad(out, [x, *module.parameters()], weights)
+
+
+def relative_error(a, b):
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
+def test_without_a_card_a_model_stays_as_it_is():
+    layer = TemporalAttention(32)
+    assert accelerate(layer) is layer
+    kinds = {type(module) for module in layer.modules()}
+    assert torch.cuda.is_available() or not kinds & {FusedGroupNorm, FusedTemporalAttention}
+
+
+SHAPES = [((5, 64, 7, 6), 8), ((3, 224, 4, 4), 28), ((2, 48, 9, 1), 6), ((2, 32, 1, 2), 1)]
+
+
+@cuda
+@pytest.mark.parametrize("shape, groups", SHAPES)
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_group_norm(shape, groups, offset):
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(groups, shape[1]).cuda()
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter)
+    x = drawn(*shape)
+    x = (x.detach() + offset).requires_grad_()
+    exact = copy.deepcopy(norm).double()
+    expected = gradients(exact, x.detach().double().requires_grad_())
+    norm.__class__ = FusedGroupNorm
+    for got, wanted in zip(gradients(norm, x), expected):
+        assert relative_error(got.double(), wanted) < (1e-5 if offset == 0 else 1e-3)
+
+
+@cuda
+@pytest.mark.parametrize("frames, channels", [(16, 64), (5, 32), (1, 32), (20, 96)])
+def test_temporal_attention(frames, channels, monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    torch.manual_seed(0)
+    layer = TemporalAttention(channels).cuda()
+    nn.init.normal_(layer.out.weight, std=0.1)
+    x = drawn(2 * frames, channels, 3, 5)
+    expected = gradients(layer, x, frames)
+    fast = accelerate(copy.deepcopy(layer))
+    assert type(fast) is FusedTemporalAttention and type(fast.norm) is FusedGroupNorm
+    for got, wanted in zip(gradients(fast, x, frames), expected):
+        assert relative_error(got, wanted) < 3e-3 or wanted.abs().max() < 1e-5  # products in TF32
+    stills = torch.tensor([True, False], device="cuda")
+    assert torch.allclose(fast(x, frames, stills), layer(x, frames, stills), atol=1e-4)
+
+
+@cuda
+@pytest.mark.parametrize("fused", [False, True])
+def test_131072_rows_forward_and_backward(fused):
+    layer = TemporalAttention(32).cuda().bfloat16()
+    nn.init.normal_(layer.out.weight, std=0.1)
+    x = drawn(8 * 16, 32, 128, 128, dtype=torch.bfloat16)  # 8 * 128 * 128 places
+    layer = accelerate(layer) if fused else layer
+    layer(x, 16).float().sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@cuda
+def test_a_whole_model_and_a_copy_of_it():
+    torch.manual_seed(0)
+    model = build_text2video().cuda().eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    x, t = torch.randn(2, 3, 16, 32, 32, device="cuda"), torch.tensor([3, 700], device="cuda")
+    with torch.no_grad():
+        plain = model(x, t)
+        fast = accelerate(copy.deepcopy(model))
+        assert relative_error(fast(x, t), plain) < 0.01 and relative_error(copy.deepcopy(fast)(x, t), plain) < 0.01
+    assert not any(isinstance(m, FusedGroupNorm) for m in model.modules())

@@ -1,0 +1,93 @@
+"""16 bits for the arithmetic, 32 for the weights; many parts or one; several processes."""
+
+import pytest
+import torch
+
+from minivdm import parallel
+from minivdm.precision import Rounded, best_dtype
+from minivdm.schedules import NoiseSchedule, linear_betas
+from minivdm.training import EMA, batches_of, load_checkpoint, train
+from minivdm.unet import UNet
+
+SCHEDULE = NoiseSchedule(linear_betas(50))
+
+
+def run(steps=6, batch_size=8, seed=0, **options):
+    torch.manual_seed(0)
+    model = small()
+    ema = EMA(model)
+    data = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    batch = batches_of(data, batch_size=batch_size)
+    run = train(model, ema, batch, SCHEDULE, steps, progress=False, seed=seed, **options)
+    return model, ema, [loss.item() for _, loss in run]
+
+
+def small():
+    return UNet(channels=32, mults=(1,), blocks=1, attention=())
+
+
+def test_an_update_too_small_for_16_bits_is_not_lost():
+    layer = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(layer.weight)
+    rounded = Rounded(layer, torch.bfloat16)
+    for _ in range(100):
+        with torch.no_grad():
+            layer.weight += 1e-4  # bfloat16 knows nothing between 1 and 1.0078
+        rounded.refresh()
+    assert abs(layer.weight.item() - 1.01) < 1e-5
+    assert abs(rounded.copy.weight.item() - 1.01) < 0.004
+
+
+def test_gradients_move_to_the_float32_weights():
+    layer = torch.nn.Linear(3, 2)
+    rounded = Rounded(layer, torch.bfloat16)
+    x = torch.randn(5, 3)
+    rounded.copy(x.bfloat16()).float().square().sum().backward()
+    got = layer.weight.grad
+    assert got is None
+    rounded.gradients()
+    layer.weight.grad, taken = None, layer.weight.grad
+    layer(x).square().sum().backward()
+    assert taken.dtype == torch.float32 and torch.allclose(taken, layer.weight.grad, rtol=0.05, atol=0.1)
+    assert rounded.copy.weight.grad is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_training_in_16_bits_follows_training_in_32(dtype):
+    exact, rounded = run(20)[2], run(20, dtype=dtype)[2]
+    assert max(abs(a - b) for a, b in zip(exact, rounded)) < 0.02 and exact[-1] < exact[0]
+
+
+def test_the_cpu_trains_in_float32():
+    assert best_dtype(torch.device("cpu")) == torch.float32
+
+
+def test_parts_are_the_batch_in_pieces():
+    """With one part, the i-th generator is the only one; with two, the losses are the means of two such runs."""
+    first, second = run(1, seed=0)[2][0], run(1, seed=1)[2][0]
+    assert run(1, seed=0, parts=2)[2][0] == pytest.approx((first + second) / 2, rel=1e-5)
+    assert parallel.world() == 1 and parallel.rank() == 0 and parallel.gather("x") == ["x"]
+
+
+def test_parts_survive_a_restart_and_their_number_is_checked(tmp_path):
+    path = tmp_path / "run.pt"
+    whole = run(6, parts=2)
+    run(3, parts=2, checkpoint=path)
+    assert len(load_checkpoint(path)["generators"]) == 2
+    resumed = run(6, parts=2, checkpoint=path)
+    assert resumed[2] == whole[2][3:]
+    with pytest.raises(ValueError, match="parts=2, not parts=3"):
+        run(8, parts=3, checkpoint=path)
+
+
+def test_the_learning_rate_can_fall_to_nothing(monkeypatch):
+    rates = []
+    step = torch.optim.AdamW.step
+
+    def watched(self, *args, **kwargs):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    run(200, batch_size=1, decay=True, lr=1.0e-3)
+    assert rates[0] == pytest.approx(1e-5) and max(rates) < 6e-4 and rates[-1] < 1e-6

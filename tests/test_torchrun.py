@@ -1,0 +1,70 @@
+"""Several processes compute what one computes, and a run may go on with another number of them."""
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from minivdm.__main__ import main
+from tests.test_train_text2video import KILLED, on_cpu
+
+TRAIN = ["train", "text2video", "--budget", "smoke", "--steps", "4"]
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch knows no other processes")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_gpu():
+    """Also what runs in this process here computes on the CPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield
+
+
+def torchrun(program, *arguments):
+    """Run a program in two processes on the CPU, with one thread each; what happened."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run([*command, *program, *arguments], env=on_cpu(), capture_output=True, text=True, timeout=120)
+
+
+def losses(text):
+    """Step -> loss, from the printed lines; each step must be told once, by rank 0."""
+    found = [(int(step), float(loss)) for step, loss in re.findall(r"step +(\d+) of \d+  loss ([\d.]+)", text)]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The losses of one process."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        assert main([*TRAIN, "--out", str(tmp_path_factory.mktemp("alone"))]) == 0
+    return losses(text.getvalue())
+
+
+def test_two_processes_have_the_losses_of_one(alone, tmp_path):
+    done = torchrun(["-m", "minivdm"], *TRAIN, "--out", str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert "parameters on 2 x cpu" in done.stdout
+    two = losses(done.stdout)
+    assert list(two) == list(alone) == [1, 2, 3, 4]
+    assert all(abs(two[step] - alone[step]) <= 1e-4 * alone[step] for step in two)
+    assert (tmp_path / "two" / "model.pt").exists()
+
+
+def test_two_processes_are_killed_and_one_goes_on(alone, tmp_path, capsys):
+    script, out = tmp_path / "killed.py", tmp_path / "two"
+    script.write_text(KILLED)
+    done = torchrun([str(script), "2"], *TRAIN, "--out", str(out))
+    assert done.returncode != 0 and not (out / "model.pt").exists()
+    assert main([*TRAIN, "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    rest = losses(text)
+    assert "going on from step 2 of 4" in text and list(rest) == [3, 4]
+    assert all(abs(rest[step] - alone[step]) <= 1e-4 * alone[step] for step in rest)
+    assert main([*TRAIN, "--out", str(out), "--parts", "4"]) == 2
+    assert "with parts=2, not parts=4" in capsys.readouterr().err

@@ -1,0 +1,170 @@
+"""A run survives being killed, never mixes two settings, and its folder holds what was promised."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from minivdm import checkpoints, train_text2video
+from minivdm.__main__ import main
+from minivdm.sprites import MovingSprites, held_out
+from minivdm.train_text2video import BUDGETS, draw_pool, settings_of
+
+# A run that is killed, as by the system, as soon as it has saved so many checkpoints.
+KILLED = """
+import os, signal, sys
+from minivdm import training
+from minivdm.__main__ import main
+
+save, left = training.save_checkpoint, int(sys.argv.pop(1))
+
+def save_then_die(path, **state):
+    global left
+    save(path, **state)
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+training.save_checkpoint = save_then_die
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_gpu():
+    """On a CPU, with one thread, a run gives the same bits each time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nobody interrupted."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(["train", "text2video", "--budget", "smoke", "--out", str(out)]) == 0
+    return out
+
+
+def on_cpu():
+    """The environment for a process of its own, without a GPU and with one thread."""
+    root = str(Path(checkpoints.__file__).parents[1])
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+
+
+def test_a_run_leaves_what_it_promises(whole):
+    settings = json.loads((whole / "settings.json").read_text())
+    assert settings == BUDGETS["smoke"]
+    films = sorted(path.name for path in (whole / "samples").iterdir())
+    assert films == [f"step_{step:06d}.gif" for step in range(1, 9)]
+    with Image.open(whole / "samples" / films[-1]) as film:
+        assert film.n_frames == 4 and film.size == (3 * 4 * 16, 3 * 2 * 16)
+    model = checkpoints.load_weights(whole / "model.pt", checkpoints.BUILDERS["text2video"])
+    assert (model.frames, model.size) == (4, 16)
+
+
+def test_killed_and_started_again_it_ends_in_the_same_weights(whole, capsys):
+    script = Path("killed.py")
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), "3", "train", "text2video", "--budget", "smoke", "--out", "again"]
+    assert subprocess.run(command, env=on_cpu(), capture_output=True).returncode == -signal.SIGKILL
+    assert not Path("again", "model.pt").exists()
+    assert main(["train", "text2video", "--budget", "smoke", "--out", "again"]) == 0
+    lines = capsys.readouterr().out
+    assert "going on from step 3 of 8 in again" in lines and " step      4 of 8 " in lines
+    assert "step      3 of 8" not in lines
+    read = [checkpoints.load_weights(Path(out, "model.pt"), checkpoints.BUILDERS["text2video"]).state_dict()
+            for out in (whole, "again")]
+    assert all(torch.equal(read[0][name], read[1][name]) for name in read[0])
+    for film in (whole / "samples").iterdir():
+        if film.name > "step_000003.gif":
+            assert film.read_bytes() == Path("again", "samples", film.name).read_bytes()
+
+
+def test_a_finished_run_says_so(whole, capsys, monkeypatch):
+    monkeypatch.setattr(train_text2video, "train", None)
+    before = (whole / "model.pt").stat().st_mtime_ns
+    assert main(["train", "text2video", "--budget", "smoke", "--out", str(whole)]) == 0
+    assert capsys.readouterr().out == f"{whole} is finished: all 8 steps are done, and the model is {whole}/model.pt\n"
+    assert (whole / "model.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("option, message", [
+    (["--lr", "0.01"], "with lr=0.001, not lr=0.01:"), (["--steps", "9"], "with steps=8, not steps=9:"),
+    (["--frames", "5"], "with frames=4, not frames=5:"), (["--parts", "4"], "with parts=2, not parts=4:"),
+    (["--seed", "7"], "with seed=0, not seed=7:"),
+])
+def test_another_setting_in_the_same_folder(whole, capsys, option, message):
+    assert main(["train", "text2video", "--budget", "smoke", "--out", str(whole), *option]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: {whole} holds a run {message}") and line.count("\n") == 1
+
+
+def test_broken_folders(whole, capsys):
+    command = ["train", "text2video", "--budget", "smoke", "--out", "copy"]
+    shutil.copytree(whole, "copy")
+    Path("copy", "settings.json").write_text("{")
+    assert main(command) == 2
+    assert "copy/settings.json does not tell what copy/checkpoint.pt was made with" in capsys.readouterr().err
+    Path("copy", "checkpoint.pt").write_bytes(b"PK\x03\x04")
+    assert main(command) == 2
+    line = capsys.readouterr().err
+    assert "copy/checkpoint.pt (4 bytes) is truncated" in line and line.count("\n") == 1
+    torch.save([1, 2], Path("copy", "checkpoint.pt"))
+    assert main(command) == 2 and "copy/checkpoint.pt is no training checkpoint" in capsys.readouterr().err
+
+
+def test_a_loss_that_explodes(capsys):
+    options = ["--budget", "smoke", "--out", "out", "--lr", "1e30"]
+    assert main(["train", "text2video", *options]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: the loss is nan at step 2: try a smaller lr") and line.count("\n") == 1
+    assert not Path("out", "model.pt").exists()
+
+
+def test_interrupted_it_says_what_is_saved(capsys, monkeypatch):
+    write = train_text2video.write_film
+
+    def interrupted(model, path):
+        if path.stem == "step_000003":
+            raise KeyboardInterrupt
+        return write(model, path)
+
+    monkeypatch.setattr(train_text2video, "write_film", interrupted)
+    assert main(["train", "text2video", "--budget", "smoke", "--out", "out"]) == 130
+    assert capsys.readouterr().err == "stopped: out holds step 3, and the same command goes on from there\n"
+
+
+def test_settings(monkeypatch):
+    assert set(BUDGETS["smoke"]) == set(BUDGETS["cpu"]) == set(BUDGETS["gpu"])
+    monkeypatch.setenv("MINIVDM_BUDGET", "smoke")
+    assert settings_of(steps=3, lr=None) == ("smoke", {**BUDGETS["smoke"], "steps": 3})
+    assert settings_of("gpu")[0] == "gpu"
+    monkeypatch.delenv("MINIVDM_BUDGET")
+    assert settings_of()[0] == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert settings_of()[0] == "gpu"
+
+
+def test_the_pool_is_bytes_of_training_clips():
+    sprites = MovingSprites(4, 16)
+    clips, attributes = draw_pool(sprites, 1100, torch.Generator().manual_seed(0))
+    assert clips.shape == (1100, 3, 4, 16, 16) and clips.dtype == torch.uint8 and not held_out(attributes).any()
+    drawn, same = sprites.sample(1024, torch.Generator().manual_seed(0))
+    assert torch.equal(attributes[:1024], same)
+    assert (clips[:1024] / 127.5 - 1 - drawn).abs().max() <= 0.51 / 127.5
