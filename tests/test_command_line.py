@@ -231,7 +231,8 @@ def test_evaluate(capsys, model):
     assert accuracy["overall"] < 0.1, "an untrained model"
     assert min(trust["shape"], trust["colour"]) > 0.95 and trust["motion"] > 0.8, "with 4 frames"
     assert facts["mini_fvd"] > 5 * facts["mini_fvd_floor"] > 0
-    assert f"prompt accuracy: overall {accuracy['overall']:.1%}" in captured.err and f"for N = {facts['clips']} clips" in captured.err
+    assert f"prompt accuracy: overall {accuracy['overall']:.1%}" in captured.err
+    assert f"for N = {facts['clips']} clips" in captured.err
 
 
 def test_drawn_clips_are_judged_right():
