@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .layers import norm
-from .sprites import ATTRIBUTES
+from .sprites import ATTRIBUTES, held_out
 
 
 class AttributeProbe(nn.Module):
@@ -93,3 +93,17 @@ def recognised(probe, clips, attributes, batch=256):
     """
     guesses = [torch.stack([g.argmax(dim=1) for g in probe(part)], dim=1) for part in clips.split(batch)]
     return torch.cat(guesses) == attributes.to(clips.device)
+
+
+def shares(right, triples, attributes=ATTRIBUTES):
+    """Prompt accuracy as a dict of shares in 0..1: overall, of seen triples, of held-out ones, and by attribute.
+
+    Args:
+        right: (N, 3) bool, as from `recognised`, on the CPU.
+        triples: (N, 3) long, what was asked for.
+        attributes: a dict of the three kinds with their names.
+    """
+    new, all_right = held_out(triples), right.all(dim=1).float()
+    parts = {"overall": all_right, "seen": all_right[~new], "held_out": all_right[new]}
+    parts |= {kind: right[:, i].float() for i, kind in enumerate(attributes)}
+    return {name: round(part.mean().item(), 4) for name, part in parts.items()}

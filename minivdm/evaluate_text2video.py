@@ -13,10 +13,11 @@ from einops import rearrange
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from .attribute_probe import shares
 from .checkpoints import load_pretrained
 from .metrics import frechet_distance
 from .sample_text2video import check_sampling, find_model
-from .sprites import ATTRIBUTES, MovingSprites, all_triples, held_out
+from .sprites import ATTRIBUTES, MovingSprites, all_triples
 from .text2video import text_to_video
 
 FEW = 96  # triples that are enough on a CPU
@@ -118,14 +119,6 @@ def as_trained(clips, frames=16, size=32):
     flat = rearrange(clips, "b c f h w -> (b f) c h w")
     flat = F.interpolate(flat, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)
     return F.interpolate(rearrange(flat, "(b f) c h w -> b c f h w", b=len(clips)), (frames, size, size))
-
-
-def shares(right, triples):
-    """Prompt accuracy from which attributes were right, (N, 3) bool: a dict of shares in 0..1."""
-    new, all_right = held_out(triples), right.all(dim=1).float()
-    parts = {"overall": all_right, "seen": all_right[~new], "held_out": all_right[new]}
-    parts |= {kind: right[:, i].float() for i, kind in enumerate(ATTRIBUTES)}
-    return {name: round(part.mean().item(), 4) for name, part in parts.items()}
 
 
 def percentages(shares):

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 
-from .attribute_probe import recognised, train_probe
+from .attribute_probe import recognised, shares, train_probe
 from .checkpoints import build_text2image, load_weights, record, save_pretrained
 from .clip import CLIP, clip_loss
 from .guidance import drop_condition
 from .predictions import prediction_loss
-from .sprites import all_triples, held_out
+from .sprites import all_triples
 from .stills import STILL_ATTRIBUTES, SpriteStills
-from .text import caption_table
+from .text import caption_table, random_captions
 from .text2image import still_tokenizer, text_to_image
 from .training import EMA, replayed, train
 
@@ -36,8 +36,7 @@ def train_clip(stills, generator, steps=600, batch=256, lr=2e-3):
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
         pick = triples[torch.randperm(len(triples), generator=generator, device=device)[:batch]]  # (batch, 3)
-        wording = torch.randint(table.shape[3], (batch,), generator=generator, device=device)
-        texts = clip.embed_texts(table[(*pick.unbind(1), wording)])
+        texts = clip.embed_texts(random_captions(table, pick, generator))
         loss = clip_loss(clip.embed_images(stills.draw(pick, generator)), texts, clip.scale())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -61,11 +60,7 @@ def judge(model, probe, stills, generator, copies, **sampling):
     triples = all_triples("all", STILL_ATTRIBUTES).repeat(copies, 1)  # (N, 3)
     prompts = stills.captions(triples, torch.Generator().manual_seed(1))
     images = text_to_image(prompts, model, generator=generator, **sampling)
-    right = recognised(probe, images, triples).cpu()  # (N, 3)
-    new, all_right = held_out(triples), right.all(dim=1).float()
-    shares = {"overall": all_right.mean(), "seen": all_right[~new].mean(), "held_out": all_right[new].mean()}
-    shares |= {kind: right[:, i].float().mean() for i, kind in enumerate(STILL_ATTRIBUTES)}
-    return {name: round(share.item(), 4) for name, share in shares.items()}
+    return shares(recognised(probe, images, triples).cpu(), triples, STILL_ATTRIBUTES)
 
 
 def main():
@@ -104,9 +99,7 @@ def main():
 
     def batch(generator):
         i = torch.randint(len(images), (args.batch,), generator=generator, device=device)
-        wording = torch.randint(table.shape[3], (args.batch,), generator=generator, device=device)
-        tokens = table[(*attributes[i].unbind(1), wording)]  # (batch, L)
-        return images[i], drop_condition(tokens, 0.1, generator)
+        return images[i], drop_condition(random_captions(table, attributes[i], generator), 0.1, generator)
 
     replayed(model.net, *batch(generator))
     for step, loss in train(model.net, ema, batch, model.schedule.to(device), args.steps, loss=prediction_loss):

@@ -32,6 +32,11 @@ class Rounded:
         torch._foreach_copy_(self.rounded, self.weights)
 
 
+def in_dtype(value, dtype):
+    """A tensor of floats in another type; long tensors, such as tokens, and None as they are."""
+    return value.to(dtype) if value is not None and value.is_floating_point() else value
+
+
 def best_dtype(device):
     """The type to train in on a device: bfloat16 where a CUDA card has it, else float16 on CUDA, else float32."""
     if device.type != "cuda":

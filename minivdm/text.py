@@ -35,6 +35,12 @@ def caption_table(tokenizer, sprites=MovingSprites):
     return torch.stack([tokenizer.encode(sprites.captions_of(*row)) for row in names]).unflatten(0, counts)
 
 
+def random_captions(table, attributes, generator):
+    """The tokens (B, L) of a random wording for each row of `attributes`, (B, 3) long, out of a `caption_table`."""
+    wording = torch.randint(table.shape[3], attributes.shape[:1], generator=generator, device=attributes.device)
+    return table[(*attributes.unbind(1), wording)]
+
+
 class Tokenizer:
     """Words to numbers and back.
 

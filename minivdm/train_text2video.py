@@ -31,7 +31,7 @@ from .parallel import connect, rank, world
 from .precision import best_dtype
 from .predictions import prediction_loss
 from .sprites import MovingSprites
-from .text import Tokenizer, caption_table
+from .text import Tokenizer, caption_table, random_captions
 from .text2video import build_text2video, text_to_video
 from .training import EMA, latest_checkpoint, load_checkpoint, train
 from .viz import save_gif
@@ -177,8 +177,7 @@ def batches_of_clips(sprites, settings, device):
 
     def batch(generator):
         pick = torch.randint(len(clips), (n,), generator=generator, device=device)
-        wording = torch.randint(table.shape[3], (n,), generator=generator, device=device)
-        tokens = table[(*attributes[pick].unbind(1), wording)]  # (n, L)
+        tokens = random_captions(table, attributes[pick], generator)  # (n, L)
         return to_model_range(clips[pick]), drop_condition(tokens, 0.1, generator)
 
     return batch

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .diffusion import diffusion_loss
 from .files import replacing
 from .parallel import gather, mean, rank, share, world
-from .precision import Rounded, replayed
+from .precision import Rounded, in_dtype, replayed
 
 
 class EMA:
@@ -108,13 +108,12 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
     net = compute = rounded.copy if rounded else model
     if replay and step < steps:
         x0, cond = batch(torch.Generator(device).manual_seed(seed))
-        replayed(net, x0.to(dtype), cond.to(dtype) if cond is not None and cond.is_floating_point() else cond)
+        replayed(net, x0.to(dtype), in_dtype(cond, dtype))
     if world() > 1:
         compute = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
 
     def forward(x, t, cond=None):
-        cond = cond.to(dtype) if cond is not None and cond.is_floating_point() else cond
-        return compute(x.to(dtype), t, cond).float()
+        return compute(x.to(dtype), t, in_dtype(cond, dtype)).float()
 
     with tqdm(total=steps, initial=step, disable=not progress or rank() > 0, mininterval=1.0, unit="step") as bar:
         while step < steps:

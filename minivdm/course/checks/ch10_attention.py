@@ -8,6 +8,7 @@ from minivdm.course.exercise import close, exercise
 
 from .ch04_common import fresh, normed
 from .ch04_embedding import waves
+from .ch10_common import BACK, LAYOUT
 
 
 def attended(layer, x, frames, d, stills=None):
@@ -136,13 +137,8 @@ wrong(
     "Each frame's places look at each other: that is the attention of chapter 04. Here each *place* is a sequence "
     "of F frames: (B, H W, F, C).",
 )
-wrong(
-    "layout",
-    "frames and clips mixed up",
-    'The batch is taken apart as "(f b)". The frames of a clip lie one after the other: "(b f)", both on the '
-    "way in and back.",
-)
-wrong("back", "mixed up on the way back", 'On the way back the batch is put together as "(f b)". It was "(b f)".')
+wrong("layout", *LAYOUT)
+wrong("back", *BACK)
 wrong(
     "no position",
     "position missing",

@@ -1,10 +1,18 @@
-"""What the checks of exercises 10.5 and 10.6 measure by: a model whose gradients are found by differences."""
+"""What several checks of chapter 10 share: hints, and a model whose gradients are found by differences."""
 
 from itertools import pairwise
 
 import torch
 
 FRAMES = 4
+
+# Two mistakes that all layers along time invite: a label and a hint each.
+LAYOUT = (
+    "frames and clips mixed up",
+    'The batch is taken apart as "(f b)". The frames of a clip lie one after the other: "(b f)", both on the '
+    "way in and back.",
+)
+BACK = ("mixed up on the way back", 'On the way back the batch is put together as "(f b)". It was "(b f)".')
 
 
 class Smooth(torch.nn.Module):

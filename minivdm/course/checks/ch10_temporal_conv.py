@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from minivdm.course.exercise import close, exercise
 
 from .ch04_common import fresh
+from .ch10_common import BACK, LAYOUT
 
 
 def by_frames(layer, x, frames, stills=None):
@@ -83,13 +84,8 @@ def wrong(mistake, label, hint):
     temporal_conv.misconception(label, hint)(Wrong)
 
 
-wrong(
-    "layout",
-    "frames and clips mixed up",
-    'The batch is taken apart as "(f b)". The frames of a clip lie one after the other: "(b f)", both on the '
-    "way in and back.",
-)
-wrong("back", "mixed up on the way back", 'On the way back the batch is put together as "(f b)". It was "(b f)".')
+wrong("layout", *LAYOUT)
+wrong("back", *BACK)
 wrong(
     "reshaped",
     "reshaped without moving axes",
