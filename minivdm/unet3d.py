@@ -110,9 +110,8 @@ class TemporalAttention(nn.Module):
         """
         h = rearrange(self.norm(x), "(b f) c h w -> b (h w) f c", f=frames)  # (B, HW, F, C)
         p = timestep_embedding(torch.arange(frames, device=x.device), h.shape[-1]).to(h.dtype)
-        with_position = F.linear(p, self.qkv.weight).clone()  # (F, 3C)
-        with_position[:, 2 * h.shape[-1] :] = 0
-        qkv = self.qkv(h) + with_position
+        position = F.linear(p, self.qkv.weight[: 2 * h.shape[-1]])  # (F, 2C), for Q and K
+        qkv = self.qkv(h) + F.pad(position, (0, h.shape[-1]))  # (B, HW, F, 3C)
         q, k, v = rearrange(qkv, "b p f (three n d) -> three b p n f d", three=3, n=self.heads)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, HW, heads, F, F)
         if stills is not None:

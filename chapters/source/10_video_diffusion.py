@@ -41,9 +41,10 @@ from minivdm.predictions import EpsModel, prediction_loss, to_eps
 from minivdm.samplers import ddim_sample, sampling_levels
 from minivdm.schedules import NoiseSchedule, cosine_betas, per_sample
 from minivdm.sprites import ATTRIBUTES, MovingSprites, all_triples, held_out, names_of
-from minivdm.text import Tokenizer, caption_table
+from minivdm.text import Tokenizer, caption_table, random_captions
 from minivdm.text2image import still_tokenizer
 from minivdm.text2video import build_text2video, text_to_video
+from minivdm.train_text2video import draw_pool
 from minivdm.training import EMA, train
 from minivdm.unet import UNet
 
@@ -557,19 +558,13 @@ model = build_text2video().to(b.device)
 accelerate(model)  # on CUDA: same numbers, fewer trips to memory; your own layers are left alone
 if b.steps:
     began = time.perf_counter()
-    pool, kinds = [], []
-    for _ in range(0, b.pool, 1024):
-        drawn, kind = sprites.sample(min(1024, b.pool), generator)
-        pool.append(((drawn + 1) * 127.5).round().byte())  # a quarter of the memory
-        kinds.append(kind)
-    pool, kinds = torch.cat(pool), torch.cat(kinds)
+    pool, kinds = draw_pool(sprites, b.pool, generator)  # clips as bytes: a quarter of the memory
     ema = EMA(model.net)
 
     def batch(generator):
         i = torch.randint(len(pool), (b.batch,), generator=generator, device=b.device)
-        wording = torch.randint(24, (b.batch,), generator=generator, device=b.device)
-        tokens = drop_condition(table[(*kinds[i].unbind(1), wording)], 0.1, generator)
-        return to_model_range(pool[i]), tokens
+        tokens = random_captions(table, kinds[i], generator)
+        return to_model_range(pool[i]), drop_condition(tokens, 0.1, generator)
 
     options = dict(dtype=best_dtype(b.device), decay=True, replay=True)
     steps = train(model.net, ema, batch, schedule, b.steps, loss=prediction_loss, **options)
