@@ -59,6 +59,31 @@ def cosine_betas(T, s=0.008, max_beta=0.999):
     return (1 - f[1:] / f[:-1]).clamp(max=max_beta)  # (T,)
 
 
+def shifted_betas(betas, factor):
+    r"""The betas of a schedule with more noise: at each level, `factor` times as much beside the data.
+
+    Where many pixels or frames show the same thing, noise averages out over them, and what the data show is plain to
+    see at levels meant to hide it (Hoogeboom et al., "simple diffusion", ICML 2023, section 3.1).
+
+        alpha_bar'_t / (1 - alpha_bar'_t) = alpha_bar_t / (1 - alpha_bar_t) / factor^2
+
+    Args:
+        betas: (T,) tensor with values in (0, 1), of the schedule to shift.
+        factor: above 0; 1 changes nothing.
+
+    Returns:
+        (T,) float64 tensor, `betas[0]` belonging to level 1.
+
+    Raises:
+        ValueError: if the betas do not lie in (0, 1) or the factor is not positive.
+    """
+    if not 0 < factor < math.inf:
+        raise ValueError(f"factor must be a positive number, got {factor}")
+    kept = torch.cumprod(1 - checked_betas(betas), dim=0)  # (T,) alpha_bar from level 1 on
+    kept = torch.cat([kept.new_ones(1), kept / (kept + factor**2 * (1 - kept))])  # (T+1,)
+    return 1 - kept[1:] / kept[:-1]  # (T,)
+
+
 class NoiseSchedule:
     r"""The tables of one forward process, indexed by level 0..T.
 

@@ -60,14 +60,14 @@ def sample_tokens(tokens, shape, model, steps, guidance_scale, generator=None, c
     Args:
         tokens: (B, L) long.
         shape: of one sample, such as (3, H, W) or (3, F, H, W).
-        model: `model(x, t, cond)` that estimates eps on the cosine schedule with T = 1000.
+        model: `model(x, t, cond)` that estimates eps on the levels of `model.schedule`.
         steps, guidance_scale, generator, callback: as for `text_to_image`.
 
     Returns:
         (B, *shape) float32 in [-1, 1] on the model's device.
     """
     device = next(model.parameters()).device
-    schedule = NoiseSchedule(cosine_betas(1000)).to(device)
+    schedule = model.schedule.to(device)
     guided = ClassifierFreeGuidance(model, guidance_scale)
     x = torch.randn(len(tokens), *shape, generator=generator, device=device)
     options = dict(cond=tokens.to(device), clip=True, generator=generator, callback=callback)

@@ -1,26 +1,27 @@
 """From prompts to clips: the parts of a text-to-video model put together, and how to sample from it."""
 
 from .predictions import EpsModel
-from .schedules import NoiseSchedule, cosine_betas
+from .schedules import NoiseSchedule, cosine_betas, shifted_betas
 from .text import TextEncoder, Tokenizer
 from .text2image import sample_tokens
 from .unet import Conditioned, UNet
 from .unet3d import UNet3D
 
 
-def build_text2video(channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=64, frames=16, size=32):
-    """An untrained text-to-video model for `MovingSprites`, cosine schedule with T = 1000: it estimates eps.
+def build_text2video(channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=64, frames=16, size=32, shift=2.0):
+    """An untrained text-to-video model for `MovingSprites`, shifted cosine schedule with T = 1000: it estimates eps.
 
     Inside, a `UNet3D` predicts v (see `predictions`), and a `TextEncoder` turns tokens into its context; `.net` is both
     together, to be trained with `prediction_loss`. The first arguments are those of `UNet`, `context_dim` is D.
-    `frames` and `size` (F and H = W of the clips it is for) are kept as attributes, for `text_to_video`.
+    `frames` and `size` (F and H = W of the clips it is for) are kept as attributes, for `text_to_video`. `shift` is the
+    factor of `shifted_betas`.
     """
     tokenizer = Tokenizer()
     attention = (len(mults) - 1,)
     image = UNet(3, channels, mults, blocks, attention, context_dim=context_dim, patch=patch)
     encoder = TextEncoder(len(tokenizer), tokenizer.length, context_dim)
     net = Conditioned(UNet3D(image, attention), encoder, tokenizer.length)
-    model = EpsModel(net, "v", NoiseSchedule(cosine_betas(1000)))
+    model = EpsModel(net, "v", NoiseSchedule(shifted_betas(cosine_betas(1000), shift)))
     model.frames, model.size = frames, size
     return model
 

@@ -36,14 +36,15 @@ from .text2video import build_text2video, text_to_video
 from .training import EMA, latest_checkpoint, load_checkpoint, train
 from .viz import save_gif
 
-# Clips of `frames` x `size` x `size`; `channels` and `mults` of the network; `batch` clips per step, in `parts` one
-# after the other (which takes less memory) or on several GPUs; `pool` clips are drawn in all.
+# Clips of `frames` x `size` x `size`; `channels` and `mults` of the network, `shift` of its noise schedule; `batch`
+# clips per step, in `parts` one after the other (which takes less memory) or on several GPUs; `pool` clips in all.
 BUDGETS = {
-    "smoke": dict(frames=4, size=16, channels=32, mults=[1, 1], batch=8, parts=2, steps=8, lr=1e-3, pool=64, seed=0),
-    "cpu": dict(frames=8, size=16, channels=32, mults=[1, 2], batch=32, parts=1, steps=2000, lr=2e-3, pool=16_384,
-                seed=0),
-    "gpu": dict(frames=16, size=32, channels=32, mults=[2, 3], batch=64, parts=1, steps=4_500, lr=1e-3, pool=32_768,
-                seed=0),
+    "smoke": dict(frames=4, size=16, channels=32, mults=[1, 1], shift=2.0, batch=8, parts=2, steps=8, lr=1e-3, pool=64,
+                  seed=0),
+    "cpu": dict(frames=8, size=16, channels=32, mults=[1, 2], shift=2.0, batch=32, parts=1, steps=2000, lr=2e-3,
+                pool=16_384, seed=0),
+    "gpu": dict(frames=16, size=32, channels=32, mults=[2, 3], shift=2.0, batch=64, parts=1, steps=4_500, lr=1e-3,
+                pool=32_768, seed=0),
 }
 
 PROMPTS = ("a red circle moving left", "a white cross moving right", "a yellow triangle moving up",
@@ -119,7 +120,7 @@ def train_text2video(budget=None, out=None, progress=False, **changes):
             file.write((json.dumps(settings, indent=2) + "\n").encode())
 
     torch.manual_seed(settings["seed"])
-    config = {key: settings[key] for key in ("channels", "mults", "frames", "size")}
+    config = {key: settings[key] for key in ("channels", "mults", "frames", "size", "shift")}
     model = accelerate(build_text2video(**config).to(device))
     averaged = accelerate(build_text2video(**config).to(device)).eval()  # to sample from, and to keep
     model.schedule.to(device)

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas, per_sample
+from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas, per_sample, shifted_betas
 
 
 def test_known_ends():
@@ -27,6 +27,23 @@ def test_tables(betas, T):
     for beta in betas.tolist():
         product *= 1 - Fraction(beta)
     assert schedule.alpha_bar[-1].item() == pytest.approx(float(product), rel=1e-6)
+
+
+@pytest.mark.parametrize("betas", [linear_betas(50), cosine_betas(1000), [0.5, 0.25, 0.9]])
+@pytest.mark.parametrize("factor", [0.5, 1, 2, 4.0])
+def test_shifted_schedules_have_so_many_times_the_noise(betas, factor):
+    shifted, kept, betas = Fraction(1), Fraction(1), torch.as_tensor(betas, dtype=torch.float64)
+    moved = shifted_betas(betas, factor)
+    assert moved.dtype == torch.float64 and moved.shape == betas.shape and ((moved > 0) & (moved < 1)).all()
+    for old, new in zip(betas.tolist(), moved.tolist()):
+        kept, shifted = kept * (1 - Fraction(old)), shifted * (1 - Fraction(new))
+        assert float((1 - shifted) / shifted) == pytest.approx(float((1 - kept) / kept) * factor**2, rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0, -1, float("nan"), float("inf")])
+def test_bad_factors(factor):
+    with pytest.raises(ValueError, match=f"factor must be a positive number, got {factor}"):
+        shifted_betas(cosine_betas(10), factor)
 
 
 @pytest.mark.parametrize("T", [2, 10, 20])
