@@ -2,8 +2,9 @@ r"""Make data/text2video.pt from nothing: `python -m minivdm train text2video`, 
 
     python -m minivdm.make_text2video --out data/text2video.pt
 
-Writes the file, its entry in `manifest.json`, and samples (a GIF and a PNG of film strips) beside it. The run itself
-stays in `runs/text2video/shipped`; a second call goes on from there.
+Writes the file, its entry in `manifest.json`, and samples beside it: a GIF, as `python -m minivdm sample` makes it of
+the eight `PROMPTS`, and a PNG of the same clips as film strips. The run itself stays in `runs/text2video/shipped`; a
+second call goes on from there.
 """
 
 import argparse
@@ -17,7 +18,9 @@ from PIL import Image
 from .checkpoints import BUILDERS, load_pretrained, load_weights, record
 from .evaluate_text2video import judge, triples_to_judge
 from .files import replacing
-from .train_text2video import train_text2video, write_film
+from .sample_text2video import sample_text2video
+from .text2video import text_to_video
+from .train_text2video import PROMPTS, train_text2video
 from .viz import sheet
 
 
@@ -52,7 +55,9 @@ def main(arguments=None):
            made_on=torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
            parameters=sum(p.numel() for p in model.parameters()),
            **json.loads(Path(args.run, "settings.json").read_text()), **measured)
-    write_strips(write_film(model, out.with_suffix(".gif"), steps=20), out.with_suffix(".png"))
+    sample_text2video(PROMPTS, out.with_suffix(".gif"), checkpoint=out)
+    generator = torch.Generator(device).manual_seed(0)
+    write_strips(text_to_video(PROMPTS, model, steps=50, generator=generator), out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from .video_files import pyav, write_video
 RUNS = Path("runs", "text2video")
 BROKEN = (RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
 GAP = 2  # pixels between clips side by side; even, as MP4 needs
+COLUMNS = 4  # clips in a row
 
 
 def sample_text2video(prompts, out, steps=50, guidance_scale=3.0, seed=0, checkpoint=None, fps=8, scale=4):
@@ -62,7 +63,7 @@ def sample_text2video(prompts, out, steps=50, guidance_scale=3.0, seed=0, checkp
                               callback=lambda s, x, x0: bar.update())  # (B, 3, F, H, W)
     seconds = time.perf_counter() - start
     together = len(paths) < len(prompts)
-    beside = f", {len(prompts)} clips side by side in the order of their prompts" if together else ""
+    beside = f", {len(prompts)} clips in the order of their prompts" if together else ""
     for path, film in zip(paths, [side_by_side(clips)] if together else clips):
         write_video(repeat(film.cpu(), "c f h w -> c f (h a) (w b)", a=scale, b=scale), path, fps)
         print(f"{path}: {model.frames} frames of {model.size} x {model.size} pixels{beside}")
@@ -81,9 +82,13 @@ def check_sampling(steps, guidance_scale, seed):
 
 
 def side_by_side(clips):
-    """Clips (B, 3, F, H, W) in a row, with white between them: one clip (3, F, H, W')."""
-    row = rearrange(F.pad(clips, (0, GAP), value=1.0), "b c f h w -> c f h (b w)")
-    return row[..., : row.shape[-1] - GAP]
+    """Clips (B, 3, F, H, W) in rows of up to `COLUMNS`, with white between them: one clip (3, F, H', W')."""
+    columns = min(len(clips), COLUMNS)
+    missing = -len(clips) % columns
+    clips = F.pad(clips, (0, GAP, 0, GAP), value=1.0)
+    clips = torch.cat([clips, torch.ones_like(clips[:1]).expand(missing, -1, -1, -1, -1)])
+    rows = rearrange(clips, "(a b) c f h w -> c f (a h) (b w)", b=columns)
+    return rows[..., :-GAP, :-GAP]
 
 
 def output_paths(out, prompts):

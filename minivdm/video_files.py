@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from .files import replacing
-from .viz import frames_of, to_uint8
+from .viz import frames_of, in_256_colours, to_uint8
 
 MISSING = 'reading videos and writing MP4 needs PyAV, which is not installed: pip install "minivdm[video]"'
 FORMATS = "mov,gif,matroska,avi"  # nothing else is tried: FFmpeg would also take a playlist for a video, and follow it
@@ -203,7 +202,7 @@ def write_gif(frames, path, fps):
     tick = round(100 / fps)
     if tick < 2:
         raise ValueError(f"a GIF shows at most 50 frames per second, got fps={fps}")
-    first, *others = (Image.fromarray(frame) for frame in frames)
+    first, *others = (in_256_colours(frame) for frame in frames)
     with replacing(path) as file:
         first.save(file, "GIF", save_all=True, append_images=others, duration=10 * tick, loop=0,
                    comment=TICK.format(tick).encode())

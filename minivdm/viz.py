@@ -67,9 +67,14 @@ def show_strip(video, title="", every=1, ax=None):
     show_images(frames, title, cols=len(frames), labels=[f"{i * every}" for i in range(len(frames))], ax=ax)
 
 
+def in_256_colours(frame):
+    """An (H, W, 3) uint8 array as an image with a palette, as GIF needs it; no rare colour is given up."""
+    return Image.fromarray(frame).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE)
+
+
 def gif_bytes(video, fps=8, scale=1):
     """A clip (C, F, H, W) as the bytes of an endless GIF, each pixel repeated `scale` times."""
-    frames = [Image.fromarray(frame) for frame in to_uint8(frames_of(video))]
+    frames = [in_256_colours(frame) for frame in to_uint8(frames_of(video))]
     frames = [frame.resize((frame.width * scale, frame.height * scale), Image.NEAREST) for frame in frames]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
@@ -89,10 +94,11 @@ def play(videos, captions=None, fps=8, scale=4):
 
     cells = []
     for i, video in enumerate(videos):
-        data = base64.b64encode(gif_bytes(video, fps, scale)).decode()
+        data = base64.b64encode(gif_bytes(video, fps)).decode()  # the browser enlarges it: a notebook stays small
         text = captions[i] if captions else ""
         cells.append(f'<figure style="display:inline-block;margin:6px;text-align:center">'
-                     f'<img alt="{text}" src="data:image/gif;base64,{data}" style="image-rendering:pixelated">'
+                     f'<img alt="{text}" src="data:image/gif;base64,{data}" width="{scale * video.shape[-1]}" '
+                     f'style="image-rendering:pixelated">'
                      f"<figcaption>{text}</figcaption></figure>")
     display(HTML("".join(cells)))
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -143,11 +144,21 @@ def test_sample_writes_a_gif(capsys, model):
     with Image.open("new/x.gif") as film:
         assert film.n_frames == 4 and film.size == (3 * (16 + 2 + 16), 3 * 16) and film.info["duration"] == 100
     out = capsys.readouterr().out
-    assert f"model: {model}\n" in out and "new/x.gif: 4 frames of 16 x 16 pixels, 2 clips side by side" in out
+    assert f"model: {model}\n" in out
+    assert "new/x.gif: 4 frames of 16 x 16 pixels, 2 clips in the order of their prompts" in out
     before = Path("new/x.gif").read_bytes()
     assert main(["sample", RED, "the blue ring hops", *options]) == 0 and Path("new/x.gif").read_bytes() == before
     assert main(["sample", RED, "the blue ring hops", *options, "--seed", "1"]) == 0
     assert Path("new/x.gif").read_bytes() != before and [p.name for p in Path("new").iterdir()] == ["x.gif"]
+
+
+def test_more_than_four_clips_take_several_rows(model):
+    assert main(["sample", *[RED] * 6, "-o", "x.gif", "--checkpoint", model, "--steps", "1", "--scale", "1"]) == 0
+    with Image.open("x.gif") as film:
+        frame = torch.from_numpy(np.array(film.convert("L")))
+    assert frame.shape == (2 * 16 + 2, 4 * 16 + 3 * 2)
+    assert (frame[16:18] > 250).all() and (frame[:, 16:18] > 250).all(), "a white gap between the clips"
+    assert (frame[18:, 36:] > 250).all() and not (frame[18:, 18:34] > 250).all(), "six clips, and two free places"
 
 
 def test_sample_writes_an_mp4(model):
