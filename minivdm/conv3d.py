@@ -134,7 +134,7 @@ def inflate_conv(conv, frames, how="centre"):
                    half of the kernel sees the zeros of the padding.
 
     Args:
-        conv: an `nn.Conv2d`; it stays as it is. Zero padding, given in numbers.
+        conv: an `nn.Conv2d` padded with zeros, its `padding` in numbers; it stays as it is.
         frames: size of the new kernel in time, odd.
         how: "centre" or "mean".
 
@@ -144,7 +144,8 @@ def inflate_conv(conv, frames, how="centre"):
         stride 1 and as much zero padding as it takes to keep F.
 
     Raises:
-        ValueError: if `frames` is even or `how` is neither of the two.
+        ValueError: if `frames` is even, `how` is neither of the two, or conv's padding is a word
+            such as "same" or no zeros.
     """
     checked_inflation(conv, frames, how)
     video = nn.Conv3d(

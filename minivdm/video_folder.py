@@ -27,7 +27,7 @@ MEMORY = 2 * 2**30  # bytes of pixels that a folder keeps at most
 def frame_indices(available, frames, step=1.0, start=0.0):
     r"""Which frames of a recording make a clip: evenly spaced ones, each the last that has begun.
 
-        index_k = floor( start + k * step ),   k = 0..frames-1
+        index_k = floor( start + k * step ),   k = 0..frames-1          (in float64)
 
     A step of 2 takes every other frame. To see a recording of `fps` frames per second at `rate`
     frames per second, take step = fps / rate, which need not be whole. No frame is taken twice,
@@ -44,7 +44,8 @@ def frame_indices(available, frames, step=1.0, start=0.0):
 
     Raises:
         ValueError: if the last index lies beyond the recording (the message says how many frames
-            are needed and how many there are), or if frames, step or start is too small.
+            are needed, which is the last index + 1, and how many there are), or if frames, step or
+            start is too small.
     """
     if frames < 1:
         raise ValueError(f"a clip has at least 1 frame, got frames={frames}")

@@ -46,8 +46,8 @@ b = budget(smoke=dict(steps=4), cpu=dict(steps=20), gpu=dict(steps=50))
 # %% [markdown]
 # ## Where the road ends
 #
-# The model below was trained from scratch with the code of this course, on clips that a program drew: six and a half
-# minutes on one large graphics card. Its weights lie in `data/`, 4.6 MB. Write prompts into the list and run the cell:
+# The model below was trained from scratch with the code of this course, on clips that a program drew: two minutes on
+# one large graphics card. Its weights lie in `data/`, 4.3 MB. Write prompts into the list and run the cell:
 # six shapes (circle, square, triangle, diamond, cross, ring), eight colours (red, orange, yellow, green, cyan, blue,
 # purple, white), and eight things to do (move left, right, up or down, grow, shrink, bounce, blink).
 

@@ -8,8 +8,9 @@
 # a cheaper one in two halves, and a way of turning a picture network into a video network without losing anything.
 # (In the tutorial that this course follows, these are slides 34 to 37 and 45.)
 #
-# You need: from chapter 04, what a convolution, a stride and padding are, and what an `nn.Module` is. Clips have the
-# shape $(B, C, F, H, W)$: batch, channels, **frames**, rows, columns.
+# You need: from chapter 04, what a convolution, a stride and padding are, and what an `nn.Module` is. (Exercise 9.4
+# also meets *dilation*, gaps between the places that a kernel looks at, and *groups*, channels that are kept apart;
+# there they are only handed on.) Clips have the shape $(B, C, F, H, W)$: batch, channels, **frames**, rows, columns.
 
 # %%
 import csv
@@ -42,7 +43,7 @@ plt.rcParams.update(viz.STYLE)
 b = budget(
     smoke=dict(steps=4, batch=16, width=4, copies=1, more=2, probe_steps=0, judged=64),
     cpu=dict(steps=400, batch=48, width=12, copies=5, more=200, probe_steps=0, judged=1000),
-    gpu=dict(steps=400, batch=128, width=16, copies=10, more=200, probe_steps=800, judged=4000),
+    gpu=dict(steps=300, batch=128, width=16, copies=10, more=150, probe_steps=600, judged=4000),
 )
 
 # %% [markdown]
@@ -82,8 +83,8 @@ plt.show()
 
 # %% [markdown]
 # Standing still is a vertical stripe. Moving left and right are **slopes of opposite sign**; the faster, the flatter.
-# Growing and shrinking are wedges, blinking is a dashed stripe. What moves up or down, or bounces, only passes through
-# this row (a y-t slice would show it as a slope).
+# Growing and shrinking are wedges, blinking is a dashed stripe. What moves up or down leaves this row after a while, and
+# what bounces comes and goes in it: their stripes do not lean (a y-t slice would show them as slopes).
 #
 # And now the point of it all: *in an x-t slice, motion is orientation*. Finding the direction of a motion is the same
 # problem as finding the direction of an edge in a picture. We know a tool for that.
@@ -127,11 +128,12 @@ viz.show_images(strip, f"{captions[4]}: x-t slices", 8, [f"row {row}" for row in
 # $$\text{index}_k = \lfloor \texttt{start} + k \cdot \texttt{step} \rfloor, \qquad k = 0 \dots \texttt{frames} - 1$$
 #
 # The step is a **stride** ("every second frame"), or it follows from a **rate**: to see a recording of 24 frames per
-# second at 16, take steps of 1.5. The places need not be whole; compute them in float64.
+# second at 16, take steps of 1.5. The places need not be whole. Compute them in float64: late in an hour of film, the
+# seven digits of float32 are too few.
 #
-# What if the recording ends too early? Filling up with black frames, as some training scripts do, teaches a model that
-# videos go dark; repeating the last frame, that they freeze. **Refuse** instead: a `ValueError` that says how many
-# frames are needed and how many there are. Whoever calls you can then skip the file, and count it.
+# What if the recording ends too early? Filling up with black frames teaches a model that videos go dark; repeating the
+# last frame, that they freeze. **Refuse** instead: a `ValueError` that says how many frames are needed, which is the
+# last index + 1, and how many there are. Whoever calls you can then skip the file, and count it.
 
 # %% piece="video_folder.frame_indices" exercise="9.1" points=2 minutes=10
 
@@ -182,7 +184,8 @@ print(caption, f"({folder.clips[number].fps:g} frames per second)")
 # %% [markdown]
 # Twice the stride, twice the speed. So a clip's frames alone do not say how fast something *was*: for that one must
 # know the stride, or fix the rate. And what does the folder do with bad files? We make one: three good files, one
-# full of random bytes, one cut off in the middle, as happens when a download stops, and one that is too short.
+# full of bytes that are no video, one cut off in the middle, as happens when a download stops, one that is too short,
+# and a row of the table whose file is missing.
 
 # %%
 with tempfile.TemporaryDirectory() as place:
@@ -206,8 +209,9 @@ for reason, names in mine.skipped.items():
     print(f"  {reason}: {', '.join(names)}")
 
 # %% [markdown]
-# Every row of the table is accounted for: there are three clips, and the other files are named with their reasons.
-# To use videos of your own, write such a table.
+# Every row of the table is accounted for: there are three clips, and the other rows are named with their reasons.
+# To use videos of your own, write such a table, `clips.csv`, and put the files where it says: a row with the `videoid`
+# *dog* and the `page_dir` *mine* stands for `videos/mine/dog.mp4` (or `.gif`) beside it.
 #
 # ## 3 · Why looking at frames one by one is not enough
 #
@@ -223,11 +227,14 @@ for reason, names in mine.skipped.items():
 # finding instead of the average; a maximum does not know an order either.)
 #
 # For our eight motions we can say exactly what is possible. Played backwards, *left* becomes *right*, *up* becomes
-# *down*, and *growing* becomes *shrinking*, and all of it happens equally often at all places and speeds. So in each
-# of these three pairs a per-frame network can only guess. *Bouncing* and *blinking* played backwards stay what they
-# are; these it might learn. Of eight equally frequent motions it can get at most 2 + 6/2 = 5 right:
+# *down*, and *growing* becomes *shrinking*, and our generator draws all of them equally often at all places and speeds.
+# So in each of these three pairs a per-frame network can only guess. *Bouncing* and *blinking* have no such partner
+# among the eight; these it might learn. Of eight equally frequent motions it can get at most 2 + 6/2 = 5 right, on
+# average over many clips:
 #
-# **a per-frame network cannot do better than 62.5%, whatever it learns.**
+# **a per-frame network cannot be expected to do better than 62.5%, whatever it learns.**
+#
+# Nor does it help to compute something clever *after* the average: what has become the same stays the same.
 #
 # A prediction before the experiment, then. The network: three convolutions per frame, then the features of the 2 × 2
 # remaining places (so positions are not lost), then the mean over frames, and a small head. All later networks of this
@@ -381,8 +388,8 @@ print(f"largest change: reversed {reverse:.0e}, shuffled {shuffle:.0e} (rounding
 # and a 2-D kernel finds orientations because it covers several rows and columns at once. So let the kernel cover
 # several frames as well: a little box of $k_t \times k_h \times k_w$ weights that slides through the block ([Ji et
 # al., 2013](https://doi.org/10.1109/TPAMI.2012.59); made popular as "C3D" by [Tran et al., ICCV
-# 2015](https://arxiv.org/abs/1412.0767)). (The tutorial's slides 36 and 37 credit this paper and the one of section 5
-# to "Du et al."; the first author of both is Du Tran.)
+# 2015](https://arxiv.org/abs/1412.0767)). (The tutorial's slides 36 and 37 credit C3D, and (2+1)-D of section 5, to
+# "Du et al."; the first author of both papers is Du Tran.)
 #
 # ### Exercise 9.2: 3-D convolution from scratch
 #
@@ -399,8 +406,9 @@ print(f"largest change: reversed {reverse:.0e}, shuffled {shuffle:.0e} (rounding
 # - **All boxes at once.** `p.unfold(2, kt, st)` adds an axis that runs through the box in time; the same for rows and
 #   columns, and one `einsum` contracts it all. Shorter, and hungrier for memory.
 #
-# Do not hand the work to PyTorch's own `conv3d`; that is what you are writing. `triple(value)` is given: it makes
-# `(2, 2, 2)` of 2, and leaves three numbers alone. Beware of `F.pad`: it counts axes from the *last* one.
+# Do not hand the work to PyTorch's own `conv3d`; that is what you are writing. (Its `conv2d`, one frame at a time, is
+# allowed.) `triple(value)` is given: it makes `(2, 2, 2)` of 2, and leaves three numbers alone. Two traps: `F.pad`
+# counts axes from the *last* one; and all 27 views must have the shape of the result, so mind where your slices end.
 
 # %% piece="conv3d.conv3d" exercise="9.2" points=4 minutes=20
 
@@ -422,13 +430,13 @@ print(f"largest difference: {slice_error:.0e}, where values reach {y.abs().max()
 #
 # Before anything is learnt: can we *write down* a kernel that knows left from right? Something that moves right by
 # about one column per frame looks the same one frame later, one column further. So brightness changes in time exactly
-# as it changes in space, with the opposite sign: $\partial_t I + \partial_x I = 0$ for moving right, and $\partial_t
-# I - \partial_x I = 0$ for moving left. Both derivatives are differences of neighbours, $(-\tfrac12, 0, \tfrac12)$,
-# so the two left-hand sides are kernels of 3 frames × 1 row × 3 columns. One falls silent for motion to the right,
-# the other for motion to the left.
+# as it changes in space, with the opposite sign: $\partial_t I + \partial_x I = 0$. For moving left it is $\partial_t
+# I - \partial_x I = 0$. Both derivatives are differences of neighbours, $(-\tfrac12, 0, \tfrac12)$, so the two
+# left-hand sides are kernels of 3 frames × 1 row × 3 columns. In the code, the first falls silent for motion to the
+# left, the second for motion to the right.
 #
 # Your `conv3d` applies both; below are the kernels and what they answer (x-t slices again; red is positive, blue
-# negative). Look for the empty pictures.
+# negative). Look for the pictures that are nearly empty.
 
 # %%
 kernels = torch.zeros(2, 1, 3, 1, 3)
@@ -451,7 +459,7 @@ for o, name in enumerate(["silent for left", "silent for right"]):
 plt.show()
 
 # %% [markdown]
-# Where something moves, one of the two kernels hardly answers. To get a decision, square the answers (they come in
+# Where something moves sideways, one of the two kernels hardly answers. To get a decision, square the answers (they come in
 # pairs of red and blue that would cancel), average over the clip, and compare: $E_1$ from the first kernel, $E_2$
 # from the second,
 #
@@ -559,11 +567,11 @@ for name, layer in layers.items():
 
 # %% [markdown]
 # Three things deserve honesty. The *matched* (2+1)-D layer saves nothing: it has as many parameters, does as much
-# arithmetic, and takes longer, because everything in between is written to memory and read again. What it buys,
-# according to its authors, is a second nonlinearity per layer and easier training. A *narrow* one is cheap: with $M =
-# 32$ it costs $(9 + 3)/27 = 44\%$ of the 3-D kernel. That is the form that many video diffusion models use, and
-# chapter 10 builds on it. And your `conv3d` does the arithmetic of PyTorch's, in several times its seconds. That is
-# fast enough to train on:
+# arithmetic, and takes longer (all that lies between its halves has to be written to memory and read again). What it
+# buys, according to its authors, is a second nonlinearity per layer and easier training. A *narrow* one does less:
+# with $M = 32$ it has $(9 + 3)/27 = 44\%$ of the 3-D kernel's arithmetic; how much of the time that saves depends on
+# the machine, as the last column shows. Make-A-Video and its relatives use this form, and chapter 10 builds on it. And
+# your `conv3d` does the arithmetic of PyTorch's, and takes longer than it. It is fast enough to train on:
 #
 # ## 6 · Left or right? The experiment
 #
@@ -633,10 +641,11 @@ for name, net in nets.items():
 #
 # - **"mean"** ([Carreira and Zisserman, 2017](https://arxiv.org/abs/1705.07750), "I3D"): the kernel in every slice,
 #   divided by their number. On a clip that stands still, all frames are equal, and the sum over slices gives just
-#   what the 2-D kernel would.
+#   what the 2-D kernel would (except near the ends, where some slices see zeros).
 # - **"centre"**: the kernel in the middle slice, zeros elsewhere. Then each frame is seen alone, on *every* clip.
 #
 # Either way the network starts from what it knew, and has weights for its neighbours in time that training can use.
+# `checked_inflation(conv, frames, how)` is given: it raises the `ValueError` where one is due.
 
 # %% piece="conv3d.inflate_conv" exercise="9.4" points=2 minutes=15
 
@@ -669,7 +678,7 @@ for ax, (kind, seen) in zip(axes, kinds.items()):
 axes[0].set_ylabel("largest difference to 2-D")
 axes[1].legend()
 plt.show()
-nets["2-D"].to(b.device)
+nets["2-D"] = flat.to(b.device)
 
 # %% [markdown]
 # "centre" is exact everywhere, up to rounding. "mean" is exact where the promise holds: on clips that stand still, in
@@ -716,8 +725,9 @@ plt.show()
 # ## 8 · A judge of clips
 #
 # From chapter 10 on, networks will draw clips, and somebody must say whether a clip shows what was asked for.
-# The `AttributeProbe` names shape, colour and motion. It is the idea of this chapter in its barest form: convolutions
-# *within* each frame, down to one vector per frame, then convolutions *along time* over those vectors.
+# The `AttributeProbe` names shape, colour and motion. It is the idea of this chapter in its barest form: `self.frame`
+# are convolutions *within* each frame, down to one vector per frame, then `self.time` are convolutions *along time*
+# over those vectors. (`rearrange`, of the library einops, lays out axes as its pattern says.)
 
 # %%
 print(inspect.getsource(AttributeProbe.features))
@@ -822,8 +832,8 @@ else:
 # - And a **judge** of clips, who will mark the work of all later chapters.
 #
 # **Try it yourself.** (a) Write a pair of kernels for up and down, and one for growing and shrinking. (b) Give the
-# per-frame network the *number* of the frame as a fourth input channel. Is it still at chance? What exactly does the
-# proof of section 3 need? (c) Train the 3-D network on clips with stride 1 and test it on stride 2.
+# per-frame network the *number* of the frame as a fourth input channel. Is it still at chance? (The proof of section 3
+# needs one and the same $\varphi$ for all frames; now there is another one for each number.) (c) Train the 3-D network on clips with stride 1 and test it on stride 2.
 #
 # **Next:** chapter 10, video diffusion: the U-Net of chapter 04, inflated, learns to draw clips.
 #

@@ -48,6 +48,8 @@ def budget(smoke, cpu, gpu):
         dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     else:
         device, machine, dtype = torch.device("cpu"), f"{cores()} cores", torch.float32
+    if name == "smoke":
+        print("smoke shows that every cell runs, and no more: what the text says of results holds for cpu and gpu")
     numbers = ", ".join(f"{key}={value!r}" for key, value in choices[name].items())
     print(f"budget: {name} ({machine}, {str(dtype).removeprefix('torch.')}): {numbers}")
     return SimpleNamespace(**choices[name], name=name, device=device, dtype=dtype)

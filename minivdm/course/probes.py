@@ -164,7 +164,8 @@ def describe(value):
         return f"a NumPy {type(value).__name__} (keep to torch functions)"
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"{type(value).__name__} {shorten(value)}"
+    text = shorten(value)
+    return text if text.startswith(type(value).__name__) else f"{type(value).__name__} {text}"
 
 
 def shorten(value, limit=300):

@@ -53,6 +53,11 @@ def conv3d(f, draw):
             bias = draw.normal(out) if has_bias else None
             want = box_by_box(x, weight, bias, stride, padding)
             yield close(what, f(x, weight, bias, **given), want, atol=1e-4, dtype=torch.float32)
+    x, weight, bias = draw.normal(2, 3, 4, 3, 3), draw.normal(4, 3, 2, 2, 2), draw.normal(4)
+    want = box_by_box(x, weight, bias, (1, 1, 1), (0, 0, 0))
+    for dtype, within in {torch.float64: 1e-6, torch.bfloat16: 0.2}.items():
+        y = f(x.to(dtype), weight.to(dtype), bias.to(dtype))
+        yield close(f"in {str(dtype).removeprefix('torch.')}", y, want, atol=within, rtol=0.05, dtype=dtype)
     yield holds("the work is done here", not mode.asked, "it was handed to PyTorch's own 3-D convolution")
     weight = draw.normal(2, 3, 2, 2, 2).requires_grad_()
     y = f(draw.normal(1, 3, 3, 3, 3), weight)
@@ -72,8 +77,11 @@ def conv_with(mistake, x, weight, bias, stride, padding):
         raise ValueError
     stride, padding = (v if isinstance(v, tuple) else (v,) * 3 for v in (stride, padding))
     stride = (1, 1, 1) if mistake == "no stride" else (1, *stride[1:]) if mistake == "no time stride" else stride
+    stride = stride[::-1] if mistake == "stride order" else stride
     padding = {"no padding": (0, 0, 0), "no time padding": (0, *padding[1:]), "same": None}.get(mistake, padding)
     padding = padding or tuple(a // 2 for a in weight.shape[2:])
+    padding = (padding[0], *padding[:0:-1]) if mistake == "rows and columns" else padding
+    unpadded = x.shape[2:]
     ends = [(p, 0 if mistake == "one end" else p) for p in padding]
     ends = ends if mistake == "pad order" else ends[::-1]
     x = F.pad(x, sum(ends, ()), mode="replicate" if mistake == "replicate" else "constant")
@@ -81,19 +89,25 @@ def conv_with(mistake, x, weight, bias, stride, padding):
     weight = weight.flip(2) if mistake == "backwards" else weight
     kernel = weight.shape[2:]
     one = 0 if mistake == "no one" else 1
-    count = [(n - a) // s + one for n, a, s in zip(x.shape[2:], kernel, stride)]
+    sizes = unpadded if mistake == "unpadded size" else x.shape[2:]
+    count = [(n - a) // s + one for n, a, s in zip(sizes, kernel, stride)]
     if mistake != "no refusal" and min(count) < one:
         raise ValueError
-    y = torch.zeros(x.shape[0], weight.shape[0], *(max(n, 0) for n in count))
+    y = torch.zeros((), dtype=torch.float32 if mistake == "float32 sum" else x.dtype)
     for i, j, k in product(*map(range, kernel)):
         box = [slice(a, a + s * n, s) for a, s, n in zip((i, j, k), stride, count)]
+        if mistake == "short slices":
+            box = [slice(a, a + n, s) for a, s, n in zip((i, j, k), stride, count)]
         part = weight[:, :, i, j, k]
         part = part.detach() if mistake == "detached" else part
         part = part[:, :1] if mistake == "one channel" else part
         seen = x[:, :1, *box] if mistake == "one channel" else x[:, :, *box]
         y = y + torch.einsum("oc,bcfhw->bofhw", part, seen)
+        if bias is not None and mistake == "bias every time":
+            y = y + bias.reshape(-1, 1, 1, 1)
     y = y / (kernel[0] * kernel[1] * kernel[2]) if mistake == "mean" else y
-    if bias is None or mistake == "no bias":
+    y = y.float() if mistake in ("float32", "float32 sum") else y
+    if bias is None or mistake in ("no bias", "bias every time"):
         return y
     return y + (bias if mistake == "bias axis" else bias.reshape(-1, 1, 1, 1))
 
@@ -120,6 +134,12 @@ wrong("no time stride", "The stride works in rows and columns, but not in time. 
 wrong("no one", "One place is missing on each axis: n places have room for (n - a) // s + 1 boxes.")
 wrong("no bias", "The bias is not added: one number per output channel.")
 wrong("bias axis", "The bias, (O,), is lined up with the columns. Give it the shape (O, 1, 1, 1).")
+wrong("bias every time", "The bias is added once for each place of the kernel. Add it once, at the end.")
+wrong("stride order", "The three strides are in the wrong order: time first, then rows, then columns.")
+wrong("rows and columns", "The padding of rows and that of columns are swapped. F.pad wants columns first, then rows.")
+wrong("short slices", "With stride s, a slice from i to i + n holds only n / s places. It ends at i + s (n - 1) + 1.")
+wrong("unpadded size", "The number of places is computed from the clip as it came. Take the padded one.")
+wrong("float32", "The result is float32, whatever x is. Make new tensors with x.new_zeros, or in x's dtype.")
 wrong("mean", "This is the mean over the box. A convolution is the weighted *sum*.")
 wrong("one channel", "Only the first input channel is seen. The sum runs over all of them.")
 wrong("detached", "No gradient reaches the weights, so nothing could be learnt. Leave out detach, .data and no_grad.")

@@ -1,5 +1,6 @@
 """Exercise 9.1: which frames of a recording make a clip."""
 
+import re
 from fractions import Fraction
 
 import torch
@@ -23,7 +24,7 @@ def frame_indices(f, draw):
     yield close(f"{n} frames in a row", f(50, n), torch.arange(n))
     stride, start = draw.integers(2, 4), draw.integers(3, 7)
     want = counted(n, stride, start)
-    yield close(f"every {stride}th frame, from frame {start} on", f(90, n, stride, start), want)
+    yield close(f"{n} frames, step {stride}, start {start}", f(90, n, stride, start), want)
     step = eighths(draw, 1, 3)
     want = counted(n, step, 0)
     yield close(f"{n} frames, step {step}", f(90, n, step), want)
@@ -34,6 +35,11 @@ def frame_indices(f, draw):
     yield close("a recording that is just long enough", f(last + 1, n, step, start), want)
     yield equal("a recording that lacks one frame", outcome(f, last, n, step, start), "ValueError")
     yield equal("a recording of 3 frames", outcome(f, 3, n, step, start), "ValueError")
+    late = draw.integers(20_000, 30_000) + 0.9999
+    yield close(f"start {late}, deep in a long recording", f(99_999, n, 2, late), counted(n, 2, late), rtol=0)
+    fps, rate, late = draw.choice([(12.5, 7, 1000), (30, 7, 1000.5), (24, 11, 1000.5), (25, 9, 1000.5)])
+    want = counted(10, fps / rate, late)
+    yield close(f"10 frames, step {fps} / {rate}, start {late}", f(2000, 10, fps / rate, late), want, rtol=0)
     for what, wrong in {
         "step = 0.5, which would repeat frames": dict(step=0.5),
         "start = -1": dict(start=-1.0),
@@ -59,8 +65,9 @@ def message(f, n, step):
         f(needed - 1, n, step)
     except ValueError as error:
         text = str(error)
-    told = text is None or (str(needed) in text and str(needed - 1) in text)
-    return holds("the message says how many frames are needed and how many there are", told, f"it says: {text}")
+    told = text is None or {needed, needed - 1} <= {int(n) for n in re.findall(r"\d+", text)}
+    return holds("the message says how many frames are needed and how many there are", told,
+                 f"expected {needed} needed, {needed - 1} there; it says: {text}")
 
 
 def checked(available, frames, step, start, last):
@@ -125,7 +132,30 @@ def _(available, frames, step, start):
     return torch.linspace(start, available - 1, frames).floor().long()
 
 
-@wrong("no whole numbers", "The indices are floats, and one cannot index with them: end with .long().")
+@wrong("rounded up", "The places are rounded up. At place 2.6 frame 3 has not begun yet: round down, with floor.")
+def _(available, frames, step, start):
+    return places(frames, step, start).ceil().long()
+
+
+@wrong("counted from 1", "The first frame is missing: k runs from 0 to frames - 1.")
+def _(available, frames, step, start):
+    return places(frames, step, start + step).floor().long()
+
+
+@wrong("float32", "In float32 only seven digits are kept, and late in a recording that is too few. Compute in float64.")
+def _(available, frames, step, start):
+    return (start + step * torch.arange(frames)).floor().long()
+
+
+@wrong(
+    "steps until an end",
+    "Steps up to an end that is computed: by rounding, there is sometimes one too many. Count k = 0 .. frames - 1.",
+)
+def _(available, frames, step, start):
+    return torch.arange(start, start + frames * step, step, dtype=torch.float64).floor().long()
+
+
+@wrong("another type", "The numbers are right, their type is not: indices are long (int64). End with .long().")
 def _(available, frames, step, start):
     return places(frames, step, start).floor()
 
@@ -190,7 +220,8 @@ def _(available, frames, step=1.0, start=0.0):
 
 @frame_indices.misconception(
     "an error without numbers",
-    "The refusal is right, but its message does not help. Say how many frames are needed and how many there are.",
+    "The refusal is right, but its message does not help. Say how many frames are needed, which is the last index + 1, "
+    "and how many there are.",
 )
 def _(available, frames, step=1.0, start=0.0):
     if frames < 1 or step < 1 or start < 0 or places(frames, step, start).floor()[-1] >= available:

@@ -31,20 +31,19 @@ def inflate_conv(f, draw):
         x, frames = draw.normal(2, channels, 7, 6, 6), draw.choice([3, 5])
         asked = ", ".join(f"{name}={value}" for name, value in given.items())
         before = [p.detach().clone() for p in conv.parameters()]
-        video = f(conv, frames)
+        still = x[:, :, :1].expand_as(x)
+        want, want_still = frame_by_frame(conv, x), frame_by_frame(conv, still)
+        bias = 0 if conv.bias is None else conv.bias.detach()[:, None, None, None]
+        want_still = bias + share_seen(7, frames) * (want_still - bias)
+        video, mean = f(conv, frames), f(conv, frames, "mean")
         yield holds("an nn.Conv3d comes back", isinstance(video, nn.Conv3d), f"got {type(video)}", usable=False)
         yield equal("its kernel", tuple(video.kernel_size), (frames, *conv.kernel_size), usable=False)
-        want = frame_by_frame(conv, x)
-        yield close(f'"centre", kernel {kernel}, {asked}: each frame by itself', video(x), want, atol=1e-5)
-        still, video = x[:, :, :1].expand_as(x), f(conv, frames, "mean")
-        want = frame_by_frame(conv, still)
-        bias = 0 if conv.bias is None else conv.bias.detach()[:, None, None, None]
-        want = bias + share_seen(7, frames) * (want - bias)
-        yield close(f'"mean", kernel {kernel}, {asked}: a clip that stands still', video(still), want, atol=1e-5)
-        weight = conv.weight.detach()[:, :, None].expand_as(video.weight) / frames
-        yield close('"mean": the weights', video.weight, weight)
         same = all(torch.equal(p, q) for p, q in zip(before, conv.parameters()))
         yield holds("the picture's layer stays as it is", same, "its weights have changed")
+        yield close(f'"centre", kernel {kernel}, {asked}: each frame by itself', video(x), want, atol=1e-5)
+        yield close(f'"mean", kernel {kernel}, {asked}: a clip that stands still', mean(still), want_still, atol=1e-5)
+        weight = before[0][:, :, None].expand_as(mean.weight) / frames
+        yield close('"mean": the weights', mean.weight, weight)
     yield from own_weights(f, draw)
     conv = nn.Conv2d(3, 4, 3, padding=1)
     yield close("frames = 1", f(conv, 1)(x[:, :3]), frame_by_frame(conv, x[:, :3]), atol=1e-5)
@@ -59,10 +58,15 @@ def own_weights(f, draw):
     yield equal("the dtype of a layer in float64", [p.dtype for p in video.parameters()], [torch.float64] * 2)
     trainable = all(p.requires_grad and p.is_leaf for p in video.parameters())
     yield holds("the new weights can be trained", trainable, "a weight has no gradient, or is no leaf")
-    before = conv.bias.detach().clone()
-    with torch.no_grad():
-        for parameter in video.parameters():
-            parameter.add_(1)
+    before, problem = conv.bias.detach().clone(), ""
+    for made in (video, f(conv, 3, "mean")):
+        try:
+            with torch.no_grad():
+                for parameter in made.parameters():
+                    parameter.add_(1)
+        except RuntimeError as error:
+            problem = str(error)
+    yield holds("an optimiser can change the new weights", not problem, problem)
     message = "changing the new bias changes the old one, too"
     yield holds("the two layers share no weights", torch.equal(before, conv.bias), message)
 
@@ -76,9 +80,11 @@ def inflated(mistake, conv, frames, how):
         conv.in_channels,
         conv.out_channels,
         (frames, *conv.kernel_size),
-        stride=(conv.stride[0] if mistake == "time stride" else 1, *conv.stride),
+        stride=(conv.stride[0] if mistake == "time stride" else 1,
+                *((1, 1) if mistake == "no stride" else conv.stride)),
         padding=(around, *((0, 0) if mistake == "space padding" else conv.padding)),
-        dilation=(1, *((1, 1) if mistake == "no dilation" else conv.dilation)),
+        dilation=(conv.dilation[0] if mistake == "time dilation" else 1,
+                  *((1, 1) if mistake == "no dilation" else conv.dilation)),
         groups=1 if mistake == "no groups" else conv.groups,
         bias=conv.bias is not None or mistake == "always a bias",
     )
@@ -89,9 +95,14 @@ def inflated(mistake, conv, frames, how):
         if how == "centre":
             if mistake != "not cleared":
                 video.weight.zero_()
-            video.weight[:, :, {"first": 0, "last": -1}.get(mistake, frames // 2)] = conv.weight
+            divided = frames if mistake == "centre divided" else 1
+            video.weight[:, :, {"first": 0, "last": -1}.get(mistake, frames // 2)] = conv.weight / divided
         else:
-            video.weight.copy_(conv.weight[:, :, None] / (1 if mistake == "not divided" else frames))
+            weight = conv.weight.div_(frames) if mistake == "in place" else conv.weight / frames
+            weight = conv.weight if mistake == "not divided" else weight
+            video.weight.copy_(weight[:, :, None])
+            if mistake == "expanded":
+                video.weight = nn.Parameter(weight[:, :, None].expand_as(video.weight))
         if conv.bias is not None and mistake != "no bias":
             video.bias.copy_(conv.bias / (frames if mistake == "bias divided" else 1))
     if mistake == "shared":
@@ -125,5 +136,10 @@ wrong("no dilation", "The dilation got lost: the new kernel looks at neighbours,
 wrong("no groups", "The groups got lost: the old weights, (out, in / groups, ..), do not fit.")
 wrong("float32", "The new layer is float32, whatever the old one is. `.to(conv.weight)` takes over dtype and device.")
 wrong("shared", "Both layers own the same bias: training one changes the other. Copy its values.")
+wrong("in place", "`conv` itself is changed, by an operation in place such as div_. Make new tensors of its weights.")
+wrong("expanded", "`expand` makes a view: all slices are one piece of memory, which no optimiser can change. Copy it.")
+wrong("centre divided", 'For "centre" the kernel is not divided: only one slice holds it.')
+wrong("no stride", "The stride got lost: in rows and columns it is conv.stride.")
+wrong("time dilation", "The dilation in space is used in time, too, so distant frames are seen. In time it is 1.")
 wrong("frozen", "The new weights do not require gradients, so they cannot be trained.")
 wrong("even", "An even number of frames goes through: such a kernel has no middle slice.")
