@@ -26,7 +26,8 @@ class ReconstructionGuidance:
 
     So if the later frames could make the model see the known ones better, they move that way. With
     weight 0 they do not: that is the "replacement method". The known frames have the known noise
-    at each step of a DDIM walk (eta = 0) and end as they were given.
+    at each step of a DDIM walk (eta = 0) and end as they were given. Each clip has a level of its
+    own: `per_sample(table, t, x)` reads the table at those levels, ready to multiply with x.
 
     Args:
         model: `model(x, t, cond)` returns an estimate of eps, like x; differentiable in x. May be

@@ -172,9 +172,12 @@ class UNet3D(nn.Module):
             emb = image.embedding(x, t, cond)
             h = image.stem(x). Down: each layer of image.down, and what follows it in `down`, makes
             the next h; all are kept. Middle: image.middle, and what follows it. Up: each Stage of
-            image.up gets h and the latest kept map, concatenated, and is followed by time;
-            where `down` or `up` holds None, the layer is called as layer(h), and nothing follows.
+            image.up gets h and the latest kept map, concatenated, and is followed by time.
             out = image.head(image.norm(h))
+
+        Stages, the middle one too, are called as layer(h, emb, cond), and what follows them as
+        time(h, frames, stills). Where `down` or `up` holds None, the layer changes the resolution:
+        it is called as layer(h), and nothing follows.
 
         Args:
             x: (B, C, F, H, W) noisy clips.

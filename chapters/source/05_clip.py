@@ -456,11 +456,11 @@ for name, values in sweep.items():
 
 
 # %%
-def draw_scale(i):
-    viz.show_images(examples[i], f"guidance scale {scales[i]}: {one[0]}", cols=6)
+def draw_scale(scale):
+    viz.show_images(examples[scales.index(scale)], f"guidance scale {scale}: {one[0]}", cols=6)
 
 
-viz.slider(draw_scale, list(range(len(scales))), "scale")
+viz.slider(draw_scale, scales, "scale")
 title = f"{one[0]}: guidance scale {scales[0]} (top) to {scales[-1]} (bottom)"
 viz.show_images(torch.cat(examples), title, 6, width=4)
 plt.show()

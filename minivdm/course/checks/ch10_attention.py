@@ -8,7 +8,7 @@ from minivdm.course.exercise import close, exercise
 
 from .ch04_common import fresh, normed
 from .ch04_embedding import waves
-from .ch10_common import BACK, LAYOUT
+from .ch10_common import BACK, LAYOUT, TURNED
 
 
 def attended(layer, x, frames, d, stills=None):
@@ -34,7 +34,7 @@ def attended(layer, x, frames, d, stills=None):
 @exercise("unet3d.TemporalAttention")
 def temporal_attention(f, draw):
     like = dict(atol=3e-4, rtol=1e-3, dtype=torch.float32)
-    x, layer = draw.normal(2 * 4, 8, 1, 3), fresh(f(8, head_dim=8), draw)
+    x, layer = draw.normal(2 * 4, 8, 2, 3), fresh(f(8, head_dim=8), draw)
     yield close("one head, 2 clips of 4 frames", layer(x, 4), attended(layer, x, 4, 8), **like)
     x, layer = draw.normal(3 * 3, 16, 2, 1), fresh(f(16, head_dim=4), draw)
     yield close("four heads, 3 clips of 3 frames", layer(x, 3), attended(layer, x, 3, 4), **like)
@@ -68,6 +68,9 @@ def attend_with(mistake, layer, x, frames, stills):
     if mistake == "norm of clips":
         rows = rearrange(x, "(b f) c h w -> b c f h w", f=frames)
         h = rearrange(layer.norm(rows), "b c f h w -> (b f) c h w")
+    if mistake == "before norm":
+        p = positions(mistake, frames, channels).repeat(len(x) // frames, 1)
+        h = layer.norm(x + p[:, :, None, None].to(x.dtype))
     batch = "(f b)" if mistake == "layout" else "(b f)"
     if mistake == "spatial":
         rows = rearrange(h, "n c h w -> n 1 (h w) c")
@@ -83,6 +86,7 @@ def attend_with(mistake, layer, x, frames, stills):
     none = torch.zeros_like(q_)
     told = {
         "no position": (none, none, none),
+        "before norm": (none, none, none),
         "on v": (q_, k_, v_),
         "only q": (q_, none, none),
         "only k": (none, k_, none),
@@ -91,9 +95,9 @@ def attend_with(mistake, layer, x, frames, stills):
     qkv = layer.qkv(rows) + torch.cat(told, dim=-1)
     woven = "(d n)" if mistake == "woven" else "(n d)"
     q, k, v = (rearrange(part, f"b p f {woven} -> b p n f d", n=heads) for part in qkv.chunk(3, dim=-1))
-    q, k, v = (q, v, k) if mistake == "v second" else (q, k, v)
+    q, k, v = (q, v, k) if mistake == "v second" else (k, q, v) if mistake == "k first" else (q, k, v)
     scores = q @ k.transpose(-1, -2) / {"no root": 1, "d": d, "all channels": channels**0.5}.get(mistake, d**0.5)
-    if stills is not None and mistake not in ("ignored", "spatial"):
+    if stills is not None and mistake not in ("ignored", "spatial", "after softmax"):
         own = torch.eye(frames, dtype=torch.bool)
         rows_ = (~stills if mistake == "inverted" else stills)[:, None, None, None, None]
         others = own if mistake == "own hidden" else ~own
@@ -102,11 +106,13 @@ def attend_with(mistake, layer, x, frames, stills):
         weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
     else:
         weights = scores if mistake == "no softmax" else scores.softmax(dim=-2 if mistake == "asking" else -1)
+    if stills is not None and mistake == "after softmax":
+        weights = weights * (~stills[:, None, None, None, None] | torch.eye(frames, dtype=torch.bool))
     found = rearrange(weights @ v, f"b p n f d -> b p f {woven}")
     found = found if mistake == "no out" else layer.out(found)
     if mistake == "spatial":
         return x + rearrange(found, "n 1 (h w) c -> n c h w", h=height)
-    found = rearrange(found, f"b (h w) f c -> {batch} c h w", h=height)
+    found = rearrange(found, f"b {'(w h)' if mistake == 'turned' else '(h w)'} f c -> {batch} c h w", h=height)
     if mistake == "back":
         found = rearrange(found, "(b f) c h w -> (f b) c h w", f=frames)
     return found if mistake == "no x" else (h if mistake == "norm added" else x) + found
@@ -139,6 +145,19 @@ wrong(
 )
 wrong("layout", *LAYOUT)
 wrong("back", *BACK)
+wrong("turned", *TURNED)
+wrong(
+    "before norm",
+    "position before the norm",
+    "p is added to x, before the norm, and so reaches V as well. Add it to h = norm(x), for Q and K.",
+)
+wrong("k first", "Q and K swapped", "Q and K are swapped. The thirds of `qkv` are Q, then K, then V.")
+wrong(
+    "after softmax",
+    "hidden after the softmax",
+    "The weights of hidden frames are set to 0 after the softmax, and the others no longer add up to 1. Hide the "
+    "scores before it, with -inf.",
+)
 wrong(
     "no position",
     "position missing",

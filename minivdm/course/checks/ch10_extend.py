@@ -25,6 +25,7 @@ def extend(f, draw):
     for overlap in (0, FRAMES, 5):
         yield raises(f"overlap = {overlap}", ValueError, lambda k=overlap: f(video, model, noise, schedule, k))
     short = video[:, :, :2]
+    yield raises("overlap = 0, and 2 frames", ValueError, lambda: f(short, model, noise, schedule, 0))
     yield raises("overlap = 3, but 2 frames", ValueError, lambda: f(short, model, noise, schedule, 3))
 
 
@@ -34,7 +35,8 @@ def extended(mistake, video, model, noise, schedule, overlap, levels=None, cond=
     from minivdm.samplers import ddim_sample
 
     most = min(video.shape[2], noise.shape[2] - 1)
-    if not 1 <= overlap <= most and mistake != "not refused":
+    least = 0 if mistake == "none" else 1
+    if not least <= overlap <= most and mistake != "not refused":
         raise ValueError
     known = video[:, :, :overlap] if mistake == "beginning" else video[:, :, -overlap:]
     weight = 10.0 if mistake == "weight" else weight
@@ -50,7 +52,8 @@ def extended(mistake, video, model, noise, schedule, overlap, levels=None, cond=
         return torch.cat([new[:, :, overlap:], video], dim=2)
     if mistake == "wrong end":
         return torch.cat([video, new[:, :, : noise.shape[2] - overlap]], dim=2)
-    return torch.cat([video, new[:, :, overlap:]], dim=2)
+    first = overlap + {"one too late": 1, "one too early": -1}.get(mistake, 0)
+    return torch.cat([video, new[:, :, first:]], dim=2)
 
 
 def extends(mistake, label, hint):
@@ -75,6 +78,9 @@ extends(
     "the wrong new frames",
     "The first frames of the new clip are the known ones. Leave out those, not the last.",
 )
+extends("one too late", "a frame missing", "A new frame is missing at the seam: the first one has the index `overlap`.")
+extends("one too early", "a frame twice", "The last frame comes twice: the first new one has the index `overlap`.")
+extends("none", "an overlap of 0", "An overlap of 0 goes through, and [-0:] is the whole video. Refuse it.")
 extends("cond", "cond not handed on", "The condition does not reach ddim_sample, so the prompt has no effect.")
 extends("levels", "levels not handed on", "`levels` does not reach ddim_sample, which walks all of them.")
 extends("weight", "weight not handed on", "`weight` has no effect: hand it on to ReconstructionGuidance.")

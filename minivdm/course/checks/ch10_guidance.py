@@ -51,11 +51,15 @@ def guided_with(mistake, self, x, t, cond):
         raise ValueError
     k = min(k, x.shape[2])
     keep = at(self.schedule.alpha_bar, t, x)
+    keep = keep[:1] if mistake == "first level" else keep
+    x = torch.cat([known, x[:, :, k:]], dim=2) if mistake == "put into x" else x
     with torch.set_grad_enabled(mistake != "no grad"):
         x = x.detach().requires_grad_(mistake != "no grad")
         x0 = (x - (1 - keep).sqrt() * self.model(x, t, None if mistake == "no cond" else cond)) / keep.sqrt()
         part = x0[:, :, -k:] if mistake == "last" else x0[:, :, :k]
         error = (known - part).square()
+        error = (x[:, :, :k] - part).square() if mistake == "noisy" else error
+        error = error.flatten(1).mean(1) if mistake == "clip mean" else error
         error = error.mean() if mistake == "mean" else error.sum()
         if mistake == "batch mean":
             error = error / len(x)
@@ -110,6 +114,22 @@ guides(
     "divided by the batch",
     "The error is divided by the batch, so a clip is guided less in company. Sum: each clip's gradient is its own.",
 )
+guides(
+    "clip mean",
+    "mean over a clip",
+    "The error is a mean over each clip's known elements. || . ||^2 is their sum.",
+)
+guides(
+    "noisy",
+    "compared with the noisy frames",
+    "The guess of the known frames is compared with those in x_t, which are noisy. Compare with `known`.",
+)
+guides(
+    "put into x",
+    "known frames put into x",
+    "The clean frames are put into x_t, where the model expects noisy ones. Leave x as it is; `known` goes into x0.",
+)
+guides("first level", "one level for all", "The first clip's alpha_bar serves for all. Each has its own: per_sample.")
 guides("norm", "norm not squared", "The error is the norm itself. Eq. 7 has its square, || . ||^2.")
 guides(
     "all frames",
@@ -125,7 +145,8 @@ guides("at the end", "put at the end", "The known frames are put behind the othe
 guides(
     "no guidance",
     "no gradient",
-    "The later frames take no notice: the gradient is not subtracted from them. That is the replacement method.",
+    "The later frames take no notice: the gradient is not subtracted from them, or it is 0, since the error does not "
+    "depend on x_t's later frames. That is the replacement method.",
 )
 guides("not replaced", "known frames not replaced", "The known frames of x0 are still the model's. Put `known` there.")
 guides("x0", "x0 returned", "This returns the clean clip. A model returns eps: to_eps(x, t, x0, schedule).")

@@ -25,8 +25,8 @@ def inflate(f, draw):
         attends = [time.attention is not None for time in [*made.down, *made.up] if time is not None]
         expected = [0 in attention, 1 in attention, 1 in attention, 1 in attention, 0 in attention, 0 in attention]
         yield equal(f"attention = {attention}: which stages attend along time", attends, expected)
-    yield equal("training, for an image model in evaluation mode", video.training, False)
-    yield equal("training, for one in training mode", f(copy.deepcopy(image).train()).training, True)
+    yield equal("training, for an image model in evaluation mode", modes(video), {False})
+    yield equal("training, for one in training mode", modes(f(copy.deepcopy(image).train())), {True})
     trainable = all(p.requires_grad for p in video.parameters())
     yield holds("everything can be trained", trainable, "some weights have requires_grad = False")
     with torch.no_grad():
@@ -34,6 +34,11 @@ def inflate(f, draw):
             parameter.add_(1)
     same = all(torch.equal(p, q) for p, q in zip(before, image.parameters()))
     yield holds("training the video model leaves the image model as it is", same, "its weights have changed")
+
+
+def modes(model):
+    """The values of `training` in a model and its parts."""
+    return {module.training for module in model.modules()}
 
 
 def inflated(mistake, image, attention):

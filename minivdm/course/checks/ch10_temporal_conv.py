@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from minivdm.course.exercise import close, exercise
 
 from .ch04_common import fresh
-from .ch10_common import BACK, LAYOUT
+from .ch10_common import BACK, LAYOUT, TURNED
 
 
 def by_frames(layer, x, frames, stills=None):
@@ -110,7 +110,7 @@ wrong(
 )
 wrong("ends repeated", "ends repeated", "The first and last frames are repeated outside the clip. There, zeros stand.")
 wrong("added", "x added", "x is added. The Dirac kernel is the identity already: the result is the convolution alone.")
-wrong("turned", "height and width swapped", 'On the way back, "(w h)" swaps rows and columns. They came as "(h w)".')
+wrong("turned", *TURNED)
 wrong("ignored", "stills ignored", "`stills` has no effect: unrelated pictures are mixed. They need the middle alone.")
 wrong("inverted", "clips for stills", "Where `stills` is True, frames are still mixed, and elsewhere they are not.")
 wrong(

@@ -54,7 +54,7 @@ def unet3d(f, draw):
     want = clip_by_clip(net, x, t, stills=stills)
     yield close("2 clips, the second one made of stills", net(x, t, stills=stills), want, **like)
     yield raises("a picture instead of a clip", ValueError, lambda: net(x[:, :, 0], t))
-    net = fresh(f(picture_net(draw, context_dim=6), attention=()), draw)
+    net = fresh(f(picture_net(draw, context_dim=6, attention=(1,)), attention=()), draw)
     x, t, cond = draw.normal(3, 2, 2, 2, 4), draw.integers(1, 900, 3), draw.normal(3, 2, 6)
     yield close("two resolutions, each clip with a condition", net(x, t, cond), clip_by_clip(net, x, t, cond), **like)
     x, t, cond = x[:2], t[:2], draw.normal(2, 2, 3, 6)
@@ -80,9 +80,11 @@ def video_with(mistake, net, x, t, cond, stills):
     stills = None if mistake == "no stills" else stills
     h = image.stem(x)
     kept = [h]
+    cond = None if mistake == "no cond" else cond
 
     def after(time, h, side):
-        absent = {"no time": ("down", "middle", "up"), "down only": ("middle", "up"), "no middle": ("middle",)}
+        absent = {"no time": ("down", "middle", "up"), "down only": ("middle", "up"), "no middle": ("middle",),
+                  "no up": ("up",)}
         return h if side in absent.get(mistake, ()) else time(h, frames, stills)
 
     for layer, time in zip(image.down, net.down):
@@ -161,6 +163,13 @@ wrong(
     "down only",
     "time on the way down only",
     "After the way down, time is forgotten: the middle and `up` have it, too.",
+)
+wrong("no up", "no time on the way up", "On the way up the stages are not followed by time.")
+wrong(
+    "no cond",
+    "stages without the condition",
+    "The condition does not reach the image model's stages. Down, in the middle and up they are called as "
+    "layer(h, emb, cond).",
 )
 wrong("no middle", "no time in the middle", "self.middle, the temporal layers after image.middle, are not called.")
 wrong("no image middle", "the image's middle left out", "image.middle is never called, only what follows it.")
