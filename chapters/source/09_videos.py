@@ -84,7 +84,8 @@ plt.show()
 # %% [markdown]
 # Standing still is a vertical stripe. Moving left and right are **slopes of opposite sign**; the faster, the flatter.
 # Growing and shrinking are wedges, blinking is a dashed stripe. What moves up or down leaves this row after a while, and
-# what bounces comes and goes in it: their stripes do not lean (a y-t slice would show them as slopes).
+# of what bounces the row shows a wider and a narrower part in turn: such stripes do not lean (a y-t slice would show
+# these motions as slopes).
 #
 # And now the point of it all: *in an x-t slice, motion is orientation*. Finding the direction of a motion is the same
 # problem as finding the direction of an edge in a picture. We know a tool for that.
