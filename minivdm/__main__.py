@@ -31,7 +31,8 @@ def parser():
     training.add_argument("--steps", type=int, help="optimiser steps in all")
     training.add_argument("--batch", type=int, help="clips per step")
     training.add_argument("--parts", type=int, help="cut each batch into so many parts, one after the other, to save "
-                          "memory; torchrun's processes share them, so use a multiple of their number")
+                          "memory; torchrun's processes share them, so use a multiple of their number (the default "
+                          "there). With the same parts the losses are the same for any number of processes")
     training.add_argument("--frames", type=int, help="frames per clip, at least 4")
     training.add_argument("--size", type=int, help="height and width in pixels, at least 16")
     training.add_argument("--channels", type=int, help="width of the network, a multiple of 32")
@@ -43,7 +44,8 @@ def parser():
     sampling.add_argument("-o", "--out", required=True, help="a .gif or .mp4 file (several prompts stand side by side "
                           "in it), or a folder (one .gif per prompt)")
     add_sampling_options(sampling, steps=50)
-    sampling.add_argument("--fps", type=float, default=8, help="frames per second (default: 8)")
+    sampling.add_argument("--fps", type=float, default=8, help="frames per second, 0.1 to 50; a GIF has the "
+                          "nearest of 100/2, 100/3, 100/4, ... (default: 8)")
     sampling.add_argument("--scale", type=int, default=4, help="enlarge each pixel so many times (default: 4)")
 
     judging = commands.add_parser("evaluate", help="measure how well clips do what their prompts say")
@@ -77,19 +79,21 @@ def main(arguments=None):
             print(json.dumps(result, indent=2))
         return 0
     except KeyboardInterrupt as stop:
-        return told(one_line(stop) or "stopped: nothing new was written", 130)
+        return told(one_line(stop) or "stopped", 130)
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         return told(f"error: {one_line(error)}", 2)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's; not worth importing torch for
+    except (RuntimeError, MemoryError) as error:
+        text = one_line(error).split(". ")[0] or "not enough memory"
+        kind = type(error).__name__  # torch's own is not worth importing torch for; on a CPU it has none
+        if kind not in ("OutOfMemoryError", "MemoryError") and "can't allocate memory" not in text:
             raise
         advice = ": try more --parts, or a smaller --batch" if options["command"] == "train" else ""
-        return told(f"error: {one_line(error).split('. ')[0]}{advice}", 2)
+        return told(f"error: {text}{advice}", 2)
 
 
 def told(line, code):
     """Print a line to stderr and return the exit code; under torchrun, the line says which process it comes from."""
-    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
     print(f"process {os.environ['RANK']}: {line}" if several else line, file=sys.stderr)
     return code
 

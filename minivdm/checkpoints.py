@@ -8,11 +8,10 @@ import hashlib
 import json
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from .attribute_probe import AttributeProbe
-from .files import replacing
+from .files import load_torch, replacing, save_torch
 from .stills import STILL_ATTRIBUTES
 from .text2image import build_text2image
 from .text2video import build_text2video
@@ -40,7 +39,7 @@ BUILDERS = {
     "digits": build_digits,
     "stills_probe": build_probe,
     "text2image": lambda config: build_text2image(**config),
-    "text2video": lambda config: build_text2video(**config),
+    "text2video": lambda config: build_text2video(**{"shift": 1.0, **config}),  # the first files name no shift
     "video_probe": build_video_probe,
 }
 
@@ -48,8 +47,7 @@ BUILDERS = {
 def save_pretrained(path, model, config):
     """Write a model's weights as float16, with the settings that `BUILDERS` need, whole or not at all."""
     weights = {name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()}
-    with replacing(path) as file:
-        torch.save({"config": config, "weights": weights}, file)
+    save_torch(path, {"config": config, "weights": weights})
 
 
 def describe(path, **facts):
@@ -103,8 +101,18 @@ def load_pretrained(name, folder=DATA):
 
 
 def load_weights(path, build):
-    """Build a model from a file of `save_pretrained` and load its weights, in float32 and evaluation mode."""
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    model = build(saved["config"])
-    model.load_state_dict({name: value.float() for name, value in saved["weights"].items()})
+    """Build a model from a file of `save_pretrained` and load its weights, in float32 and evaluation mode.
+
+    Raises:
+        OSError: if the file cannot be read.
+        ValueError: if it is truncated or of another kind.
+    """
+    saved = load_torch(path)
+    try:
+        if not isinstance(saved, dict):
+            raise TypeError(f"expected a dict, got a {type(saved).__name__}")
+        model = build(saved["config"])
+        model.load_state_dict({name: value.float() for name, value in saved["weights"].items()})
+    except Exception as error:  # whatever else a file may hold
+        raise ValueError(f"{path} holds no model of this kind: {' '.join(str(error).split())[:200]}") from error
     return model.eval()

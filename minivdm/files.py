@@ -1,9 +1,12 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and what cannot be read says why."""
 
 import contextlib
+import io
 import os
 import tempfile
 from pathlib import Path
+
+import torch
 
 
 @contextlib.contextmanager
@@ -33,3 +36,29 @@ def replacing(path, older=None):
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def save_torch(path, value, older=None):
+    """Write `value` by `torch.save`, whole or not at all; `older` as in `replacing`.
+
+    The bytes are made in memory first: a full disk, or Ctrl-C, in the middle of `torch.save` itself would end in an
+    error of its own that hides the cause.
+    """
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    with replacing(path, older) as file:
+        file.write(buffer.getbuffer())
+
+
+def load_torch(path):
+    """What `torch.save` wrote, on the CPU; code in the file is never run.
+
+    Raises:
+        OSError: if the file is not there or cannot be read; it may be sound all the same.
+        ValueError: if it was read and is truncated, or nothing of the kind.
+    """
+    content = Path(path).read_bytes()
+    try:
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever bytes may lead an unpickler to
+        raise ValueError(f"{path} ({len(content):,} bytes) is truncated or not a checkpoint") from error

@@ -14,9 +14,15 @@ def connect():
 
     Returns:
         A `torch.device`: the GPU with the number of this process on its machine, or the CPU.
+
+    Raises:
+        ValueError: if there are more processes than GPUs.
     """
     cuda = torch.cuda.is_available()
     local = int(os.environ.get("LOCAL_RANK", 0))
+    if cuda and local >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise ValueError(f"each process needs a GPU of its own: process {local} finds {there}, numbered from 0")
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)

@@ -4,13 +4,11 @@ Everything that may be wrong with the prompts, the file or the model is found be
 """
 
 import os
-import pickle
 import time
-import zipfile
 from pathlib import Path
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -20,7 +18,6 @@ from .text2video import text_to_video
 from .video_files import pyav, write_video
 
 RUNS = Path("runs", "text2video")
-BROKEN = (RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
 GAP = 2  # pixels between clips side by side; even, as MP4 needs
 COLUMNS = 4  # clips in a row
 
@@ -34,7 +31,7 @@ def sample_text2video(prompts, out, steps=50, guidance_scale=3.0, seed=0, checkp
         steps, guidance_scale: as for `text_to_video`.
         seed: of the noise.
         checkpoint: a `model.pt`; see `find_model` for the default.
-        fps: frames per second.
+        fps: frames per second; a GIF takes the nearest of 100 / 2, 100 / 3, 100 / 4, ...
         scale: how many times each pixel is repeated in a row and in a column.
 
     Returns:
@@ -48,8 +45,8 @@ def sample_text2video(prompts, out, steps=50, guidance_scale=3.0, seed=0, checkp
     Tokenizer().encode(prompts)
     paths = output_paths(out, prompts)
     check_sampling(steps, guidance_scale, seed)
-    if not 0 < fps <= 50:
-        raise ValueError(f"fps must lie above 0 and not above 50, got {fps:g}")
+    if not 0.1 <= fps <= 50:
+        raise ValueError(f"fps must lie in 0.1..50, got {fps:g}")
     if not 1 <= scale <= 64:
         raise ValueError(f"scale must lie in 1..64, got {scale}")
     model, source = find_model(checkpoint)
@@ -65,7 +62,7 @@ def sample_text2video(prompts, out, steps=50, guidance_scale=3.0, seed=0, checkp
     together = len(paths) < len(prompts)
     beside = f", {len(prompts)} clips in the order of their prompts" if together else ""
     for path, film in zip(paths, [side_by_side(clips)] if together else clips):
-        write_video(repeat(film.cpu(), "c f h w -> c f (h a) (w b)", a=scale, b=scale), path, fps)
+        write_video(film.cpu(), path, fps, scale)
         print(f"{path}: {model.frames} frames of {model.size} x {model.size} pixels{beside}")
     print(f"{len(prompts)} clips in {seconds:.1f} s, {steps} steps on {device.type}")
     return paths
@@ -95,10 +92,12 @@ def output_paths(out, prompts):
     """Where the clips go: `[out]` if that is a file, else one path per prompt in the folder `out`.
 
     Raises:
-        ValueError: if a file's ending is neither .gif nor .mp4.
+        ValueError: if a file's ending is neither .gif nor .mp4, or the name is empty.
         OSError: if it cannot be written there.
         ImportError: if it is an MP4 and PyAV is not installed.
     """
+    if not str(out):
+        raise ValueError("expected a file or a folder to write to, got an empty name")
     path = Path(out)
     if path.is_dir() or str(out).endswith(("/", os.sep)) or not path.suffix:
         names = ["_".join("".join(c if c.isalnum() else " " for c in p.lower()).split()) or "no_words" for p in prompts]
@@ -139,14 +138,16 @@ def find_model(checkpoint=None):
     found = sorted(RUNS.glob("*/model.pt"), key=lambda path: path.stat().st_mtime)
     if checkpoint is None and not found:
         return load_pretrained("text2video"), "the one that comes with the course, data/text2video.pt"
-    path = Path(checkpoint or found[-1])
+    if checkpoint == "":
+        raise ValueError("expected the name of a model.pt, got an empty one")
+    path = Path(found[-1] if checkpoint is None else checkpoint)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; expected a file, such as {path / 'model.pt'}")
     if not path.exists():
         raise FileNotFoundError(f"no model at {path}")
     try:
         model = load_weights(path, BUILDERS["text2video"])
-    except BROKEN as error:
+    except ValueError as error:
         size = f"{path.stat().st_size:,} bytes"
         raise ValueError(f"{path} ({size}) is truncated, or no model.pt of a text-to-video run") from error
     return model, f"{path}" + ("" if checkpoint else f", the newest of {len(found)} in {RUNS}")

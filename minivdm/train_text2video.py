@@ -8,7 +8,8 @@ other is named:
     samples/step_000500.gif     clips for the eight `PROMPTS` by the averaged weights, about eight times in a run
     model.pt                    the averaged weights, at the end
 
-Under `torchrun -m minivdm train text2video` several processes share each step. The loss does not depend on how many.
+Under `torchrun -m minivdm train text2video` several processes share the `parts` of each step. With the same parts the
+losses are the same for any number of processes; if `parts` is not given, there is one for each.
 """
 
 import json
@@ -112,6 +113,12 @@ def train_text2video(budget=None, out=None, progress=False, **changes):
         raise ValueError(f"a batch of {settings['batch']} cannot be cut into {settings['parts']} equal parts")
     if done:
         require_same(out, settings)
+    elif (out / "model.pt").exists():
+        raise ValueError(f"{out} holds a model.pt, but no checkpoint to go on from: choose another --out, or delete "
+                         f"that folder to start again")
+    if settings["parts"] % world():
+        advice = f"{out} was begun with them" if done else f"use a multiple of {world()}"
+        raise ValueError(f"{settings['parts']} parts cannot be shared out among {world()} processes: {advice}")
     if done == settings["steps"] and (out / "model.pt").exists():
         say(f"{out} is finished: all {done} steps are done, and the model is {out / 'model.pt'}")
         return out / "model.pt"

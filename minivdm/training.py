@@ -6,8 +6,6 @@ the same weights, bit for bit: a checkpoint holds everything that the next step 
 
 import copy
 import math
-import pickle
-import zipfile
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from .diffusion import diffusion_loss
-from .files import replacing
+from .files import load_torch, save_torch
 from .parallel import gather, mean, rank, share, world
 from .precision import Rounded, in_dtype, replayed
 
@@ -151,63 +149,67 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
                 states = {i: state for some in held for i, state in some.items()}
                 if rank() == 0:
                     save_checkpoint(checkpoint, step=step, model=model.state_dict(), ema=ema.model.state_dict(),
-                                    ema_updates=ema.updates, optimizer=optimizer.state_dict(), rng=rng_state(),
-                                    scaler=scaler.state_dict(), generators=[states[i] for i in range(parts)])
+                                    ema_updates=ema.updates, optimizer=optimizer.state_dict(), rng=rng_state(device),
+                                    scaler=scaler.state_dict(), generators=[states[i] for i in range(parts)],
+                                    device=device.type)
             yield step, total
 
 
 def restore(path, model, ema, optimizer, scaler, generators):
     """Load a checkpoint into all parts of a run and return its step."""
-    saved = load_checkpoint(path, map_location="cpu")
+    saved, device = load_checkpoint(path), generators[0].device
     try:
-        model.load_state_dict(saved["model"])
-        ema.model.load_state_dict(saved["ema"])
-        optimizer.load_state_dict(saved["optimizer"])
-        states = saved["generators"]
-    except (KeyError, RuntimeError, ValueError) as error:
+        states, made_on = saved["generators"], saved["device"]
+        if (len(states), made_on) == (len(generators), device.type):
+            model.load_state_dict(saved["model"])
+            ema.model.load_state_dict(saved["ema"])
+            ema.updates = saved["ema_updates"]
+            optimizer.load_state_dict(saved["optimizer"])
+            if saved["scaler"]:  # empty where no float16 is in play
+                scaler.load_state_dict(saved["scaler"])
+            for generator, state in zip(generators, states):
+                generator.set_state(state)
+            torch.set_rng_state(saved["rng"]["cpu"])
+            if device.type == "cuda":
+                torch.cuda.set_rng_state(saved["rng"]["cuda"], device)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} belongs to another model or is no training checkpoint: {reason}") from error
-    ema.updates = saved["ema_updates"]
-    scaler.load_state_dict(saved["scaler"])
     if len(states) != len(generators):
         raise ValueError(f"{path} was made with parts={len(states)}, not parts={len(generators)}")
-    for generator, state in zip(generators, states):
-        generator.set_state(state)
-    torch.set_rng_state(saved["rng"]["cpu"])
-    if torch.cuda.is_available() and saved["rng"]["cuda"]:
-        torch.cuda.set_rng_state_all(saved["rng"]["cuda"])
+    if made_on != device.type:
+        raise ValueError(f"{path} was made on {made_on}, where the random numbers are others than on {device.type}: "
+                         f"go on there, or start again in another place")
     return saved["step"]
 
 
-def rng_state():
-    """The global random states, which dropout draws from."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+def rng_state(device):
+    """The global random states, which dropout draws from: of the CPU, and of `device` if it is a CUDA card."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def save_checkpoint(path, **state):
     """Write `state` to `path` whole or not at all; the file that was there before becomes `<name>.previous`."""
-    path = Path(path)
-    with replacing(path, older=previous(path)) as file:
-        torch.save(state, file)
+    save_torch(path, state, older=previous(Path(path)))
 
 
-def load_checkpoint(path, map_location="cpu"):
-    """Read a checkpoint written by `save_checkpoint`.
+def load_checkpoint(path):
+    """Read a checkpoint written by `save_checkpoint`, to the CPU.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no such file. OSError: if it cannot be read.
         ValueError: if the file is truncated or no checkpoint; the message names the previous one if there is one.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        return load_torch(path)
+    except ValueError as error:
         older = previous(path)
         way_out = f"delete it to go on from {older.name}" if older.exists() else "delete it to start again"
-        size = path.stat().st_size
-        raise ValueError(f"{path} ({size:,} bytes) is truncated or not a checkpoint: {way_out}") from error
+        raise ValueError(f"{error}: {way_out}") from error
 
 
 def latest_checkpoint(path):

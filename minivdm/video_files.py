@@ -18,13 +18,12 @@ import numpy as np
 import torch
 
 from .files import replacing
-from .viz import frames_of, in_256_colours, to_uint8
+from .viz import TICK, frames_of, save_gif, to_uint8
 
 MISSING = 'reading videos and writing MP4 needs PyAV, which is not installed: pip install "minivdm[video]"'
 FORMATS = "mov,gif,matroska,avi"  # nothing else is tried: FFmpeg would also take a playlist for a video, and follow it
 LONGEST = 36_000  # frames in one recording: 20 minutes at 30 frames per second
 LARGEST = 8192 * 4320  # pixels in one frame; ten bytes are enough to announce a GIF of 100 million
-TICK = "each frame stays for {}/100 s"  # the comment in a GIF
 
 
 class VideoError(ValueError):
@@ -165,7 +164,7 @@ def gif_cut_short(data):
     return True
 
 
-def write_video(clip, path, fps=8):
+def write_video(clip, path, fps=8, scale=1):
     """Write a clip to a video file, whole or not at all.
 
     MP4 is H.264 (MPEG-4 Part 2 where PyAV comes without libx264) with colours at half the resolution, which every
@@ -176,6 +175,7 @@ def write_video(clip, path, fps=8):
         clip: (C, F, H, W) in [-1, 1], C = 1 or 3. H and W must be even for MP4.
         path: ends in .mp4 or .gif; the folder is made if need be.
         fps: frames per second, at most 50 for GIF.
+        scale: how many times each pixel is repeated in a row and in a column.
 
     Returns:
         The path.
@@ -185,36 +185,26 @@ def write_video(clip, path, fps=8):
         ImportError: if it is an MP4 and PyAV is not installed.
     """
     path = Path(path)
-    frames = to_uint8(frames_of(clip))  # (F, H, W, 3)
+    frames_of(clip)  # one clip
     if clip.shape[0] not in (1, 3) or 0 in clip.shape:
         raise ValueError(f"expected a clip of shape (C, F, H, W) with C = 1 or 3, got {tuple(clip.shape)}")
     if not (fps > 0 and math.isfinite(fps)):
         raise ValueError(f"fps must be positive, got {fps}")
-    writers = {".mp4": write_mp4, ".gif": write_gif}
+    writers = {".mp4": write_mp4, ".gif": save_gif}
     if path.suffix.lower() not in writers:
         raise ValueError(f"a video file ends in .mp4 or .gif, got {path.name!r}")
-    writers[path.suffix.lower()](frames, path, fps)
+    writers[path.suffix.lower()](clip, path, fps, scale)
     return path
 
 
-def write_gif(frames, path, fps):
-    """Write (F, H, W, 3) bytes as an endless GIF. Its comment tells the tick, for Pillow merges equal neighbours."""
-    tick = round(100 / fps)
-    if tick < 2:
-        raise ValueError(f"a GIF shows at most 50 frames per second, got fps={fps}")
-    first, *others = (in_256_colours(frame) for frame in frames)
-    with replacing(path) as file:
-        first.save(file, "GIF", save_all=True, append_images=others, duration=10 * tick, loop=0,
-                   comment=TICK.format(tick).encode())
-
-
-def write_mp4(frames, path, fps):
-    """Write (F, H, W, 3) bytes as an MP4.
+def write_mp4(clip, path, fps, scale):
+    """Write a clip (C, F, H, W) as an MP4.
 
     The same frames are to give the same file: hence one thread, and x264 without its look at how blocks depend on each
     other ("mbtree"), which for frames of 32 pixels gave another file every now and then.
     """
     av = pyav()
+    frames = to_uint8(frames_of(clip)).repeat(scale, axis=1).repeat(scale, axis=2)  # (F, H', W', 3)
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
         raise ValueError(f"MP4 needs an even height and width, got {height} x {width}; a GIF takes any")

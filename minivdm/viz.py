@@ -13,6 +13,8 @@ from .files import replacing
 STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
          "figure.dpi": 100, "legend.frameon": False, "font.size": 10}
 
+TICK = "each frame stays for {}/100 s"  # the comment in a GIF
+
 
 def to_uint8(images):
     """Images or videos with values in [-1, 1] as bytes, channels last: (..., C, H, W) -> (..., H, W, 3) uint8 array."""
@@ -73,11 +75,19 @@ def in_256_colours(frame):
 
 
 def gif_bytes(video, fps=8, scale=1):
-    """A clip (C, F, H, W) as the bytes of an endless GIF, each pixel repeated `scale` times."""
+    """A clip (C, F, H, W) as the bytes of an endless GIF, each pixel repeated `scale` times in a row and in a column.
+
+    A GIF's clock ticks in 1/100 s, so its frame rate is 100 divided by a whole number, at least 2; a ValueError for an
+    `fps` above 50. Its comment tells the tick, for Pillow merges equal neighbours.
+    """
+    tick = round(100 / fps)
+    if tick < 2:
+        raise ValueError(f"a GIF shows at most 50 frames per second, got fps={fps}")
     frames = [in_256_colours(frame) for frame in to_uint8(frames_of(video))]
     frames = [frame.resize((frame.width * scale, frame.height * scale), Image.NEAREST) for frame in frames]
     file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=10 * tick, loop=0,
+                   comment=TICK.format(tick).encode())
     return file.getvalue()
 
 

@@ -104,7 +104,10 @@ def root():
     (["sample", RED, "-o", "x.gif", "--steps", "1001"], "steps must lie in 1..1000, got 1001"),
     (["sample", RED, "-o", "x.gif", "--guidance-scale", "nan"], "guidance scale must lie in -100..100, got nan"),
     (["sample", RED, "-o", "x.gif", "--seed", "-1"], "seed must lie in 0.."),
-    (["sample", RED, "-o", "x.gif", "--fps", "0"], "fps must lie above 0"),
+    (["sample", RED, "-o", "x.gif", "--fps", "0"], "fps must lie in 0.1..50, got 0"),
+    (["sample", RED, "-o", "x.gif", "--fps", "0.001"], "fps must lie in 0.1..50, got 0.001"),
+    (["sample", RED, "-o", ""], "expected a file or a folder to write to, got an empty name"),
+    (["sample", RED, "-o", "x.gif", "--checkpoint", ""], "expected the name of a model.pt, got an empty one"),
     (["sample", RED, "-o", "x.gif", "--scale", "0"], "scale must lie in 1..64, got 0"),
     (["sample", RED, "-o", "x.gif", "--checkpoint", "none.pt"], "no model at none.pt"),
     (["sample", RED, "-o", "x.gif", "--checkpoint", "."], "is a folder; expected a file, such as model.pt"),
@@ -126,8 +129,14 @@ def test_bad_environment(capsys, monkeypatch):
 def test_other_files_are_no_models(capsys, model, no_sampling):
     content = Path(model).read_bytes()
     Path("half.pt").write_bytes(content[: len(content) // 2])
+    Path("start.pt").write_bytes(content[:5000])
     torch.save({"step": 3}, "training.pt")
-    for path in ("half.pt", "training.pt", checkpoints.DATA / "text2image.pt", checkpoints.DATA / "stills_probe.pt"):
+    torch.save(torch.ones(3), "tensor.pt")
+    torch.save({"config": SMALL, "weights": None}, "hollow.pt")
+    for letter in "abehjqrstuGJNQRX":  # what an unpickler makes of a text depends on its first letter
+        Path(f"{letter}.txt").write_text(f"{letter}his is no model\n")
+    kinds = ["half.pt", "start.pt", "training.pt", "tensor.pt", "hollow.pt", *map(str, sorted(Path().glob("*.txt")))]
+    for path in (*kinds, checkpoints.DATA / "text2image.pt", checkpoints.DATA / "stills_probe.pt"):
         line = fails(capsys, "sample", RED, "-o", "x.gif", "--checkpoint", path)
         assert line.startswith(f"error: {path} (") and "is truncated, or no model.pt of a text-to-video run" in line
 
@@ -204,13 +213,41 @@ def test_out_of_memory(capsys, monkeypatch):
     assert line == "error: CUDA out of memory: try more --parts, or a smaller --batch\n"
 
 
+@pytest.mark.parametrize("error, told", [
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes. Error code 12"),
+     "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),
+    (MemoryError(), "not enough memory"),
+])
+def test_out_of_memory_on_a_cpu(capsys, monkeypatch, error, told):
+    def full(*args, **options):
+        raise error
+
+    monkeypatch.setattr(evaluate_text2video, "evaluate_text2video", full)
+    assert fails(capsys, "evaluate") == f"error: {told}\n"
+
+
+def test_other_runtime_errors_are_bugs_and_keep_their_traceback(monkeypatch):
+    def broken(*args, **options):
+        raise RuntimeError("sizes do not match")
+
+    monkeypatch.setattr(evaluate_text2video, "evaluate_text2video", broken)
+    with pytest.raises(RuntimeError, match="sizes do not match"):
+        main(["evaluate"])
+
+
+def test_half_an_environment_of_torchrun_hides_no_message(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    assert fails(capsys, "sample", "a teapot", "-o", "x.gif").startswith("error: 'teapot' is not in the vocabulary")
+
+
 def test_interrupted_sampling(capsys, model, monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(text2video, "sample_tokens", interrupted)
     line = fails(capsys, "sample", RED, "-o", "x.gif", "--checkpoint", model, code=130)
-    assert line == "stopped: nothing new was written\n" and not Path("x.gif").exists()
+    assert line == "stopped\n" and not Path("x.gif").exists()
 
 
 def test_mine_runs_the_learners_pieces(capsys, model, tmp_path, monkeypatch):

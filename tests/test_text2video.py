@@ -235,6 +235,13 @@ def test_load_pretrained_refuses_what_it_does_not_know(tmp_path):
         checkpoints.load_pretrained("text2video", tmp_path)
 
 
+def test_a_model_from_before_the_shift_keeps_its_schedule(tmp_path):
+    config = dict(channels=32, mults=[1], frames=4, size=16)
+    checkpoints.save_pretrained(tmp_path / "x.pt", build_text2video(**config, shift=1.0), config)
+    schedule = checkpoints.load_weights(tmp_path / "x.pt", checkpoints.BUILDERS["text2video"]).schedule
+    assert torch.equal(schedule.alpha_bar, NoiseSchedule(cosine_betas(1000)).alpha_bar)
+
+
 def test_save_pretrained_comes_back_rounded_to_half(tmp_path):
     config = {"channels": 32, "mults": (1,), "frames": 4}
     model = shaken(build_text2video(**config))

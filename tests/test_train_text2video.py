@@ -115,6 +115,15 @@ def test_another_setting_in_the_same_folder(whole, capsys, option, message):
     assert line.startswith(f"error: {whole} holds a run {message}") and line.count("\n") == 1
 
 
+def test_a_model_without_its_run_is_not_overwritten(whole, capsys):
+    Path("copy").mkdir()
+    shutil.copy(whole / "model.pt", "copy/model.pt")
+    before = Path("copy/model.pt").read_bytes()
+    assert main(["train", "text2video", "--budget", "smoke", "--out", "copy"]) == 2
+    assert "copy holds a model.pt, but no checkpoint to go on from: choose another --out" in capsys.readouterr().err
+    assert Path("copy/model.pt").read_bytes() == before and [p.name for p in Path("copy").iterdir()] == ["model.pt"]
+
+
 def test_broken_folders(whole, capsys):
     command = ["train", "text2video", "--budget", "smoke", "--out", "copy"]
     shutil.copytree(whole, "copy")

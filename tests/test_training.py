@@ -124,6 +124,55 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert torch.equal(load_checkpoint(path)["value"], torch.ones(3))
 
 
+def test_a_full_disk_says_so(tmp_path):
+    """Beyond a limit on the size of files, writing fails as on a full disk."""
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, value=torch.ones(3))
+    script = ("import resource, sys, torch\nfrom minivdm.training import save_checkpoint\n"
+              "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+              "try:\n    save_checkpoint(sys.argv[1], value=torch.zeros(10_000))\n"
+              "except OSError as error:\n    print(error)\n")
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert "File too large" in done.stdout
+    assert torch.equal(load_checkpoint(path)["value"], torch.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
+
+
+def test_a_file_that_cannot_be_read_is_not_called_broken(tmp_path):
+    (tmp_path / "run.pt").mkdir()
+    with pytest.raises(IsADirectoryError):
+        load_checkpoint(tmp_path / "run.pt")
+
+
+def test_a_run_of_another_machine(tmp_path):
+    path = tmp_path / "run.pt"
+    model, ema, batch, schedule = small_run()
+    for _ in train(model, ema, batch, schedule, 2, checkpoint=path, progress=False):
+        pass
+    saved = load_checkpoint(path)
+    save_checkpoint(path, **{**saved, "device": "cuda", "generators": [torch.zeros(16, dtype=torch.uint8)]})
+    model, ema, batch, schedule = small_run()
+    with pytest.raises(ValueError, match="was made on cuda, where the random numbers are others than on cpu"):
+        next(train(model, ema, batch, schedule, 4, checkpoint=path, progress=False))
+    for lost in ("rng", "ema_updates", "scaler", "device"):
+        save_checkpoint(path, **{name: value for name, value in saved.items() if name != lost})
+        with pytest.raises(ValueError, match=f"is no training checkpoint: '{lost}'"):
+            next(train(model, ema, batch, schedule, 4, checkpoint=path, progress=False))
+    save_checkpoint(path, **{**saved, "optimizer": None})
+    with pytest.raises(ValueError, match="is no training checkpoint"):
+        next(train(model, ema, batch, schedule, 4, checkpoint=path, progress=False))
+
+
+def test_a_run_may_go_on_in_float16(tmp_path):
+    path = tmp_path / "run.pt"
+    model, ema, batch, schedule = small_run()
+    for _ in train(model, ema, batch, schedule, 2, checkpoint=path, progress=False):
+        pass
+    model, ema, batch, schedule = small_run()
+    steps = train(model, ema, batch, schedule, 4, checkpoint=path, progress=False, dtype=torch.float16)
+    assert [step for step, _ in steps] == [3, 4] and load_checkpoint(path)["scaler"]["scale"] > 0
+
+
 def test_code_in_a_checkpoint_is_never_run(tmp_path):
     class Evil:
         def __reduce__(self):

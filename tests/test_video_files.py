@@ -67,6 +67,16 @@ def test_gif_keeps_frames_and_rounds_the_rate(tmp_path, fps, stored):
     assert rate == pytest.approx(stored) and torch.equal(found, frames)
 
 
+@pytest.mark.parametrize("ending", ["gif", "mp4"])
+def test_enlarged(tmp_path, ending):
+    if ending == "mp4":
+        pytest.importorskip("av")
+    clip, frames = drawn()
+    found, _ = read_video(write_video(clip, tmp_path / f"clip.{ending}", scale=3))
+    assert found.shape[1:3] == (3 * frames.shape[1], 3 * frames.shape[2])
+    assert (found[:, 1::3, 1::3].float() - frames.float()).abs().mean() < (3 if ending == "mp4" else 0.01)
+
+
 def test_gif_of_many_colours(tmp_path):
     clip = noise(6)
     found, _ = read_video(write_video(clip, tmp_path / "clip.gif"))

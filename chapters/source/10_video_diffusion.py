@@ -284,7 +284,7 @@ for name, row in zip(("the clip", "the stills"), changed.tolist()):
 # chapter 09: it is an inflated one, with a kernel of 1 × 3 × 3.
 
 # %%
-image = copy.deepcopy(pictures.net.net).cpu()  # a GPU may multiply in TF32, which keeps three digits
+image = copy.deepcopy(pictures.net.net).cpu()  # a GPU may multiply in TF32: three digits
 video = inflate(image)
 clips, t = torch.randn(2, 3, 16, 32, 32), torch.tensor([300, 700])
 with torch.no_grad():
@@ -958,12 +958,13 @@ for (first, second), was, now in zip(stories, *drift):
     print(f"{first} -> {second}:\n    the judge finds {' '.join(was)}, then {' '.join(now)}")
 
 # %% [markdown]
-# A story in two sentences, from a model that has never seen more than 16 frames, or a sprite that glides one way and then
-# the other. What the second sentence does not say comes from the last four frames: the ground, and where the sprite is
-# and how large. Look closely at the first new frames. The clip has to obey two masters, four frames that go one way and a sentence that says the
-# other, which never occurred together in training, and for a moment it smears. The judge, asked about the first and
-# the last 16 frames, finds out where that went wrong. And there are stories that cannot be told in this way: a sprite
-# that has reached the edge cannot go on in its direction, and nothing in the training data ever comes to a stop.
+# A story in two sentences, from a model that has never seen more than 16 frames, or a sprite that glides one way and
+# then the other. What the second sentence does not say comes from the last four frames: the ground, and where the
+# sprite is and how large. Look closely at the first new frames. The clip has to obey two masters, four frames that go
+# one way and a sentence that says the other, which never occurred together in training, and for a moment it smears. The
+# judge, asked about the first and the last 16 frames, tells whether both sentences were heard. And there are stories
+# that cannot be told in this way: a sprite that has reached the edge cannot go on in its direction, and nothing in the
+# training data ever comes to a stop.
 #
 # ## 8 · Did it work?
 
@@ -990,7 +991,7 @@ if b.name != "smoke":
     mended = seam(went_on[best])
     assert mended < 0.8 * seam(went_on[0]), "the gradient must mend the seam"
     later = seam(went_on[best], K, 15)
-    assert 0.5 * later < mended < 1.25 * later, "and make it like any other step, neither rough nor frozen"
+    assert 0.5 * later < mended < 1.25 * later, "and make it like any other step, not frozen"
     print(f"It worked: prompts followed {accuracy['seen triples']:.1%} seen, ", end="")
     print(f"{accuracy['unseen triples']:.1%} unseen;")
     print(f"motion right {motion_share['full']:.0%} with time, ", end="")
