@@ -460,9 +460,9 @@ for o, name in enumerate(["silent for left", "silent for right"]):
 plt.show()
 
 # %% [markdown]
-# Where something moves sideways, one of the two kernels hardly answers. To get a decision, square the answers (they come in
-# pairs of red and blue that would cancel), average over the clip, and compare: $E_1$ from the first kernel, $E_2$
-# from the second,
+# Where something moves sideways, one of the two kernels hardly answers. To get a decision, square the answers (they
+# come in pairs of red and blue that would cancel), average over the clip, and compare: $E_1$ from the first kernel,
+# $E_2$ from the second,
 #
 # $$\text{direction} = \frac{E_1 - E_2}{E_1 + E_2}$$
 #
@@ -833,8 +833,9 @@ else:
 # - And a **judge** of clips, who will mark the work of all later chapters.
 #
 # **Try it yourself.** (a) Write a pair of kernels for up and down, and one for growing and shrinking. (b) Give the
-# per-frame network the *number* of the frame as a fourth input channel. Is it still at chance? (The proof of section 3
-# needs one and the same $\varphi$ for all frames; now there is another one for each number.) (c) Train the 3-D network on clips with stride 1 and test it on stride 2.
+# per-frame network the *number* of the frame as a fourth input channel. Is it still at chance? (The proof of section
+# 3 needs one and the same $\varphi$ for all frames; now there is another one for each number.) (c) Train the 3-D
+# network on clips with stride 1 and test it on stride 2.
 #
 # **Next:** chapter 10, video diffusion: the U-Net of chapter 04, inflated, learns to draw clips.
 #

@@ -511,12 +511,12 @@ viz.show_images(samples, title, min(20, int(going_right.sum())), width=9)
 plt.show()
 
 # %% [markdown]
-# The full model draws slanted stripes, and nearly all of them lean the right way. Without layers along time every frame
-# is a fair bar in the right colour, at a place of its own: jerky, and right as often as a coin. In this world the two are
-# lost together, or kept together. That much was to be expected. But look at **order unknown**: those frames *do* see each other, at every stage, and the model could have
-# learned that they belong together. It fares no better. For this model every clip is as likely as its frames in any
-# other order, so a steady motion to the right is out of its reach, however long it trains. Seeing is not enough: time
-# has a direction, and somebody must tell.
+# The full model draws slanted stripes, and nearly all of them lean the right way. Without layers along time every
+# frame is a fair bar in the right colour, at a place of its own: jerky, and right as often as a coin. In this world
+# the two are lost together, or kept together. That much was to be expected. But look at **order unknown**: those
+# frames *do* see each other, at every stage, and the model could have learned that they belong together. It fares no
+# better. For this model every clip is as likely as its frames in any other order, so a steady motion to the right is
+# out of its reach, however long it trains. Seeing is not enough: time has a direction, and somebody must tell.
 #
 # The two in between show what each layer is good for. The *convolution* alone is enough in this world: four of them,
 # one after the other (down, middle, and two on the way up), reach over all of its four frames. *Attention* reaches any
@@ -551,10 +551,10 @@ plt.show()
 # in clips. They could meet because one set of spatial layers serves both. And the unrelated frames of a row of stills
 # have not spoilt what it knows about time: compare the jerk and the directions of "joint" and "full" above.
 #
-# Is that the mask's doing? Look at **no mask**, and do not expect too much. It finds as many directions; if it is worse at
-# all, then by a little jerk. After all, its layers along time can tell from what passes through them whether the words said
-# "still", and learn to keep such frames apart. The mask spares them the learning: what is exact need not be learnt, and
-# a picture comes out the same in whatever company it is processed.
+# Is that the mask's doing? Look at **no mask**, and do not expect too much. It finds as many directions; if it is
+# worse at all, then by a little jerk. After all, its layers along time can tell from what passes through them whether
+# the words said "still", and learn to keep such frames apart. The mask spares them the learning: what is exact need
+# not be learnt, and a picture comes out the same in whatever company it is processed.
 #
 # ## 6 · The real thing
 #
@@ -774,9 +774,9 @@ plt.show()
 #
 # ## 7 · What happens next? Longer clips
 #
-# The model was trained on 16 frames, and makes no more. But it knows how frames belong together, so it should be able to go on from
-# frames that are there already. Sample 16 frames, and see to it that the first $K$ come out as the last $K$ frames of
-# the old clip. The rest is a continuation.
+# The model was trained on 16 frames, and makes no more. But it knows how frames belong together, so it should be able
+# to go on from frames that are there already. Sample 16 frames, and see to it that the first $K$ come out as the last
+# $K$ frames of the old clip. The rest is a continuation.
 #
 # The obvious way is the **replacement method**: whenever the model has guessed the clean clip, put the known frames in
 # their place in that guess, and go on. It sounds watertight. Let us try it where we know the truth: "clips" of two
@@ -820,8 +820,9 @@ print("truth:       mean 1.80, standard deviation 0.44")
 #
 # ### Exercise 10.5: reconstruction guidance
 #
-# [Ho et al. (2022)](https://arxiv.org/abs/2204.03458) let it hear properly. Call the known frames $a$ and the others $b$. The
-# model's guess of the clean clip depends on all of $x_t$, so its guess $\hat x_0^a$ of the *known* frames depends on
+# [Ho et al. (2022)](https://arxiv.org/abs/2204.03458) let it hear properly. Call the known frames $a$ and the others
+# $b$. The model's guess of the clean clip depends on all of $x_t$, so its guess $\hat x_0^a$ of the *known* frames
+# depends on
 # $x_t^b$ as well. We know what that guess should have been. So move the later frames where it would have been better:
 #
 # $$\tilde x_0^{\,b} = \hat x_0^{\,b}(x_t) - \frac{w\,\alpha_t}{2}\, \nabla_{x_t^b} \big\| x^a - \hat x_0^{\,a}(x_t) \big\|^2, \qquad \alpha_t = \sqrt{\bar\alpha_t}$$
