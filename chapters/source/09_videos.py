@@ -712,10 +712,11 @@ plt.show()
 
 # %% [markdown]
 # At step 0 "centre" has exactly the share of the per-frame network, "mean" less, because these clips move, and the
-# random network guesses: one in eight. Then the head start melts away. Within a hundred steps the random network
-# overtakes both, while the inflated ones linger near the dotted limit. (How long differs from run to run. A likely
-# reason: they begin where all is solved that can be solved without motion, and from there the slope towards motion is
-# gentle.)
+# random network guesses: one in eight. Then the head start melts away: within a hundred steps or so the random network
+# has caught up. What comes next depends on the run. With the small batches of the budget `cpu`, the inflated networks
+# linger at the dotted limit, and the random one leaves them behind; with the larger ones of `gpu`, all three got past it
+# at about the same time when we tried. (A likely reason for the lingering: they begin where all is solved that can be
+# solved without motion, and from there the slope towards motion is gentle.)
 #
 # So is inflation worth nothing? On this task what was missing, the direction, *was* the task, and what the pictures
 # had taught, the look of eight frames of sprites, is learnt in seconds. Carreira and Zisserman inflated networks that
