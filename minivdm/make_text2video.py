@@ -18,9 +18,10 @@ from PIL import Image
 from .checkpoints import BUILDERS, load_pretrained, load_weights, record
 from .evaluate_text2video import judge, triples_to_judge
 from .files import replacing
-from .sample_text2video import sample_text2video
+from .sample_text2video import side_by_side
 from .text2video import text_to_video
 from .train_text2video import PROMPTS, train_text2video
+from .video_files import write_video
 from .viz import sheet
 
 
@@ -55,9 +56,10 @@ def main(arguments=None):
            made_on=torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
            parameters=sum(p.numel() for p in model.parameters()),
            **json.loads(Path(args.run, "settings.json").read_text()), **measured)
-    sample_text2video(PROMPTS, out.with_suffix(".gif"), checkpoint=out)
     generator = torch.Generator(device).manual_seed(0)
-    write_strips(text_to_video(PROMPTS, model, steps=50, generator=generator), out.with_suffix(".png"))
+    clips = text_to_video(PROMPTS, model, steps=50, generator=generator).cpu()
+    write_video(side_by_side(clips), out.with_suffix(".gif"), scale=4)
+    write_strips(clips, out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -93,11 +93,10 @@ def conv_with(mistake, x, weight, bias, stride, padding):
     count = [(n - a) // s + one for n, a, s in zip(sizes, kernel, stride)]
     if mistake != "no refusal" and min(count) < one:
         raise ValueError
-    y = torch.zeros((), dtype=torch.float32 if mistake == "float32 sum" else x.dtype)
+    y = 0
     for i, j, k in product(*map(range, kernel)):
-        box = [slice(a, a + s * n, s) for a, s, n in zip((i, j, k), stride, count)]
-        if mistake == "short slices":
-            box = [slice(a, a + n, s) for a, s, n in zip((i, j, k), stride, count)]
+        lengths = [n if mistake == "short slices" else s * n for s, n in zip(stride, count)]
+        box = [slice(a, a + length, s) for a, length, s in zip((i, j, k), lengths, stride)]
         part = weight[:, :, i, j, k]
         part = part.detach() if mistake == "detached" else part
         part = part[:, :1] if mistake == "one channel" else part
@@ -106,7 +105,7 @@ def conv_with(mistake, x, weight, bias, stride, padding):
         if bias is not None and mistake == "bias every time":
             y = y + bias.reshape(-1, 1, 1, 1)
     y = y / (kernel[0] * kernel[1] * kernel[2]) if mistake == "mean" else y
-    y = y.float() if mistake in ("float32", "float32 sum") else y
+    y = y.float() if mistake == "float32" else y
     if bias is None or mistake in ("no bias", "bias every time"):
         return y
     return y + (bias if mistake == "bias axis" else bias.reshape(-1, 1, 1, 1))
