@@ -1,6 +1,12 @@
 """What a worked notebook keeps of its outputs."""
 
+import base64
+import io
+
+import numpy as np
+import pytest
 from nbformat.v4 import new_output
+from PIL import Image
 
 from minivdm.course.outputs import WIDGET, tidy
 
@@ -15,9 +21,28 @@ def test_prints_are_joined_and_progress_keeps_its_last_line():
     assert [(o.name, o.text.strip()) for o in kept] == [("stdout", "a\nb"), ("stderr", "100%|###| 100/100")]
 
 
+def as_png(pixels):
+    png = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(png, "PNG")
+    return base64.b64encode(png.getvalue()).decode()
+
+
+@pytest.mark.parametrize("opaque", [True, False])
+def test_a_picture_loses_its_alpha_channel_if_that_says_nothing(opaque):
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 9, 4))
+    pixels[..., 3] = 255
+    pixels[2, 3, 3] = 255 if opaque else 254
+    before = new_output("display_data", {"image/png": as_png(pixels), "text/plain": "<Figure>"})
+    png = tidy([before])[0].data["image/png"]
+    picture = Image.open(io.BytesIO(base64.b64decode(png)))
+    assert picture.mode == ("RGB" if opaque else "RGBA")
+    assert np.array_equal(np.asarray(picture.convert("RGBA")), pixels)
+    assert tidy(tidy([before])) == tidy([before]) and before.data["image/png"] == as_png(pixels)
+
+
 def test_a_live_widget_becomes_a_line_of_text_and_pictures_stay():
     widget = new_output("display_data", {WIDGET: {"model_id": "x"}, "text/plain": "VBox(...)"})
-    picture = new_output("display_data", {"image/png": "abc", "text/plain": "<Figure>"})
+    picture = new_output("display_data", {"image/png": as_png(np.zeros((2, 2, 3))), "text/plain": "<Figure>"})
     kept = tidy([widget, picture])
     assert kept[0].data == {"text/plain": "A slider: it appears when this cell is run."}
     assert kept[1].data == picture.data

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from minivdm.course.build import build
 
@@ -96,14 +97,22 @@ def main():
     budget = os.environ.get("MINIVDM_BUDGET") or ("gpu" if torch.cuda.is_available() else "cpu")
     os.environ["MINIVDM_STRICT"] = "1"
     report = {"machine": machine(), "budget": budget, "notebooks": {}}
+    failed = []
     for path in sorted((ROOT / "solutions").glob("*.ipynb")):
         if args.only in (None, path.stem):
-            report["notebooks"][path.stem] = m = measure(path, args.save)
+            try:
+                report["notebooks"][path.stem] = m = measure(path, args.save)
+            except CellExecutionError as error:
+                failed.append(path.stem)
+                print(f"{path.stem}: {error}", flush=True)
+                continue
             print(f"{path.stem}: {m['seconds']:.1f} s, {m['ram']:.2f} GiB RAM, {m['gpu']} GiB GPU", flush=True)
             if args.out:
                 args.out.write_text(json.dumps(report, indent=1))
     if args.save:
         build(ROOT)  # tidies what was stored
+    if failed:
+        sys.exit(f"stopped at an error: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
