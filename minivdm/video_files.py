@@ -89,7 +89,8 @@ def read_video(path, each=None):
             for frame in container.decode(stream):
                 if frame.is_corrupt or len(frames) == LONGEST:
                     raise VideoError("broken" if frame.is_corrupt else "too long", path, f"frame {len(frames)}")
-                pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # (H, W, 3)
+                pixels = frame.to_ndarray(format="rgb24", threads=1)  # starting more for each frame takes longer
+                pixels = np.rot90(pixels, round(frame.rotation / 90))  # (H, W, 3)
                 pixels = torch.from_numpy(pixels.copy())
                 frames.append(pixels if each is None else each(pixels))
                 stays.append(frame.duration or 0)
@@ -214,5 +215,6 @@ def write_mp4(clip, path, fps, scale):
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=stream.pix_fmt, threads=1)
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())  # what the encoder still holds back
