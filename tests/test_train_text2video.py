@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -172,7 +173,17 @@ def test_settings(monkeypatch):
 
 def test_the_pool_is_bytes_of_training_clips():
     sprites = MovingSprites(4, 16)
-    clips, attributes = draw_pool(sprites, 1100, torch.Generator().manual_seed(0))
+    alive = []
+
+    class Watched(MovingSprites):
+        def sample(self, n, generator, split="train"):
+            assert not any(ref() is not None for ref in alive), "floats of an earlier part are still held"
+            drawn, kinds = super().sample(n, generator, split)
+            alive.append(weakref.ref(drawn))
+            return drawn, kinds
+
+    clips, attributes = draw_pool(Watched(4, 16), 1100, torch.Generator().manual_seed(0))
+    assert len(alive) == 2
     assert clips.shape == (1100, 3, 4, 16, 16) and clips.dtype == torch.uint8 and not held_out(attributes).any()
     drawn, same = sprites.sample(1024, torch.Generator().manual_seed(0))
     assert torch.equal(attributes[:1024], same)
