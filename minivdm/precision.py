@@ -61,9 +61,9 @@ def replayed(model, x0, cond):
     if x0.device.type == "cuda":
         t = torch.ones(len(x0), dtype=torch.long, device=x0.device)
         given = () if cond is None else (cond.clone(),)
-        torch.cuda.make_graphed_callables(model, (torch.zeros_like(x0), t, *given))
         if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # newer torch
             torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)  # a graph has a stream of its own
+        torch.cuda.make_graphed_callables(model, (torch.zeros_like(x0), t, *given))
         if cond is None:  # a graph takes tensors only
             recorded = model.forward
             model.forward = lambda x, t, cond=None: recorded(x, t)

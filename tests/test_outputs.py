@@ -48,6 +48,15 @@ def test_a_live_widget_becomes_a_line_of_text_and_pictures_stay():
     assert kept[1].data == picture.data
 
 
+FOLDERS = ["/home/ada/lib/python3.12/site-packages/", "C:\\venv\\Lib\\site-packages\\"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_warning_does_not_tell_where_somebody_installed_a_package(folder):
+    kept = tidy([stream("stderr", f"{folder}torch/x.py:8: UserWarning: slow\n  y = f(x)\n")])
+    assert kept[0].text == "torch/x.py:8: UserWarning: slow\n  y = f(x)\n"
+
+
 def test_tidying_twice_changes_nothing():
     once = tidy([stream("stdout", "x\ry\n"), stream("stdout", "z")])
     assert tidy(once) == once

@@ -2,10 +2,12 @@
 
 import base64
 import io
+import re
 
 from PIL import Image
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+INSTALLED = re.compile(r"(?m)^\S*[/\\]site-packages[/\\]")  # where a warning comes from, on one person's machine
 
 
 def tidy(outputs):
@@ -21,7 +23,7 @@ def tidy(outputs):
             kept.append(output.copy())
     for output in kept:
         if output.output_type == "stream":
-            output.text = "\n".join(overwritten(line) for line in output.text.split("\n"))
+            output.text = "\n".join(overwritten(line) for line in INSTALLED.sub("", output.text).split("\n"))
         elif WIDGET in output.get("data", {}):
             del output.data[WIDGET]
             output.data["text/plain"] = "A slider: it appears when this cell is run."
