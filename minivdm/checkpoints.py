@@ -105,7 +105,7 @@ def load_weights(path, build):
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is truncated or of another kind.
+        ValueError: if it is truncated or of another kind, or a weight is not finite.
     """
     saved = load_torch(path)
     try:
@@ -115,4 +115,7 @@ def load_weights(path, build):
         model.load_state_dict({name: value.float() for name, value in saved["weights"].items()})
     except Exception as error:  # whatever else a file may hold
         raise ValueError(f"{path} holds no model of this kind: {' '.join(str(error).split())[:200]}") from error
+    broken = [name for name, value in saved["weights"].items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"{path} holds weights that are not finite, the first in {broken[0]}: train the model again")
     return model.eval()

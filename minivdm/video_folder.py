@@ -117,7 +117,7 @@ class VideoFolder:
         self.csv = Path(csv)
         self.folder = self.csv.parent / "videos" if folder is None else Path(folder)
         self.clips, self.skipped = [], {}
-        rows, seen = read_rows(self.csv), set()
+        rows, seen, kept = read_rows(self.csv), set(), 0
         pyav()  # without it every file would seem broken
         bar = tqdm(rows, desc="reading videos", unit="file", delay=5, leave=False)
         for number, row in enumerate(bar, start=1):
@@ -126,10 +126,11 @@ class VideoFolder:
             reason = None if videoid and caption else "no videoid or caption"
             reason = reason or ("listed twice" if (page_dir, videoid) in seen else None)
             seen.add((page_dir, videoid))
-            self.bytes = sum(recording.pixels.nbytes for recording in self.clips)
+            self.bytes = kept  # `shrink` adds each frame, of files that turn out to be unusable, too
             try:
                 if not reason:
                     self.clips.append(self.load(self.find(page_dir, videoid), caption))
+                    kept += self.clips[-1].pixels.nbytes
             except VideoError as error:
                 reason = error.reason
             if reason:

@@ -250,3 +250,13 @@ def test_save_pretrained_comes_back_rounded_to_half(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x.pt"] and not loaded.training and loaded.frames == 4
     for a, b in zip(model.parameters(), loaded.parameters()):
         assert torch.equal(a.half().float(), b)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_model_whose_training_went_wrong_is_refused(tmp_path, bad):
+    config = {"channels": 32, "mults": (1,), "frames": 4}
+    model = build_text2video(**config)
+    model.net.net.image.stem[1].weight.data[0, 0, 0, 0] = bad
+    checkpoints.save_pretrained(tmp_path / "x.pt", model, config)
+    with pytest.raises(ValueError, match=r"weights that are not finite, the first in net\.net\.image\.stem\.1\.weight"):
+        checkpoints.load_weights(tmp_path / "x.pt", checkpoints.BUILDERS["text2video"])
