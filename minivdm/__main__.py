@@ -29,6 +29,7 @@ def parser():
     training.add_argument("--budget", help="smoke, cpu or gpu (default: MINIVDM_BUDGET, or what the machine allows)")
     training.add_argument("--out", help="folder of the run (default: runs/text2video/BUDGET)")
     training.add_argument("--steps", type=int, help="optimiser steps in all")
+    training.add_argument("--stills", type=int, help="steps on single frames before them")
     training.add_argument("--batch", type=int, help="clips per step")
     training.add_argument("--parts", type=int, help="cut each batch into so many parts, one after the other, to save "
                           "memory; torchrun's processes share them, so use a multiple of their number (the default "

@@ -4,12 +4,17 @@ Draws a pool of captioned clips, trains on it, and writes into a folder of its o
 other is named:
 
     settings.json               the numbers of this run, before the first step
+    stills.pt                   the same as checkpoint.pt, while the run is still at single frames
     checkpoint.pt               everything the next step depends on: the same command goes on from here
     samples/step_000500.gif     clips for the eight `PROMPTS` by the averaged weights, about eight times in a run
     model.pt                    the averaged weights, at the end
 
 Under `torchrun -m minivdm train text2video` several processes share the `parts` of each step. With the same parts the
 losses are the same for any number of processes; if `parts` is not given, there is one for each.
+
+Where time is short, single frames come first: what a square is can be learnt from one frame as well as from eight of
+the same clip, at an eighth of the price, and the layers along time start as the identity (compare Singer et al.,
+"Make-A-Video", ICLR 2023, which begins with pictures alone, since there are more of them).
 """
 
 import json
@@ -39,13 +44,14 @@ from .viz import save_gif
 
 # Clips of `frames` x `size` x `size`; `channels` and `mults` of the network, `shift` of its noise schedule; `batch`
 # clips per step, in `parts` one after the other (which takes less memory) or on several GPUs; `pool` clips in all.
+# Before the `steps`, so many steps on single frames as `stills` says, `pictures` frames in each.
 BUDGETS = {
-    "smoke": dict(frames=4, size=16, channels=32, mults=[1, 1], shift=2.0, batch=8, parts=2, steps=8, lr=1e-3, pool=64,
-                  seed=0),
-    "cpu": dict(frames=8, size=16, channels=32, mults=[1, 2], shift=2.0, batch=32, parts=1, steps=2000, lr=2e-3,
-                pool=16_384, seed=0),
-    "gpu": dict(frames=16, size=32, channels=32, mults=[2, 3], shift=2.0, batch=64, parts=1, steps=4_500, lr=1e-3,
-                pool=32_768, seed=0),
+    "smoke": dict(frames=4, size=16, channels=32, mults=[1, 1], shift=2.0, stills=0, pictures=96, batch=8, parts=2,
+                  steps=8, lr=1e-3, pool=64, seed=0),
+    "cpu": dict(frames=8, size=16, channels=32, mults=[1, 2], shift=2.0, stills=1500, pictures=96, batch=16, parts=1,
+                steps=3000, lr=2e-3, pool=16_384, seed=0),
+    "gpu": dict(frames=16, size=32, channels=32, mults=[2, 3], shift=2.0, stills=0, pictures=96, batch=64, parts=1,
+                steps=4_500, lr=1e-3, pool=32_768, seed=0),
 }
 
 PROMPTS = ("a red circle moving left", "a white cross moving right", "a yellow triangle moving up",
@@ -71,9 +77,11 @@ def settings_of(budget=None, **changes):
         source = "budget" if budget else "MINIVDM_BUDGET"
         raise ValueError(f"{source} must be one of {', '.join(BUDGETS)}; got {name!r}")
     settings = BUDGETS[name] | {key: value for key, value in changes.items() if value is not None}
-    for key in ("channels", "batch", "parts", "steps", "pool"):
+    for key in ("channels", "pictures", "batch", "parts", "steps", "pool"):
         if settings[key] < 1:
             raise ValueError(f"{key} must be at least 1, got {settings[key]}")
+    if settings["stills"] < 0:
+        raise ValueError(f"stills must be at least 0, got {settings['stills']}")
     if not 0 < settings["lr"] < math.inf:
         raise ValueError(f"lr must be a positive number, got {settings['lr']}")
     if not 0 <= settings["seed"] < 2**32:
@@ -106,18 +114,20 @@ def train_text2video(budget=None, out=None, progress=False, **changes):
     out = Path(out or Path("runs", "text2video", name))
     sprites = MovingSprites(settings["frames"], settings["size"])
     device = connect()
-    done = steps_done(out)
+    done = steps_done(out / "checkpoint.pt")
+    seen = settings["stills"] if done else steps_done(out / "stills.pt")
+    begun = done or seen
     if changes.get("parts") is None:  # what the run was begun with; else enough for every process
-        settings["parts"] = saved_settings(out)["parts"] if done else math.lcm(settings["parts"], world())
+        settings["parts"] = saved_settings(out)["parts"] if begun else math.lcm(settings["parts"], world())
     if settings["batch"] % settings["parts"]:
         raise ValueError(f"a batch of {settings['batch']} cannot be cut into {settings['parts']} equal parts")
-    if done:
+    if begun:
         require_same(out, settings)
     elif (out / "model.pt").exists():
         raise ValueError(f"{out} holds a model.pt, but no checkpoint to go on from: choose another --out, or delete "
                          f"that folder to start again")
     if settings["parts"] % world():
-        advice = f"{out} was begun with them" if done else f"use a multiple of {world()}"
+        advice = f"{out} was begun with them" if begun else f"use a multiple of {world()}"
         raise ValueError(f"{settings['parts']} parts cannot be shared out among {world()} processes: {advice}")
     if done == settings["steps"] and (out / "model.pt").exists():
         say(f"{out} is finished: all {done} steps are done, and the model is {out / 'model.pt'}")
@@ -131,38 +141,50 @@ def train_text2video(budget=None, out=None, progress=False, **changes):
     model = accelerate(build_text2video(**config).to(device))
     averaged = accelerate(build_text2video(**config).to(device)).eval()  # to sample from, and to keep
     model.schedule.to(device)
-    ema = EMA(model.net)
-    averaged.net = ema.model
     say(f"{sum(p.numel() for p in model.parameters()):,} parameters on {world()} x {device.type}; "
         + ", ".join(f"{key}={value}" for key, value in settings.items()))
-    say(f"going on from step {done} of {settings['steps']} in {out}" if done else f"writing to {out}")
-    batch = batches_of_clips(sprites, settings, device)
+    at = f"step {done} of {settings['steps']}" if done else f"still {seen} of {settings['stills']}"
+    say(f"going on from {at} in {out}" if begun else f"writing to {out}")
+    pool = Pool(sprites, settings, device)
 
-    steps = settings["steps"]
-    lines, films, saves = (max(1, steps // n) for n in (20, 8, 20))
-    start, losses = time.perf_counter(), []
-    options = dict(lr=settings["lr"], dtype=best_dtype(device), seed=settings["seed"], parts=settings["parts"],
-                   checkpoint=out / "checkpoint.pt", save_every=saves, decay=True, replay=device.type == "cuda")
+    start = time.perf_counter()
+    options = dict(lr=settings["lr"], dtype=best_dtype(device), parts=settings["parts"], progress=progress,
+                   loss=prediction_loss, replay=device.type == "cuda")
     try:
-        for step, loss in train(model.net, ema, batch, model.schedule, steps, progress=progress, loss=prediction_loss,
-                                **options):
-            losses.append(loss)
-            if step % lines == 0 or step == steps:
-                mean = torch.stack(losses).mean().item()
-                say(f"{time.perf_counter() - start:6.0f} s  step {step:6d} of {steps}  loss {mean:.5f}")
-                losses = []
-            if rank() == 0 and (step % films == 0 or step == steps):
+        if settings["stills"] and not done:
+            steps = train(model.net, EMA(model.net), pool.pictures, model.schedule, settings["stills"],
+                          seed=settings["seed"] + 2 * 10**6, checkpoint=out / "stills.pt",
+                          save_every=max(1, settings["stills"] // 20), **options)
+            for _ in told(steps, "still", settings["stills"], start):
+                pass
+        ema = EMA(model.net)
+        averaged.net = ema.model
+        films, saves = (max(1, settings["steps"] // n) for n in (8, 20))
+        steps = train(model.net, ema, pool.clips, model.schedule, settings["steps"], seed=settings["seed"],
+                      checkpoint=out / "checkpoint.pt", save_every=saves, decay=True, **options)
+        for step in told(steps, "step", settings["steps"], start):
+            if rank() == 0 and (step % films == 0 or step == settings["steps"]):
                 write_film(averaged, out / "samples" / f"step_{step:06d}.gif")
     except KeyboardInterrupt:
-        reached = steps_done(out)
-        saved = f"{out} holds step {reached}, and the same command goes on from there" if reached else "nothing saved"
-        raise KeyboardInterrupt(f"stopped: {saved}") from None
+        raise KeyboardInterrupt(f"stopped: {what_is_saved(out)}") from None
     if rank() == 0:
         save_pretrained(out / "model.pt", averaged, config)
     say(f"{time.perf_counter() - start:6.0f} s  finished: {out / 'model.pt'}")
     if distributed.is_initialized():
         distributed.destroy_process_group()
     return out / "model.pt"
+
+
+def told(steps, name, total, start):
+    """Hand on the steps of `train`; twenty times there is a line about the seconds since `start` and the mean loss."""
+    losses = []
+    for step, loss in steps:
+        losses.append(loss)
+        if step % max(1, total // 20) == 0 or step == total:
+            mean = torch.stack(losses).mean().item()
+            say(f"{time.perf_counter() - start:6.0f} s  {name} {step:6d} of {total}  loss {mean:.5f}")
+            losses = []
+        yield step
 
 
 def draw_pool(sprites, n, generator):
@@ -179,24 +201,45 @@ def draw_pool(sprites, n, generator):
     return torch.cat(clips), torch.cat(attributes)
 
 
-def batches_of_clips(sprites, settings, device):
-    """A `batch(generator)` for `train`: one part of a batch of drawn clips, and tokens of random wordings.
+class Pool:
+    """Drawn clips in memory, the same in all processes and whenever a run goes on.
 
-    The pool is the same in all processes and whenever a run goes on. One caption in ten is dropped.
+    `clips` and `pictures` are what `train` calls as `batch(generator)`: one part of a batch, in [-1, 1], and tokens of
+    random wordings. A picture is a clip of one frame, a random one. One caption in ten is dropped.
+
+    Args:
+        sprites: a `MovingSprites`.
+        settings: with `seed`, `pool` (number of clips), `batch`, `pictures` and `parts`.
+        device: where the clips are drawn and stay.
     """
-    start = time.perf_counter()
-    generator = torch.Generator(device).manual_seed(settings["seed"] + 10**6)  # far from the seeds of the parts
-    clips, attributes = draw_pool(sprites, settings["pool"], generator)
-    table = caption_table(Tokenizer()).to(device)  # (6, 8, 8, W, L)
-    n = settings["batch"] // settings["parts"]
-    say(f"{settings['pool']:,} clips drawn in {time.perf_counter() - start:.1f} s")
 
-    def batch(generator):
-        pick = torch.randint(len(clips), (n,), generator=generator, device=device)
-        tokens = random_captions(table, attributes[pick], generator)  # (n, L)
-        return to_model_range(clips[pick]), drop_condition(tokens, 0.1, generator)
+    def __init__(self, sprites, settings, device):
+        start = time.perf_counter()
+        generator = torch.Generator(device).manual_seed(settings["seed"] + 10**6)  # far from the seeds of the parts
+        self.drawn, self.attributes = draw_pool(sprites, settings["pool"], generator)  # (N, 3, F, H, W), (N, 3)
+        self.table = caption_table(Tokenizer()).to(device)  # (6, 8, 8, W, L)
+        self.settings = settings
+        say(f"{settings['pool']:,} clips drawn in {time.perf_counter() - start:.1f} s")
 
-    return batch
+    def clips(self, generator):
+        """Some clips, (B, 3, F, H, W), and tokens (B, L)."""
+        pick = self.numbers(len(self.drawn), "batch", generator)
+        return to_model_range(self.drawn[pick]), self.tokens(pick, generator)
+
+    def pictures(self, generator):
+        """Some frames, (B, 3, 1, H, W), and tokens (B, L)."""
+        pick = self.numbers(len(self.drawn), "pictures", generator)
+        frame = self.numbers(self.drawn.shape[2], "pictures", generator)
+        return to_model_range(self.drawn[pick, :, frame])[:, :, None], self.tokens(pick, generator)
+
+    def numbers(self, below, what, generator):
+        """Random whole numbers, as many as a part has of what the settings call `what`."""
+        size = math.ceil(self.settings[what] / self.settings["parts"])
+        return torch.randint(below, (size,), generator=generator, device=generator.device)
+
+    def tokens(self, pick, generator):
+        """Tokens of the clips with these numbers."""
+        return drop_condition(random_captions(self.table, self.attributes[pick], generator), 0.1, generator)
 
 
 def write_film(model, path, steps=10):
@@ -207,24 +250,33 @@ def write_film(model, path, steps=10):
     return clips
 
 
-def steps_done(out):
-    """At which step the checkpoint of a run is, 0 if there is none; a ValueError if it is broken or something else."""
-    found = latest_checkpoint(out / "checkpoint.pt")
+def steps_done(path):
+    """At which step a checkpoint is, 0 if there is none; a ValueError if it is broken or something else."""
+    found = latest_checkpoint(path)
     saved = load_checkpoint(found) if found else {"step": 0}
     if not isinstance(saved, dict) or not isinstance(saved.get("step"), int):
         raise ValueError(f"{found} is no training checkpoint: choose another --out")
     return saved["step"]
 
 
+def what_is_saved(out):
+    """From where the run in a folder will go on, in words."""
+    for file, name in (("checkpoint.pt", "step"), ("stills.pt", "still")):
+        reached = steps_done(out / file)
+        if reached:
+            return f"{out} holds {name} {reached}, and the same command goes on from there"
+    return "nothing saved"
+
+
 def saved_settings(out):
     """The settings a run was begun with; a ValueError if they cannot be read."""
     path = out / "settings.json"
     try:
-        settings = json.loads(path.read_text())
+        settings = {"stills": 0, "pictures": 96} | json.loads(path.read_text())  # older runs knew neither
         return {key: settings[key] for key in BUDGETS["smoke"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not tell what {out / 'checkpoint.pt'} was made with: choose another --out, "
-                         f"or delete that folder to start again") from error
+        raise ValueError(f"{path} does not tell what the run in {out} was begun with: choose another --out, or delete "
+                         f"that folder to start again") from error
 
 
 def require_same(out, settings):

@@ -96,7 +96,8 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
     device = next(model.parameters()).device
     mine = range(rank(), parts, world())
     generators = [torch.Generator(device).manual_seed(seed + i) for i in range(parts)]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, fused=device.type == "cuda")
+    cuda = device.type == "cuda"
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, fused=cuda, foreach=not cuda)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     found = latest_checkpoint(checkpoint)
     step = restore(found, model, ema, optimizer, scaler, generators) if found else 0

@@ -12,7 +12,7 @@ import torch
 from minivdm.__main__ import main
 from tests.test_train_text2video import KILLED, on_cpu
 
-TRAIN = ["train", "text2video", "--budget", "smoke", "--steps", "4"]
+TRAIN = ["train", "text2video", "--budget", "smoke", "--stills", "2", "--steps", "4"]
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch knows no other processes")
 
 
@@ -59,7 +59,7 @@ def test_two_processes_have_the_losses_of_one(alone, tmp_path):
 def test_two_processes_are_killed_and_one_goes_on(alone, tmp_path, capsys):
     script, out = tmp_path / "killed.py", tmp_path / "two"
     script.write_text(KILLED)
-    done = torchrun([str(script), "2"], *TRAIN, "--out", str(out))
+    done = torchrun([str(script), "4"], *TRAIN, "--out", str(out))
     assert done.returncode != 0 and not (out / "model.pt").exists()
     assert main([*TRAIN, "--out", str(out)]) == 0
     text = capsys.readouterr().out

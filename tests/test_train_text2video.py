@@ -97,6 +97,66 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(whole, capsys):
             assert film.read_bytes() == Path("again", "samples", film.name).read_bytes()
 
 
+STILLS = ["train", "text2video", "--budget", "smoke", "--steps", "3", "--stills", "6", "--out"]
+
+
+@pytest.fixture(scope="module")
+def stills_first(tmp_path_factory):
+    """The folder of a run that began with single frames."""
+    out = tmp_path_factory.mktemp("runs") / "stills"
+    assert main([*STILLS, str(out)]) == 0
+    return out
+
+
+@pytest.mark.parametrize("saves, at", [(2, "still 2 of 6"), (6, "still 6 of 6"), (8, "step 2 of 3")])
+def test_killed_at_single_frames_or_after_them_it_ends_in_the_same_weights(stills_first, capsys, saves, at):
+    script = Path("killed.py")
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), str(saves), *STILLS, "again"]
+    assert subprocess.run(command, env=on_cpu(), capture_output=True).returncode == -signal.SIGKILL
+    assert main([*STILLS[:-2], "7", "--out", "again"]) == 2
+    assert "again holds a run with stills=6, not stills=7" in capsys.readouterr().err
+    assert main([*STILLS, "again"]) == 0
+    lines = capsys.readouterr().out
+    assert f"going on from {at} in again" in lines and f" {at.replace(' ', '      ', 1)} " not in lines
+    read = [checkpoints.load_weights(Path(out, "model.pt"), checkpoints.BUILDERS["text2video"]).state_dict()
+            for out in (stills_first, "again")]
+    assert all(torch.equal(read[0][name], read[1][name]) for name in read[0])
+
+
+def test_pictures_are_frames_of_the_pool():
+    generator = torch.Generator().manual_seed(0)
+    sprites, settings = MovingSprites(4, 16), {**BUDGETS["smoke"], "batch": 10, "parts": 5}
+    pool = train_text2video.Pool(sprites, settings, torch.device("cpu"))
+    pictures, tokens = pool.pictures(generator)
+    assert pictures.shape == (20, 3, 1, 16, 16) and len(tokens) == 20  # 96 in 5 parts, rounded up
+    frames = pool.drawn.transpose(1, 2).flatten(0, 1)  # (N F, 3, H, W)
+    assert all((frames / 127.5 - 1 - picture[:, 0]).flatten(1).abs().amax(dim=1).min() < 1e-6 for picture in pictures)
+    assert pool.clips(generator)[0].shape == (2, 3, 4, 16, 16)
+
+
+def test_a_run_from_before_single_frames_goes_on(whole, capsys):
+    shutil.copytree(whole, "copy")
+    settings = json.loads(Path("copy", "settings.json").read_text())
+    Path("copy", "settings.json").write_text(json.dumps({k: v for k, v in settings.items() if k != "stills"}))
+    assert main(["train", "text2video", "--budget", "smoke", "--out", "copy"]) == 0
+    assert "copy is finished" in capsys.readouterr().out
+
+
+def test_interrupted_at_single_frames_it_says_what_is_saved(capsys, monkeypatch):
+    real = train_text2video.told
+
+    def interrupted(*args):
+        for step in real(*args):
+            if step == 4:
+                raise KeyboardInterrupt
+            yield step
+
+    monkeypatch.setattr(train_text2video, "told", interrupted)
+    assert main([*STILLS, "out"]) == 130
+    assert capsys.readouterr().err == "stopped: out holds still 4, and the same command goes on from there\n"
+
+
 def test_a_finished_run_says_so(whole, capsys, monkeypatch):
     monkeypatch.setattr(train_text2video, "train", None)
     before = (whole / "model.pt").stat().st_mtime_ns
@@ -130,7 +190,7 @@ def test_broken_folders(whole, capsys):
     shutil.copytree(whole, "copy")
     Path("copy", "settings.json").write_text("{")
     assert main(command) == 2
-    assert "copy/settings.json does not tell what copy/checkpoint.pt was made with" in capsys.readouterr().err
+    assert "copy/settings.json does not tell what the run in copy was begun with" in capsys.readouterr().err
     Path("copy", "checkpoint.pt").write_bytes(b"PK\x03\x04")
     assert main(command) == 2
     line = capsys.readouterr().err

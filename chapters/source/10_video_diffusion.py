@@ -614,7 +614,9 @@ plt.show()
 # enough for everything. Where pictures are many and clips are few, the start decides, and chapter 11 begins with it.) On
 # a laptop that would take many hours, so with the other budgets
 # it is the one that comes with the course, made by `python -m minivdm.make_text2video` on an H200 (4,500 steps of 64
-# clips, about two minutes). Two lines of the cell are about speed alone. `accelerate` exchanges norms and attention on
+# clips, about two minutes). Smaller clips are within a laptop's reach: `python -m minivdm train text2video --budget cpu`
+# begins with single frames, goes on with clips of 8 frames of 16 x 16, and follows its prompts after twelve minutes on
+# two cores. Two lines of the cell are about speed alone. `accelerate` exchanges norms and attention on
 # a CUDA card for versions that compute the same numbers with fewer trips to memory; layers of your own are left alone.
 # And `replay=True` records the many small kernels of a step once, and launches them as one graph.
 
