@@ -19,7 +19,6 @@ the same clip, at an eighth of the price, and the layers along time start as the
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 
@@ -36,68 +35,23 @@ from .kernels import accelerate
 from .parallel import connect, rank, world
 from .precision import best_dtype
 from .predictions import prediction_loss
+from .run_folder import require_same, saved_settings, settings_of, steps_done, what_is_saved
 from .sprites import MovingSprites
 from .text import Tokenizer, caption_table, random_captions
 from .text2video import build_text2video, text_to_video
-from .training import EMA, latest_checkpoint, load_checkpoint, train
+from .training import EMA, train
 from .viz import save_gif
-
-# Clips of `frames` x `size` x `size`; `channels` and `mults` of the network, `shift` of its noise schedule; `batch`
-# clips per step, in `parts` one after the other (which takes less memory) or on several GPUs; `pool` clips in all.
-# Before the `steps`, so many steps on single frames as `stills` says, `pictures` frames in each.
-BUDGETS = {
-    "smoke": dict(frames=4, size=16, channels=32, mults=[1, 1], shift=2.0, stills=0, pictures=96, batch=8, parts=2,
-                  steps=8, lr=1e-3, pool=64, seed=0),
-    "cpu": dict(frames=8, size=16, channels=32, mults=[1, 2], shift=2.0, stills=1500, pictures=96, batch=16, parts=1,
-                steps=3000, lr=2e-3, pool=16_384, seed=0),
-    "gpu": dict(frames=16, size=32, channels=32, mults=[2, 3], shift=2.0, stills=0, pictures=96, batch=64, parts=1,
-                steps=4_500, lr=1e-3, pool=32_768, seed=0),
-}
 
 PROMPTS = ("a red circle moving left", "a white cross moving right", "a yellow triangle moving up",
            "a green diamond moving down", "a cyan square growing", "a purple ring shrinking",
            "an orange circle bouncing", "a blue square blinking")
 
 
-def settings_of(budget=None, **changes):
-    """The numbers of a budget, by default of `MINIVDM_BUDGET`, else `gpu` where there is CUDA, else `cpu`.
-
-    Args:
-        budget: a name in `BUDGETS`.
-        changes: other values for some of its numbers; None leaves one as it is.
-
-    Returns:
-        The budget's name, and a dict like those in `BUDGETS`.
-
-    Raises:
-        ValueError: if there is no such budget, or a number makes no sense.
-    """
-    name = budget or os.environ.get("MINIVDM_BUDGET") or ("gpu" if torch.cuda.is_available() else "cpu")
-    if name not in BUDGETS:
-        source = "budget" if budget else "MINIVDM_BUDGET"
-        raise ValueError(f"{source} must be one of {', '.join(BUDGETS)}; got {name!r}")
-    settings = BUDGETS[name] | {key: value for key, value in changes.items() if value is not None}
-    for key in ("channels", "pictures", "batch", "parts", "steps", "pool"):
-        if settings[key] < 1:
-            raise ValueError(f"{key} must be at least 1, got {settings[key]}")
-    if settings["stills"] < 0:
-        raise ValueError(f"stills must be at least 0, got {settings['stills']}")
-    if not 0 < settings["lr"] < math.inf:
-        raise ValueError(f"lr must be a positive number, got {settings['lr']}")
-    if not 0 <= settings["seed"] < 2**32:
-        raise ValueError(f"seed must lie in 0..2^32 - 1, got {settings['seed']}")
-    if settings["channels"] % 32:
-        raise ValueError(f"channels must be a multiple of 32, got {settings['channels']}")
-    if settings["size"] % 4:
-        raise ValueError(f"size must be a multiple of 4, got {settings['size']}")
-    return name, settings
-
-
 def train_text2video(budget=None, out=None, progress=False, **changes):
     """Train, or go on with a run that was interrupted.
 
     Args:
-        budget: a name in `BUDGETS`; see `settings_of`.
+        budget: a name in `BUDGETS` of `run_folder`; see `settings_of` there.
         out: the run's folder; default runs/text2video/<budget>.
         progress: show a tqdm bar.
         changes: other values for numbers of the budget, such as steps=100.
@@ -248,43 +202,6 @@ def write_film(model, path, steps=10):
     clips = text_to_video(PROMPTS, model, steps, generator=generator).cpu()
     save_gif(rearrange(clips, "(a b) c f h w -> c f (a h) (b w)", a=2), path, scale=3)
     return clips
-
-
-def steps_done(path):
-    """At which step a checkpoint is, 0 if there is none; a ValueError if it is broken or something else."""
-    found = latest_checkpoint(path)
-    saved = load_checkpoint(found) if found else {"step": 0}
-    if not isinstance(saved, dict) or not isinstance(saved.get("step"), int):
-        raise ValueError(f"{found} is no training checkpoint: choose another --out")
-    return saved["step"]
-
-
-def what_is_saved(out):
-    """From where the run in a folder will go on, in words."""
-    for file, name in (("checkpoint.pt", "step"), ("stills.pt", "still")):
-        reached = steps_done(out / file)
-        if reached:
-            return f"{out} holds {name} {reached}, and the same command goes on from there"
-    return "nothing saved"
-
-
-def saved_settings(out):
-    """The settings a run was begun with; a ValueError if they cannot be read."""
-    path = out / "settings.json"
-    try:
-        settings = {"stills": 0, "pictures": 96} | json.loads(path.read_text())  # older runs knew neither
-        return {key: settings[key] for key in BUDGETS["smoke"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not tell what the run in {out} was begun with: choose another --out, or delete "
-                         f"that folder to start again") from error
-
-
-def require_same(out, settings):
-    """A ValueError that names the first setting in which the run in `out` differs."""
-    for key, value in saved_settings(out).items():
-        if value != settings[key]:
-            raise ValueError(f"{out} holds a run with {key}={value}, not {key}={settings[key]}: choose another --out, "
-                             f"or delete that folder to start again")
 
 
 def say(line):

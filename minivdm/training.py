@@ -109,7 +109,7 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
         x0, cond = batch(torch.Generator(device).manual_seed(seed))
         replayed(net, x0.to(dtype), in_dtype(cond, dtype))
     if world() > 1:
-        compute = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
+        compute = DistributedDataParallel(net, device_ids=[device.index] if cuda else None)
 
     def forward(x, t, cond=None):
         return compute(x.to(dtype), t, in_dtype(cond, dtype)).float()

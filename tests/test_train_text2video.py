@@ -15,8 +15,9 @@ from PIL import Image
 
 from minivdm import checkpoints, train_text2video
 from minivdm.__main__ import main
+from minivdm.run_folder import BUDGETS, settings_of
 from minivdm.sprites import MovingSprites, held_out
-from minivdm.train_text2video import BUDGETS, draw_pool, settings_of
+from minivdm.train_text2video import draw_pool
 
 # A run that is killed, as by the system, as soon as it has saved so many checkpoints.
 KILLED = """
@@ -68,6 +69,21 @@ def on_cpu():
     return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
 
 
+def run_and_kill(saves, *arguments):
+    """Run the program in a process of its own that is killed after so many checkpoints."""
+    script = Path("killed.py")
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), str(saves), *arguments]
+    assert subprocess.run(command, env=on_cpu(), capture_output=True).returncode == -signal.SIGKILL
+
+
+def assert_same_weights(*folders):
+    """The models of two runs are equal, bit for bit."""
+    read = [checkpoints.load_weights(Path(out, "model.pt"), checkpoints.BUILDERS["text2video"]).state_dict()
+            for out in folders]
+    assert all(torch.equal(read[0][name], read[1][name]) for name in read[0])
+
+
 def test_a_run_leaves_what_it_promises(whole):
     settings = json.loads((whole / "settings.json").read_text())
     assert settings == BUDGETS["smoke"]
@@ -80,18 +96,13 @@ def test_a_run_leaves_what_it_promises(whole):
 
 
 def test_killed_and_started_again_it_ends_in_the_same_weights(whole, capsys):
-    script = Path("killed.py")
-    script.write_text(KILLED)
-    command = [sys.executable, str(script), "3", "train", "text2video", "--budget", "smoke", "--out", "again"]
-    assert subprocess.run(command, env=on_cpu(), capture_output=True).returncode == -signal.SIGKILL
+    run_and_kill(3, "train", "text2video", "--budget", "smoke", "--out", "again")
     assert not Path("again", "model.pt").exists()
     assert main(["train", "text2video", "--budget", "smoke", "--out", "again"]) == 0
     lines = capsys.readouterr().out
     assert "going on from step 3 of 8 in again" in lines and " step      4 of 8 " in lines
     assert "step      3 of 8" not in lines
-    read = [checkpoints.load_weights(Path(out, "model.pt"), checkpoints.BUILDERS["text2video"]).state_dict()
-            for out in (whole, "again")]
-    assert all(torch.equal(read[0][name], read[1][name]) for name in read[0])
+    assert_same_weights(whole, "again")
     for film in (whole / "samples").iterdir():
         if film.name > "step_000003.gif":
             assert film.read_bytes() == Path("again", "samples", film.name).read_bytes()
@@ -110,18 +121,13 @@ def stills_first(tmp_path_factory):
 
 @pytest.mark.parametrize("saves, at", [(2, "still 2 of 6"), (6, "still 6 of 6"), (8, "step 2 of 3")])
 def test_killed_at_single_frames_or_after_them_it_ends_in_the_same_weights(stills_first, capsys, saves, at):
-    script = Path("killed.py")
-    script.write_text(KILLED)
-    command = [sys.executable, str(script), str(saves), *STILLS, "again"]
-    assert subprocess.run(command, env=on_cpu(), capture_output=True).returncode == -signal.SIGKILL
+    run_and_kill(saves, *STILLS, "again")
     assert main([*STILLS[:-2], "7", "--out", "again"]) == 2
     assert "again holds a run with stills=6, not stills=7" in capsys.readouterr().err
     assert main([*STILLS, "again"]) == 0
     lines = capsys.readouterr().out
     assert f"going on from {at} in again" in lines and f" {at.replace(' ', '      ', 1)} " not in lines
-    read = [checkpoints.load_weights(Path(out, "model.pt"), checkpoints.BUILDERS["text2video"]).state_dict()
-            for out in (stills_first, "again")]
-    assert all(torch.equal(read[0][name], read[1][name]) for name in read[0])
+    assert_same_weights(stills_first, "again")
 
 
 def test_pictures_are_frames_of_the_pool():
