@@ -17,7 +17,7 @@ from .guidance import drop_condition
 from .metrics import frechet_distance
 from .samplers import ddim_sample, sampling_levels
 from .schedules import NoiseSchedule, linear_betas
-from .training import EMA, replayed, train
+from .training import EMA, train
 
 CONFIG = {"in_channels": 1, "channels": 32, "mults": (1, 2), "blocks": 2, "attention": (1,), "dropout": 0.1,
           "context_dim": 32}
@@ -61,8 +61,7 @@ def main():
         i = torch.randint(len(images), (args.batch,), generator=generator, device=device)
         return images[i], drop_condition(labels[i, None] + 1, 0.1, generator)
 
-    replayed(model, *batch(torch.Generator(device)))
-    for step, loss in train(model, ema, batch, schedule, args.steps, lr=1e-3):
+    for step, loss in train(model, ema, batch, schedule, args.steps, lr=1e-3, replay=True):
         if step % 500 == 0:
             print(f"step {step}: loss {loss.item():.4f}", flush=True)
     save_pretrained(args.out, ema.model, CONFIG)

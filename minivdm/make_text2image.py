@@ -21,7 +21,7 @@ from .sprites import all_triples
 from .stills import STILL_ATTRIBUTES, SpriteStills
 from .text import caption_table, random_captions
 from .text2image import still_tokenizer, text_to_image
-from .training import EMA, replayed, train
+from .training import EMA, train
 
 CONFIG = {"channels": 48, "mults": (1, 2), "blocks": 1, "patch": 2, "context_dim": 64}
 
@@ -101,8 +101,8 @@ def main():
         i = torch.randint(len(images), (args.batch,), generator=generator, device=device)
         return images[i], drop_condition(random_captions(table, attributes[i], generator), 0.1, generator)
 
-    replayed(model.net, *batch(generator))
-    for step, loss in train(model.net, ema, batch, model.schedule.to(device), args.steps, loss=prediction_loss):
+    options = dict(loss=prediction_loss, replay=True)
+    for step, loss in train(model.net, ema, batch, model.schedule.to(device), args.steps, **options):
         if step % 1000 == 0 or step == 500:
             model.eval()
             model.net, kept = ema.model, model.net

@@ -6,7 +6,7 @@ import torch
 
 
 class Rounded:
-    """A copy of a network that computes wholly in a 16-bit type, while the network keeps its weights in float32.
+    """A copy of a network to compute in, wholly in a 16-bit type, while the network keeps its weights in float32.
 
     An optimiser's steps are too small for 16 bits: added to a weight they would be rounded away (Micikevicius et al.,
     "Mixed Precision Training", ICLR 2018, section 3.1). So each step goes: forward and backward through the copy, its
@@ -14,17 +14,33 @@ class Rounded:
 
     Args:
         model: the network in training.
-        dtype: torch.bfloat16 or torch.float16.
+        dtype: torch.bfloat16 or torch.float16; with torch.float32 it is a copy and no more.
     """
 
     def __init__(self, model, dtype):
         self.dtype, self.copy = dtype, copy.deepcopy(model).to(dtype)
         self.weights, self.rounded = list(model.parameters()), list(self.copy.parameters())
 
+    @torch.no_grad()
     def gradients(self):
-        """Move the copy's gradients to the network."""
+        """Add the copy's gradients to the network's, in float32, and clear the copy's.
+
+        To be called after every backward pass. The sum is not left to `.grad` of the copy: it would be rounded to 16
+        bits, and wrong for a recorded network, which returns its gradients in the same memory each time
+        (https://github.com/pytorch/pytorch/issues/181723).
+        """
+        first, more = ([], []), ([], [])
         for exact, rounded in zip(self.weights, self.rounded):
-            exact.grad, rounded.grad = None if rounded.grad is None else rounded.grad.float(), None
+            if rounded.grad is not None:
+                sums, terms = first if exact.grad is None else more
+                exact.grad = torch.empty_like(exact) if exact.grad is None else exact.grad
+                sums.append(exact.grad)
+                terms.append(rounded.grad)
+                rounded.grad = None
+        if first[0]:
+            torch._foreach_copy_(*first)
+        if more[0]:
+            torch._foreach_add_(*more)
 
     @torch.no_grad()
     def refresh(self):
@@ -48,8 +64,9 @@ def replayed(model, x0, cond):
     """On CUDA, record the kernels of `model` (forward and backward) once as a graph, to be replayed in training.
 
     Small networks spend most of a step on launching kernels one by one; a graph launches them all at once. It holds for
-    this batch size and for training mode only. Make the `EMA` first, since a copy of a recorded model is none. On other
-    devices this does nothing.
+    this batch size and for training mode only; each backward pass must come before the next forward one, since both use
+    the same memory again; and a `copy.deepcopy` of a recorded model would compute with the weights of the original. So
+    `train` records a copy of its own, and leaves the model as it is. On other devices this does nothing.
 
     Args:
         model: `model(x, t, cond)` in training mode, on its device.

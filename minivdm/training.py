@@ -6,7 +6,6 @@ the same weights, bit for bit: a checkpoint holds everything that the next step 
 
 import copy
 import math
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -73,7 +72,7 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
         schedule: a `NoiseSchedule`.
         steps: number of optimiser steps in all, those of an interrupted run included.
         lr: learning rate of AdamW, after a linear warm-up over 100 steps.
-        dtype: what a copy of the network computes in (see `Rounded`); float16 adds a gradient scaler.
+        dtype: what the network computes in (see `Rounded`); float16 adds a gradient scaler.
         seed: seed of levels, noise and batches.
         checkpoint: file to save to and, if it exists, to go on from.
         save_every: steps between checkpoints; the last step is always saved.
@@ -82,7 +81,8 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
         decay: let the learning rate fall to 0 over the `steps`, along half a cosine.
         parts: each step averages the gradients of so many calls of `batch`; part i has a generator of its own, seeded
             seed + i. Several processes (see `parallel`) share them out: their number changes nothing but the speed.
-        replay: see `replayed`.
+        replay: on CUDA, record the kernels of a step once and launch them as one graph (see `replayed`): every batch
+            must have the same size, and `loss` call the model once.
 
     Yields:
         (step, loss): steps done, from 1, and the loss as a detached scalar tensor.
@@ -103,9 +103,10 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
     step = restore(found, model, ema, optimizer, scaler, generators) if found else 0
 
     share(model.train())
-    rounded = Rounded(model, dtype) if dtype != torch.float32 else None
+    replay = replay and cuda and step < steps
+    rounded = Rounded(model, dtype) if dtype != torch.float32 or replay else None  # `model` itself is never recorded
     net = compute = rounded.copy if rounded else model
-    if replay and step < steps:
+    if replay:
         x0, cond = batch(torch.Generator(device).manual_seed(seed))
         replayed(net, x0.to(dtype), in_dtype(cond, dtype))
     if world() > 1:
@@ -123,12 +124,11 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
             total = torch.zeros((), device=device)
             for i in mine:
                 x0, cond = batch(generators[i])
-                with compute.no_sync() if world() > 1 and i != mine[-1] else nullcontext():
-                    value = (loss or diffusion_loss)(forward if rounded else compute, x0, schedule, cond, generators[i])
-                    scaler.scale(value / len(mine)).backward()
+                value = (loss or diffusion_loss)(forward if rounded else compute, x0, schedule, cond, generators[i])
+                scaler.scale(value / len(mine)).backward()  # several processes average it here, part by part
+                if rounded:
+                    rounded.gradients()
                 total += value.detach() / len(mine)
-            if rounded:
-                rounded.gradients()
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             scaler.step(optimizer)

@@ -1,5 +1,7 @@
 """16 bits for the arithmetic, 32 for the weights; many parts or one; several processes."""
 
+import copy
+
 import pytest
 import torch
 
@@ -12,13 +14,13 @@ from minivdm.unet import UNet
 SCHEDULE = NoiseSchedule(linear_betas(50))
 
 
-def run(steps=6, batch_size=8, seed=0, **options):
+def run(steps=6, batch_size=8, seed=0, device="cpu", **options):
     torch.manual_seed(0)
-    model = small()
+    model = small().to(device)
     ema = EMA(model)
-    data = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    data = torch.randn(64, 1, 8, 8, generator=torch.Generator().manual_seed(5)).to(device)
     batch = batches_of(data, batch_size=batch_size)
-    run = train(model, ema, batch, SCHEDULE, steps, progress=False, seed=seed, **options)
+    run = train(model, ema, batch, SCHEDULE.to(device), steps, progress=False, seed=seed, **options)
     return model, ema, [loss.item() for _, loss in run]
 
 
@@ -50,6 +52,55 @@ def test_gradients_move_to_the_float32_weights():
     layer(x).square().sum().backward()
     assert taken.dtype == torch.float32 and torch.allclose(taken, layer.weight.grad, rtol=0.05, atol=0.1)
     assert rounded.copy.weight.grad is None
+
+
+class OneBuffer(torch.autograd.Function):
+    """x * w, with the gradient always in the same memory, as a recorded CUDA graph returns it."""
+
+    buffer = torch.zeros(4, dtype=torch.bfloat16)
+
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x)
+        return x * w
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None, OneBuffer.buffer.copy_(grad * ctx.saved_tensors[0]).detach()
+
+
+def test_gradients_of_several_passes_add_up_in_float32():
+    layer = torch.nn.Module()
+    layer.weight = torch.nn.Parameter(torch.ones(4))
+    rounded = Rounded(layer, torch.bfloat16)
+    parts = torch.tensor([[1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 30.0, 40.0], [256.0, 512.0, 1024.0, 2048.0]]).bfloat16()
+    for x in parts:
+        OneBuffer.apply(x, rounded.copy.weight).sum().backward()
+        rounded.gradients()
+    assert torch.equal(layer.weight.grad, parts.float().sum(dim=0)) and rounded.copy.weight.grad is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_recorded_kernels_train_as_the_others_do(dtype, parts):
+    options = dict(device="cuda", dtype=dtype, parts=parts)
+    plain, recorded = run(8, **options), run(8, replay=True, **options)
+    assert recorded[2] == pytest.approx(plain[2], rel=1e-3 if dtype == torch.float32 else 2e-2)
+    for a, b in zip(plain[0].parameters(), recorded[0].parameters()):
+        assert torch.allclose(a, b, atol=1e-4 if dtype == torch.float32 else 2e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+def test_a_copy_of_a_model_trained_with_recorded_kernels_is_a_model_of_its_own():
+    model = run(2, device="cuda", replay=True)[0]
+    other = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        for weights in other.parameters():
+            weights.zero_()
+        x, t = torch.randn(8, 1, 8, 8, device="cuda"), torch.ones(8, dtype=torch.long, device="cuda")
+        assert other(x, t).abs().max() == 0 and model.eval()(x, t).abs().max() > 0
+        assert "forward" not in vars(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

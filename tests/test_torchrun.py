@@ -1,7 +1,5 @@
 """Several processes compute what one computes, and a run may go on with another number of them."""
 
-import contextlib
-import io
 import re
 import subprocess
 import sys
@@ -37,27 +35,25 @@ def losses(text):
     return dict(found)
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
+def alone(capsys, out, *options):
     """The losses of one process."""
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        assert main([*TRAIN, "--out", str(tmp_path_factory.mktemp("alone"))]) == 0
-    return losses(text.getvalue())
+    assert main([*TRAIN, *options, "--out", str(out)]) == 0
+    return losses(capsys.readouterr().out)
 
 
-def test_two_processes_have_the_losses_of_one(alone, tmp_path):
-    done = torchrun(["-m", "minivdm"], *TRAIN, "--out", str(tmp_path / "two"))
+def test_two_processes_with_two_parts_each_have_the_losses_of_one_with_four(tmp_path, capsys):
+    alone_with_four = alone(capsys, tmp_path / "one", "--parts", "4")
+    done = torchrun(["-m", "minivdm"], *TRAIN, "--parts", "4", "--out", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr
     assert "parameters on 2 x cpu" in done.stdout
     two = losses(done.stdout)
-    assert list(two) == list(alone) == [1, 2, 3, 4]
-    assert all(abs(two[step] - alone[step]) <= 1e-4 * alone[step] for step in two)
+    assert list(two) == list(alone_with_four) == [1, 2, 3, 4]
+    assert all(abs(two[step] - alone_with_four[step]) <= 1e-4 * alone_with_four[step] for step in two)
     assert (tmp_path / "two" / "model.pt").exists()
 
 
-def test_two_processes_are_killed_and_one_goes_on(alone, tmp_path, capsys):
-    script, out = tmp_path / "killed.py", tmp_path / "two"
+def test_two_processes_are_killed_and_one_goes_on(tmp_path, capsys):
+    script, out, whole = tmp_path / "killed.py", tmp_path / "two", alone(capsys, tmp_path / "one")
     script.write_text(KILLED)
     done = torchrun([str(script), "4"], *TRAIN, "--out", str(out))
     assert done.returncode != 0 and not (out / "model.pt").exists()
@@ -65,6 +61,6 @@ def test_two_processes_are_killed_and_one_goes_on(alone, tmp_path, capsys):
     text = capsys.readouterr().out
     rest = losses(text)
     assert "going on from step 2 of 4" in text and list(rest) == [3, 4]
-    assert all(abs(rest[step] - alone[step]) <= 1e-4 * alone[step] for step in rest)
+    assert all(abs(rest[step] - whole[step]) <= 1e-4 * whole[step] for step in rest)
     assert main([*TRAIN, "--out", str(out), "--parts", "4"]) == 2
     assert "with parts=2, not parts=4" in capsys.readouterr().err

@@ -586,7 +586,7 @@ def train_one(kind):
     def batch(generator):
         return strips(b.batch, generator), None
 
-    for step, loss in train(net, ema, batch, schedule, b.steps, lr=2e-3, seed=0):
+    for step, loss in train(net, ema, batch, schedule, b.steps, lr=2e-3, replay=True):
         losses.append(loss)
         if step % (b.steps // 10) == 0 and step >= b.steps // 2:
             kept[step] = copy.deepcopy(ema.model), copy.deepcopy(net).eval()

@@ -37,7 +37,7 @@ from minivdm.sprites import all_triples, held_out, names_of
 from minivdm.stills import STILL_ATTRIBUTES, SpriteStills
 from minivdm.text import TextEncoder, caption_table, vocabulary
 from minivdm.text2image import build_text2image, text_to_image
-from minivdm.training import EMA, replayed, train
+from minivdm.training import EMA, train
 
 start("05_clip")
 plt.rcParams.update(viz.STYLE)
@@ -323,8 +323,8 @@ def batch(generator):
     return pool[i], drop_condition(table[(*kinds[i].unbind(1), wording)], 0.1, generator)
 
 
-replayed(model.net, *batch(generator))  # on a GPU: record the kernels once, to be faster
-steps = train(model.net, ema, batch, model.schedule.to(b.device), b.steps, loss=prediction_loss)
+options = dict(loss=prediction_loss, replay=True)  # replay: on a GPU, record the kernels once, to be faster
+steps = train(model.net, ema, batch, model.schedule.to(b.device), b.steps, **options)
 losses = torch.stack([loss for step, loss in steps]).cpu()
 model.net = ema.model
 moved = (model.net.encoder.words.weight[0] - null_before).norm().item()
