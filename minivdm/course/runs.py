@@ -13,7 +13,7 @@ class Run:
     """One implementation's way through a check: its probes, what ended it early, and who was watching."""
 
     probes: list
-    end: tuple | None  # ("raised", error), ("changed", path), ("unusable", error) or None
+    end: tuple | None  # ("raised", error), ("changed", path), ("unusable", error), ("stopped", None) or None
     guard: Guard
 
     @property
@@ -36,20 +36,28 @@ class Run:
             return False
         return all(mine.agree(theirs.got) for mine, theirs in zip(self.probes[:count], other.probes))
 
+    def follows(self, other):
+        """Whether this run's latest probe came out as the other's did at that place."""
+        at = len(self.probes) - 1
+        return at < len(other.probes) and other.probes[at].agree(self.probes[at].got)
+
     @property
     def outcome(self):
         """What ended the run, comparable: exceptions count as equal when their types are."""
         return self.end and (self.end[0], type(self.end[1]) if isinstance(self.end[1], Exception) else self.end[1])
 
 
-def run_probes(exercise, target, seed, methods=None, run=None):
-    """Lead one implementation through a check, on past failures."""
+def run_probes(exercise, target, seed, methods=None, run=None, like=None):
+    """Lead one implementation through a check, on past failures; with `like`, only for as long as it follows that run."""
     run = run or Run([], None, Guard())
     seed_everything(seed)
     guarded = run.guard.wrap(target, methods)
     try:
         for probe in exercise.probes(guarded, Draw(seed)):
             run.probes.append(probe)
+            if like and not run.follows(like):
+                run.end = ("stopped", None)
+                return run
         run.end = run.guard.changed and ("changed", run.guard.changed.path)
     except InputChanged as error:
         run.end = ("changed", error.path)
@@ -72,7 +80,7 @@ def matching_hint(exercise, run, seed):
     """
     similar = ""
     for label, hint, _ in exercise.misconceptions:
-        wrong = run_probes(exercise, exercise.wrong(label), seed)
+        wrong = run_probes(exercise, exercise.wrong(label), seed, like=run)
         if run.agrees(wrong):
             return hint
         similar = similar or (hint if run.fails_like(wrong) else "")
