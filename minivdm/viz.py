@@ -42,10 +42,11 @@ def sheet(images, cols, gap=1, row_gap=1):
     return page
 
 
-def show_images(images, title="", cols=8, labels=(), width=8.0, gap=1, ax=None):
+def show_images(images, title="", cols=8, labels=(), width=8.0, gap=1, ax=None, rows=()):
     """Draw images (B, C, H, W) in [-1, 1] as a contact sheet, row by row.
 
     `labels` are texts for the images, from the first on; if there are only `cols` of them, they name the columns.
+    `rows` are texts to the left of the rows.
     """
     name_columns = len(labels) == cols < len(images)
     height, step = images.shape[2], images.shape[3] + gap
@@ -60,6 +61,10 @@ def show_images(images, title="", cols=8, labels=(), width=8.0, gap=1, ax=None):
         row = -(-len(images) // cols) - 1 if name_columns else i // cols
         below = (i % cols * step + (step - gap - 1) / 2, row * (height + row_gap) + height - 0.5)
         ax.annotate(label, below, xytext=(0, -2), textcoords="offset points", ha="center", va="top", fontsize=9,
+                    annotation_clip=False)
+    for row, label in enumerate(rows):
+        beside = (-0.5, row * (height + row_gap) + (height - 1) / 2)
+        ax.annotate(label, beside, xytext=(-4, 0), textcoords="offset points", ha="right", va="center", fontsize=9,
                     annotation_clip=False)
 
 

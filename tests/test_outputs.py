@@ -46,6 +46,10 @@ def test_a_live_widget_becomes_a_line_of_text_and_pictures_stay():
     kept = tidy([widget, picture])
     assert kept[0].data == {"text/plain": "A slider: it appears when this cell is run."}
     assert kept[1].data == picture.data
+    box = new_output("display_data", {WIDGET: {"model_id": "x"}, "text/plain": "Text(value='a red ring')"})
+    screen = new_output("display_data", {WIDGET: {"model_id": "y"}, "text/plain": "Output()"})
+    (kept,) = tidy([box, screen])
+    assert kept.data == {"text/plain": "A box for text: it appears when this cell is run."}
 
 
 FOLDERS = ["/home/ada/lib/python3.12/site-packages/", "C:\\venv\\Lib\\site-packages\\"]

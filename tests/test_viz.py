@@ -51,6 +51,9 @@ def test_a_clip_must_be_one_clip():
 
 def test_figures_are_drawn_without_a_screen(tmp_path):
     viz.show_images(torch.rand(10, 1, 8, 8), "ten", cols=5, labels=list("abcdefghij"))
+    rows = viz.plt.gcf().axes[0]
+    viz.show_images(torch.rand(10, 1, 8, 8), "two rows", cols=5, rows=["up", "down"], ax=rows)
+    assert [text.get_text() for text in rows.texts[-2:]] == ["up", "down"]
     path = viz.save_figure(tmp_path / "b" / "figure.png")
     assert Image.open(path).width > 100
     png = viz.figure_png(lambda value: viz.show_images(torch.rand(4, 1, 8, 8), str(value)), 3)

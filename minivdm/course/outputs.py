@@ -26,10 +26,19 @@ def tidy(outputs):
             output.text = "\n".join(overwritten(line) for line in INSTALLED.sub("", output.text).split("\n"))
         elif WIDGET in output.get("data", {}):
             del output.data[WIDGET]
-            output.data["text/plain"] = "A slider: it appears when this cell is run."
+            kind = output.data.get("text/plain", "").partition("(")[0]
+            what = {"Output": "", "Text": "A box for text"}.get(kind, "A slider")  # an empty screen says nothing
+            output.data["text/plain"] = what and f"{what}: it appears when this cell is run."
         elif "image/png" in output.get("data", {}):
             output.data = {**output.data, "image/png": without_alpha(output.data["image/png"])}
-    return [output for output in kept if output.output_type != "stream" or output.text.strip()]
+    return [output for output in kept if says_something(output)]
+
+
+def says_something(output):
+    """Whether an output holds more than empty text."""
+    if output.output_type == "stream":
+        return bool(output.text.strip())
+    return output.get("data") != {"text/plain": ""}
 
 
 def without_alpha(png):
