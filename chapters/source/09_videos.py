@@ -83,9 +83,9 @@ plt.show()
 
 # %% [markdown]
 # Standing still is a vertical stripe. Moving left and right are **slopes of opposite sign**; the faster, the flatter.
-# Growing and shrinking are wedges, blinking is a dashed stripe. What moves up or down leaves this row after a while, and
-# of what bounces the row shows a wider and a narrower part in turn: such stripes do not lean (a y-t slice would show
-# these motions as slopes).
+# Growing and shrinking are wedges, blinking is a dashed stripe. What moves up or down leaves this row after a while, and a
+# bouncing sprite crosses it now with a wider part, now with a narrower one: such stripes do not lean (a y-t slice would
+# show these motions as slopes).
 #
 # And now the point of it all: *in an x-t slice, motion is orientation*. Finding the direction of a motion is the same
 # problem as finding the direction of an edge in a picture. We know a tool for that.
@@ -116,8 +116,8 @@ viz.show_images(strip, f"{captions[4]}: x-t slices", 8, [f"row {row}" for row in
 # Drawn clips have exactly as many frames as we want. Recordings do not: they are longer than a clip, they have frame
 # rates of their own, and some of the files are broken. WebVid-10M, on which many text-to-video models were trained
 # ([Bain et al., *Frozen in Time: A Joint Video and Image Encoder for End-to-End Retrieval*, ICCV
-# 2021](https://arxiv.org/abs/2104.00650)), is a table of ten million captions, one file per row. `VideoFolder` reads
-# this layout. Its files in `data/clips` stand in for your own: 40 clips that we drew and wrote as MP4 and GIF, at
+# 2021](https://arxiv.org/abs/2104.00650)), is a table of ten million captions, one file per row. (Its download page was
+# closed in 2024. The layout lives on.) `VideoFolder` reads this layout. Its files in `data/clips` stand in for your own: 40 clips that we drew and wrote as MP4 and GIF, at
 # 12.5, 16 and 24 frames per second.
 #
 # ### Exercise 9.1: which frames?
@@ -235,7 +235,7 @@ for reason, names in mine.skipped.items():
 #
 # **a per-frame network cannot be expected to do better than 62.5%, whatever it learns.**
 #
-# Nor does it help to compute something clever *after* the average: what has become the same stays the same.
+# Nor does it help to compute something clever *after* the average: two inputs that have become equal stay equal.
 #
 # A prediction before the experiment, then. The network: three convolutions per frame, then the features of the 2 × 2
 # remaining places (so positions are not lost), then the mean over frames, and a small head. All later networks of this
@@ -359,7 +359,8 @@ plt.show()
 # %% [markdown]
 # It has learnt a lot: it tells sideways from up-and-down, and both from a change of size, all of it from a *set* of
 # frames. But in each of the three pairs the two rows look alike: of a clip that moves left it says the same things as
-# of one that moves right. And the theorem can be checked to the last digit. Take each test clip, reverse it, then
+# of one that moves right. (Below its limit it stays because of *bouncing*, which also goes up and down: as bags of frames,
+# they differ only in how long the sprite is at which height.) And the theorem can be checked to the last digit. Take each test clip, reverse it, then
 # shuffle its frames at random, and see how far the network's answer moves.
 
 # %%
@@ -466,9 +467,11 @@ plt.show()
 #
 # $$\text{direction} = \frac{E_1 - E_2}{E_1 + E_2}$$
 #
-# This is *motion energy* ([Adelson and Bergen, 1985](https://doi.org/10.1364/JOSAA.2.000284)), a model of how eyes do
-# it. Note the square: the plain average over a clip of a linear kernel's answers is, but for the ends of the clip,
-# the same for every order of frames. It takes a **nonlinearity after the kernel** to see motion.
+# This is the idea of *motion energy* ([Adelson and Bergen, 1985](https://doi.org/10.1364/JOSAA.2.000284)), a model of how
+# eyes do it. (They square and add the answers of two filters for each direction, a quarter of a wave apart; we have one.
+# And what moves at $v$ columns a frame gets $2v/(1+v^2)$: 1 at our speed, 0.8 at half of it and at twice.) Note the
+# square: the plain average over a clip of a linear kernel's answers is, but for the ends of the clip, the same for every
+# order of frames. It takes a **nonlinearity after the kernel** to see motion.
 
 # %%
 every = all_triples()
@@ -507,8 +510,8 @@ print(f"all others within {others:.2f} of 0")
 #
 # $$M = \left\lfloor \frac{t\,d^2\,N_{in}\,N_{out}}{d^2 N_{in} + t\,N_{out}} \right\rfloor$$
 #
-# Between the halves stands a ReLU. Without it two linear maps in a row would be one linear map (of a restricted
-# kind). Write both methods; the first line of `__init__` is `super().__init__()`.
+# Between the halves stands a ReLU (in the paper, after a BatchNorm, which we leave out). Without it two linear maps in a
+# row would be one linear map (of a restricted kind). Write both methods; the first line of `__init__` is `super().__init__()`.
 
 # %% piece="conv3d.Conv2Plus1d" methods=["__init__", "forward"] exercise="9.3" points=3 minutes=15
 
@@ -524,13 +527,13 @@ for a, c, d, t in [(3, 16, 3, 3), (16, 32, 3, 3), (32, 32, 3, 3), (64, 128, 3, 3
     print(f"{size}{full:14,d}{halves:18,d}{1 - halves / full:10.2%}")
 
 # %% [markdown]
-# What does it all cost? One layer with 32 channels in and out on four clips of 16 frames of 32 × 32 pixels: its
-# parameters; its multiply-adds, once by a formula (one per weight and place) and once counted by PyTorch while the
-# layer runs; and the seconds that it took here. The last but one row is a (2+1)-D layer that does *not* match: $M =
+# What does it all cost? One layer with 32 channels in and out on clips of 16 frames of 32 × 32 pixels, 64 of them on a GPU,
+# else four: its parameters; its multiply-adds, once by a formula (one per weight and place) and once counted by PyTorch
+# while the layer runs; and the milliseconds that it took here. The last but one row is a (2+1)-D layer that does *not* match: $M =
 # 32$.
 
 # %%
-x = torch.randn(4, 32, 16, 32, 32, device=b.device)
+x = torch.randn(64 if b.device.type == "cuda" else 4, 32, 16, 32, 32, device=b.device)
 layers = {
     "2-D (1 x 3 x 3)": nn.Conv3d(32, 32, (1, 3, 3), padding=(0, 1, 1)),
     "3-D (3 x 3 x 3)": nn.Conv3d(32, 32, 3, padding=1),
@@ -563,7 +566,7 @@ for name, layer in layers.items():
     formula, counted = weights * x.shape[2:].numel() * len(x), counter.get_total_flops() / 2
     cost[name] = formula, counted, time_of(layer)
     count = sum(p.numel() for p in layer.parameters())
-    line = f"{formula / 1e9:23.2f}{counted / 1e9:9.2f}{1e3 * cost[name][2]:8.1f}"
+    line = f"{formula / 1e9:23.2f}{counted / 1e9:9.2f}{1e3 * cost[name][2]:8.2f}"
     print(f"{name:20s}{count:10,d}{line}")
 
 # %% [markdown]
@@ -571,8 +574,8 @@ for name, layer in layers.items():
 # arithmetic, and takes longer (all that lies between its halves has to be written to memory and read again). What it
 # buys, according to its authors, is a second nonlinearity per layer and easier training. A *narrow* one does less:
 # with $M = 32$ it has $(9 + 3)/27 = 44\%$ of the 3-D kernel's arithmetic; how much of the time that saves depends on
-# the machine, as the last column shows. Make-A-Video and its relatives use this form, and chapter 10 builds on it. And
-# your `conv3d` does the arithmetic of PyTorch's, and takes longer than it. It is fast enough to train on:
+# the machine, as the last column shows. Make-A-Video and its relatives use this form (as many channels between the halves
+# as behind them, and no ReLU there), and chapter 10 builds on it. And your `conv3d` does the arithmetic of PyTorch's, and takes longer than it. It is fast enough to train on:
 #
 # ## 6 · Left or right? The experiment
 #
@@ -622,7 +625,8 @@ for name, net in nets.items():
     print(f"{name:10s}{count:11,d}{line}")
 
 # %% [markdown]
-# ("order" is how far an answer moves when frames are reversed or shuffled.) Within each pair the per-frame network
+# ("order" is how far an answer moves when frames are reversed or shuffled. The seconds cannot be compared: the first
+# network also pays for the start, and the second one runs on *your* `conv3d`.) Within each pair the per-frame network
 # tosses a coin. Both others make hardly a mistake, and they average over frames at the end just as it does! What
 # matters is that each *finding* that goes into the average has seen more than one frame.
 #
@@ -676,7 +680,7 @@ for ax, (kind, seen) in zip(axes, kinds.items()):
         gaps[kind, how] = gap
         ax.semilogy(range(8), gap.clamp(min=1e-8), "o-", label=f'"{how}"')
     ax.set(title=f"Clips that are {kind}", xlabel="frame", ylim=(5e-9, 2))
-axes[0].set_ylabel("largest difference to 2-D")
+axes[0].set_ylabel("difference to 2-D\n(0 is drawn as 1e-8)")
 axes[1].legend()
 plt.show()
 nets["2-D"] = flat.to(b.device)
@@ -685,7 +689,8 @@ nets["2-D"] = flat.to(b.device)
 # "centre" is exact everywhere, up to rounding. "mean" is exact where the promise holds: on clips that stand still, in
 # the *inner* frames. At both ends part of the kernel sees zeros beyond the clip; three layers of kernels that reach
 # one frame further each spoil three frames at each end. (Here only frames 3 and 4 are left! Short clips are mostly
-# ends.) And on clips that move, "mean" blurs.
+# ends.) On clips that move, "mean" is off everywhere, by a fifth of the largest value and more: it sees a blur of three
+# frames.
 #
 # Does it help? Train three 3-D networks a little: from random weights, and from both kinds of inflation of
 # the per-frame network, which knows everything but the direction.
@@ -711,12 +716,13 @@ plt.legend()
 plt.show()
 
 # %% [markdown]
-# At step 0 "centre" has exactly the share of the per-frame network, "mean" less, because these clips move, and the
-# random network guesses: one in eight. Then the head start melts away: within a hundred steps or so the random network
-# has caught up. What comes next depends on the run. With the small batches of the budget `cpu`, the inflated networks
-# linger at the dotted limit, and the random one leaves them behind; with the larger ones of `gpu`, all three got past it
-# at about the same time when we tried. (A likely reason for the lingering: they begin where all is solved that can be
-# solved without motion, and from there the slope towards motion is gentle.)
+# At step 0 "centre" has exactly the share of the per-frame network (on the fifth of the test clips that is used here),
+# "mean" less: these clips move, and six of their eight frames lie near an end. The random network guesses, one in eight.
+# The inflated ones have a head start, and it melts away: within a hundred steps or so the random network has caught up.
+# What comes next depends on the run. With the small batches of the budget `cpu`, the inflated networks linger at the
+# dotted limit, and the random one leaves them behind; with the larger ones of `gpu` they pass it, and still the random
+# one ends no worse. (A likely reason for the lingering: they begin where all is solved that can be solved without motion,
+# and from there the slope towards motion is gentle.)
 #
 # So is inflation worth nothing? On this task what was missing, the direction, *was* the task, and what the pictures
 # had taught, the look of eight frames of sprites, is learnt in seconds. Carreira and Zisserman inflated networks that
@@ -735,7 +741,7 @@ plt.show()
 print(inspect.getsource(AttributeProbe.features))
 
 # %% [markdown]
-# Training it takes a GPU half a minute and a CPU too long for a notebook, so on a CPU we load the one in `data/`
+# Training it takes a GPU ten to thirty seconds and a CPU too long for a notebook, so on a CPU we load the one in `data/`
 # (`python -m minivdm.make_video_probe` made it). How good is it on fresh clips of 16 frames and 32 × 32 pixels? The
 # bar of this chapter is 99% for each attribute.
 
@@ -761,7 +767,8 @@ for kind, share in zip(ATTRIBUTES, trust):
 # `data/clips`: larger, compressed as MP4 or with the 256 colours of a GIF, read by `VideoFolder`, every second of
 # their 32 frames. Second, the fresh clips **played backwards**. If it looks at motion at all, *left* should become
 # *right*, and so on. That is only fair: such a clip could have been drawn. But a *blinking* clip that begins in the
-# dark is something that was never drawn. What will the judge say?
+# dark is something that was never drawn. What will the judge say? (Here we ask the one that comes with the course, on
+# every machine, since it will judge from now on.)
 
 # %%
 folder = VideoFolder(table, frames=16, size=32, stride=2)
@@ -772,16 +779,24 @@ with torch.no_grad():
     on_files = recognised(judge, files, meant).float().mean(dim=0).tolist()
 print("files:", ", ".join(f"{kind} {share:.0%}" for kind, share in zip(ATTRIBUTES, on_files)))
 
-with torch.no_grad():
+
+@torch.no_grad()
+def said_backwards(judge):
+    """(8, 8) shares: how often a clip with motion i, played backwards, is called j."""
     answer = torch.cat([judge(part.flip(2))[2].argmax(1) for part in drawn.split(64)]).cpu()
-backwards = torch.zeros(8, 8)
-backwards.index_put_((asked[:, 2].cpu(), answer), torch.ones(len(answer)), accumulate=True)
-backwards /= backwards.sum(dim=1, keepdim=True)
+    counts = torch.zeros(8, 8)
+    counts.index_put_((asked[:, 2].cpu(), answer), torch.ones(len(answer)), accumulate=True)
+    return counts / counts.sum(dim=1, keepdim=True)
+
+
+backwards = said_backwards(load_pretrained("video_probe").to(b.device))
 fig, ax = plt.subplots(figsize=(4, 3.8))
-show_confusion(backwards, "The judge on clips played backwards, in %", ax)
+show_confusion(backwards, "The course's judge on clips played backwards, in %", ax)
 ax.set_xlabel("answer")
 ax.set_ylabel("motion before reversing")
 plt.show()
+print(f"blinking, played backwards, is growing to {backwards[7, 4]:.0%}", end=" ")
+print(f"(to the judge of the cell before: {said_backwards(judge)[7, 4]:.0%})")
 
 # %% [markdown]
 # The compressed files are no problem. And backwards, the judge does what one hopes: left is right, up is down,
@@ -789,7 +804,9 @@ plt.show()
 #
 # But look at the last row. A blinking clip begins bright; played backwards it begins in the dark, and the judge calls
 # most of these clips *growing*. Something that is small and then large, something that is not there and then there:
-# it had never needed the difference. This is what to remember of every judge in this course: it is reliable **on what
+# it had never needed the difference. Another judge, trained in the same way from other random numbers, may say something
+# else: nothing in its training tells what such a clip is. (If this machine trained one, its answer is in brackets.) This
+# is what to remember of every judge in this course: it is reliable **on what
 # it was trained on**, 99% and more, and may answer anything about what it has never seen, without a sign of doubt.
 # Clips that networks draw lie in between. Chapter 13 comes back to that.
 #
