@@ -69,7 +69,7 @@ def step_for(fps, rate):
 
     A float just below 4/3 may miss the next whole frame after many steps, so what is no float is rounded up.
     """
-    ratio = Fraction(fps / rate).limit_denominator(10_000)
+    ratio = Fraction(fps / rate).limit_denominator(10**6)
     step = float(ratio)
     return step if step >= ratio else math.nextafter(step, math.inf)
 
