@@ -31,7 +31,7 @@ def sample_text2video(prompts, out, steps=50, guidance_scale=3.0, seed=0, checkp
         steps, guidance_scale: as for `text_to_video`.
         seed: of the noise.
         checkpoint: a `model.pt`; see `find_model` for the default.
-        fps: frames per second; a GIF takes the nearest of 100 / 2, 100 / 3, 100 / 4, ...
+        fps: frames per second; in a GIF each frame stays for 1 / fps, rounded to 1/100 s.
         scale: how many times each pixel is repeated in a row and in a column.
 
     Returns:
