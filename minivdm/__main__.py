@@ -45,8 +45,8 @@ def parser():
     sampling.add_argument("-o", "--out", required=True, help="a .gif or .mp4 file (several prompts stand side by side "
                           "in it), or a folder (one .gif per prompt)")
     add_sampling_options(sampling, steps=50)
-    sampling.add_argument("--fps", type=float, default=8, help="frames per second, 0.1 to 50; a GIF has the "
-                          "nearest of 100/2, 100/3, 100/4, ... (default: 8)")
+    sampling.add_argument("--fps", type=float, default=8, help="frames per second, 0.1 to 50; in a GIF "
+                          "each frame stays for 1/fps, rounded to 1/100 s (default: 8)")
     sampling.add_argument("--scale", type=int, default=4, help="enlarge each pixel so many times (default: 4)")
 
     judging = commands.add_parser("evaluate", help="measure how well clips do what their prompts say")

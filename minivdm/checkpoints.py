@@ -44,9 +44,25 @@ BUILDERS = {
 }
 
 
+class NotFinite(ValueError):
+    """Weights among which there is NaN or infinity."""
+
+
+def require_finite(weights, what):
+    """A `NotFinite` that names the first of these weights that is not finite; `what` begins its sentence."""
+    broken = [name for name, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise NotFinite(f"{what} weights that are not finite, the first in {broken[0]}: train the model again")
+
+
 def save_pretrained(path, model, config):
-    """Write a model's weights as float16, with the settings that `BUILDERS` need, whole or not at all."""
+    """Write a model's weights as float16, with the settings that `BUILDERS` need, whole or not at all.
+
+    Raises:
+        NotFinite: if a weight is not finite in float16, whose largest number is 65,504; nothing is written then.
+    """
     weights = {name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()}
+    require_finite(weights, f"{path} was not written: in float16 the model has")
     save_torch(path, {"config": config, "weights": weights})
 
 
@@ -72,7 +88,8 @@ def load_pretrained(name, folder=DATA):
         name: "digits": `model(x, t, cond)` estimates eps of digits (B, 1, 8, 8) at the levels of `linear_betas(1000)`;
             cond is (B, 1) long, the digit + 1, or 0 or None for any digit.
             "text2image": the same for `SpriteStills` (B, 3, 32, 32), `cosine_betas(1000)` and tokens (B, 12).
-            "text2video": the same for clips (B, 3, 16, 32, 32).
+            "text2video": the same for clips (B, 3, 16, 32, 32); its levels, `model.schedule`, are those of
+                `shifted_betas(cosine_betas(1000), 2)`.
             "stills_probe": an `AttributeProbe` for `SpriteStills`.
             "video_probe": an `AttributeProbe` for `MovingSprites` of 16 frames and 32 x 32 pixels.
         folder: where the files and `manifest.json` are.
@@ -105,7 +122,7 @@ def load_weights(path, build):
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is truncated or of another kind, or a weight is not finite.
+        ValueError: if it is truncated or of another kind; `NotFinite` if a weight is not finite.
     """
     saved = load_torch(path)
     try:
@@ -115,7 +132,5 @@ def load_weights(path, build):
         model.load_state_dict({name: value.float() for name, value in saved["weights"].items()})
     except Exception as error:  # whatever else a file may hold
         raise ValueError(f"{path} holds no model of this kind: {' '.join(str(error).split())[:200]}") from error
-    broken = [name for name, value in saved["weights"].items() if not value.isfinite().all()]
-    if broken:
-        raise ValueError(f"{path} holds weights that are not finite, the first in {broken[0]}: train the model again")
+    require_finite(saved["weights"], f"{path} holds")
     return model.eval()

@@ -3,7 +3,8 @@ r"""Two kernels for CUDA cards that a video model spends most of its time in, wr
 PyTorch's group norm wants the memory order B C H W, while convolutions and the layers along time want B H W C: so each
 norm would turn its input around, twice. And attention over a few frames at each of very many places is hardly any
 arithmetic, but as a row of separate operations it writes its intermediate results to memory a dozen times. Each kernel
-here reads its inputs in the order in which they lie, works in float32 on the chip, and writes the result.
+here reads its inputs in the order in which they lie, keeps what lies between on the chip, and writes the result. Sums
+are taken in float32; matrices are multiplied in 16 bits where they come in 16 bits, else in TF32, Triton's default.
 
 `accelerate(model)` puts them into a model. The numbers stay the same, up to rounding. Without CUDA or Triton it does
 nothing: the plain layers are the definition, these are only faster.
@@ -47,11 +48,14 @@ class FusedGroupNorm(nn.GroupNorm):
         return Normalise.apply(x, self.weight, self.bias, self.num_groups, self.eps)
 
 
+LONGEST = 64  # frames; the kernel holds all F x F scores at once, and for 128 frames takes over a minute to compile
+
+
 class FusedTemporalAttention(TemporalAttention):
-    """`TemporalAttention` whose scores never leave the chip."""
+    """`TemporalAttention` whose scores never leave the chip, for clips of up to `LONGEST` frames."""
 
     def forward(self, x, frames, stills=None):
-        if stills is not None:
+        if stills is not None or frames > LONGEST:
             return super().forward(x, frames, stills)
         n, channels, height, width = x.shape
         h = self.norm(x).permute(0, 2, 3, 1).reshape(n // frames, frames, height * width, channels)

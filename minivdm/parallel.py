@@ -59,7 +59,7 @@ def mean(tensor):
 
 
 def share(module):
-    """Give every process the weights and buffers that rank 0 has."""
+    """A broadcast from rank 0: give every process the weights and buffers that it has."""
     if world() > 1:
         for tensor in module.state_dict().values():
             distributed.broadcast(tensor, 0)

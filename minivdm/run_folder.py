@@ -36,13 +36,18 @@ def settings_of(budget=None, **changes):
         The budget's name, and a dict like those in `BUDGETS`.
 
     Raises:
-        ValueError: if there is no such budget, or a number makes no sense.
+        ValueError: if there is no such budget or no such number, or a number makes no sense.
     """
     name = budget or os.environ.get("MINIVDM_BUDGET") or ("gpu" if torch.cuda.is_available() else "cpu")
     if name not in BUDGETS:
         source = "budget" if budget else "MINIVDM_BUDGET"
         raise ValueError(f"{source} must be one of {', '.join(BUDGETS)}; got {name!r}")
-    settings = BUDGETS[name] | {key: value for key, value in changes.items() if value is not None}
+    unknown = [key for key in changes if key not in BUDGETS[name]]
+    if unknown:
+        raise ValueError(f"a budget has no {', '.join(unknown)}; its numbers are {', '.join(BUDGETS[name])}")
+    given = {key: value for key, value in changes.items() if value is not None}
+    lists = {key: list(value) for key, value in given.items() if isinstance(value, tuple)}  # as JSON gives them back
+    settings = BUDGETS[name] | given | lists
     for key in ("channels", "pictures", "batch", "parts", "steps", "pool"):
         if settings[key] < 1:
             raise ValueError(f"{key} must be at least 1, got {settings[key]}")

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .checkpoints import BUILDERS, load_pretrained, load_weights
+from .checkpoints import BUILDERS, NotFinite, load_pretrained, load_weights
 from .text import Tokenizer
 from .text2video import text_to_video
 from .video_files import pyav, write_video
@@ -31,7 +31,7 @@ def sample_text2video(prompts, out, steps=50, guidance_scale=3.0, seed=0, checkp
         steps, guidance_scale: as for `text_to_video`.
         seed: of the noise.
         checkpoint: a `model.pt`; see `find_model` for the default.
-        fps: frames per second; a GIF takes the nearest of 100 / 2, 100 / 3, 100 / 4, ...
+        fps: frames per second; in a GIF each frame stays for 1 / fps, rounded to 1/100 s.
         scale: how many times each pixel is repeated in a row and in a column.
 
     Returns:
@@ -133,7 +133,7 @@ def find_model(checkpoint=None):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds no text-to-video model.
+        ValueError: if it holds no text-to-video model, or one with weights that are not finite.
     """
     found = sorted(RUNS.glob("*/model.pt"), key=lambda path: path.stat().st_mtime)
     if checkpoint is None and not found:
@@ -147,6 +147,8 @@ def find_model(checkpoint=None):
         raise FileNotFoundError(f"no model at {path}")
     try:
         model = load_weights(path, BUILDERS["text2video"])
+    except NotFinite:
+        raise
     except ValueError as error:
         size = f"{path.stat().st_size:,} bytes"
         raise ValueError(f"{path} ({size}) is truncated, or no model.pt of a text-to-video run") from error

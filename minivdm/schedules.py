@@ -128,13 +128,14 @@ def per_sample(table, t, x):
     Args:
         table: (T+1,) tensor indexed by level, for instance `schedule.alpha_bar`.
         t: (B,) long tensor of levels in 0..T.
-        x: (B, ...) float tensor; only its shape, dtype and device are used.
+        x: (B, ...) float tensor of 32 bits or more; only its shape, dtype and device are used.
 
     Returns:
         (B, 1, ..., 1) tensor `table[t]` in x's dtype and on its device.
 
     Raises:
-        ValueError: if t is not a (B,) integer tensor, or a level lies outside 0..T.
+        ValueError: if t is not a (B,) integer tensor, a level lies outside 0..T, or x has 16 bits: near level 0 an
+            alpha_bar of so few bits is exactly 1, as if there were no noise. Networks may compute in 16 bits.
     """
     T = len(table) - 1
     if not torch.is_tensor(t) or t.is_floating_point() or t.shape != x.shape[:1]:
@@ -142,4 +143,7 @@ def per_sample(table, t, x):
         raise ValueError(f"t must hold one integer level per sample, shape ({len(x)},); got {came}")
     if t.numel() and not 0 <= int(t.min()) <= int(t.max()) <= T:
         raise ValueError(f"levels must lie in 0..{T}, got {int(t.min())}..{int(t.max())}")
+    if x.is_floating_point() and torch.finfo(x.dtype).bits < 32:
+        why = "in 16 bits alpha_bar is rounded to 1 near level 0, and 1 - alpha_bar to 0"
+        raise ValueError(f"expected float32 or more, got {x.dtype}: {why}; give x.float()")
     return table.to(x.device)[t.to(x.device)].to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))  # (B, 1, ..., 1)

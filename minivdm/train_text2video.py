@@ -61,7 +61,8 @@ def train_text2video(budget=None, out=None, progress=False, **changes):
 
     Raises:
         ValueError: if a setting makes no sense, or `out` holds a run with other settings or a broken checkpoint.
-        FloatingPointError: if the loss is not finite.
+        NotFinite: if the trained weights are not finite in the float16 that `model.pt` stores.
+        FloatingPointError: if the loss or the gradient is not finite.
         KeyboardInterrupt: when interrupted; its text says what was saved.
     """
     name, settings = settings_of(budget, **changes)

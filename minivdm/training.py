@@ -79,8 +79,9 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
         progress: show a tqdm bar.
         loss: `loss(model, x0, schedule, cond, generator)` returns a scalar tensor; default `diffusion_loss`.
         decay: let the learning rate fall to 0 over the `steps`, along half a cosine.
-        parts: each step averages the gradients of so many calls of `batch`; part i has a generator of its own, seeded
-            seed + i. Several processes (see `parallel`) share them out: their number changes nothing but the speed.
+        parts: gradient accumulation (micro-batches): each step averages the gradients of so many calls of `batch`; part
+            i has a generator of its own, seeded seed + i. Several processes (see `parallel`) share them out: their
+            number changes nothing but the speed.
         replay: on CUDA, record the kernels of a step once and launch them as one graph (see `replayed`): every batch
             must have the same size, and `loss` call the model once.
 
@@ -89,7 +90,7 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
 
     Raises:
         ValueError: if the checkpoint is broken or belongs to another model; if the parts cannot be shared out evenly.
-        FloatingPointError: if the loss is not finite; nothing is saved then.
+        FloatingPointError: if the loss or the gradient is not finite; nothing is saved then.
     """
     if parts % world():
         raise ValueError(f"{parts} parts cannot be shared out among {world()} processes: use a multiple of {world()}")
@@ -130,7 +131,7 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
                     rounded.gradients()
                 total += value.detach() / len(mine)
             scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             scaler.step(optimizer)
             scaler.update()
             if rounded:
@@ -144,6 +145,9 @@ def train(model, ema, batch, schedule, steps, lr=1e-3, dtype=torch.float32, seed
             if saving or step % 50 == 0:  # reading the loss waits for the device, so do it rarely
                 if not torch.isfinite(total):
                     raise FloatingPointError(f"the loss is {total.item()} at step {step}: try a smaller lr than {lr}")
+                if not scaler.is_enabled() and not torch.isfinite(norm):  # a scaler skips such a step
+                    came = f"{norm.item()} at step {step}"
+                    raise FloatingPointError(f"the gradient is {came}: try a smaller lr than {lr}")
                 bar.set_postfix(loss=f"{total.item():.4f}")
             if saving:
                 held = gather({i: generators[i].get_state() for i in mine})

@@ -139,7 +139,7 @@ class UNet3D(nn.Module):
 
     Ho et al., "Video Diffusion Models", NeurIPS 2022; built on an image model as in Singer et al.,
     "Make-A-Video", ICLR 2023. While the temporal layers are new, it is the image model applied to
-    each frame, exactly.
+    each frame, up to rounding. They come on its device and in its dtype.
 
     Args:
         image: a `UNet`. It is used, not copied: its weights are a part of this model.
@@ -216,7 +216,10 @@ class UNet3D(nn.Module):
 
 def after(layer, attends):
     """The new `Temporal` that follows a Stage; None for a layer that changes the resolution."""
-    return Temporal(layer.block.conv2.out_channels, attends) if hasattr(layer, "block") else None
+    if not hasattr(layer, "block"):
+        return None
+    conv = layer.block.conv2
+    return Temporal(conv.out_channels, attends).to(conv.weight)  # device and dtype
 
 
 def inflate(image, attention=(1,)):

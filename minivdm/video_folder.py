@@ -7,10 +7,12 @@ r"""The learner's own clips: a folder of video files and a table of captions, la
 is a choice of its frames. A file that cannot give a whole clip is left out and counted; nothing is padded.
 """
 
+import math
 from collections import Counter
 from csv import DictReader
 from csv import Error as CSVError
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path, PureWindowsPath
 
 import torch
@@ -60,6 +62,16 @@ def frame_indices(available, frames, step=1.0, start=0.0):
         wanted = f"{frames} frames at step {step:g} from {start:g} on"
         raise ValueError(f"{wanted} need {needed} frames, the recording has {available}")
     return indices
+
+
+def step_for(fps, rate):
+    """fps / rate, as the fraction that is meant: 16 frames per second seen at 12 are 4/3, at 8 they are 2.
+
+    A float just below 4/3 may miss the next whole frame after many steps, so what is no float is rounded up.
+    """
+    ratio = Fraction(fps / rate).limit_denominator(10**6)
+    step = float(ratio)
+    return step if step >= ratio else math.nextafter(step, math.inf)
 
 
 @dataclass
@@ -125,12 +137,12 @@ class VideoFolder:
             name = f"{page_dir}/{videoid}" if videoid else f"row {number}"
             reason = None if videoid and caption else "no videoid or caption"
             reason = reason or ("listed twice" if (page_dir, videoid) in seen else None)
-            seen.add((page_dir, videoid))
             self.bytes = kept  # `shrink` adds each frame, of files that turn out to be unusable, too
             try:
                 if not reason:
                     self.clips.append(self.load(self.find(page_dir, videoid), caption))
                     kept += self.clips[-1].pixels.nbytes
+                    seen.add((page_dir, videoid))
             except VideoError as error:
                 reason = error.reason
             if reason:
@@ -158,7 +170,7 @@ class VideoFolder:
             pixels, fps = read_video(path, each=self.shrink)
         except OSError as error:
             raise VideoError("not there", path, error) from error
-        step = self.stride if self.rate is None else round(fps / self.rate, 6)  # 2, not 1.9999999999
+        step = self.stride if self.rate is None else step_for(fps, self.rate)
         if step < 1:
             raise VideoError("too few frames per second", path, f"{fps:g} where {self.rate:g} are asked for")
         try:

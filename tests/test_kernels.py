@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from minivdm.kernels import FusedGroupNorm, FusedTemporalAttention, accelerate
+from minivdm.kernels import Attend, FusedGroupNorm, FusedTemporalAttention, accelerate
 from minivdm.text2video import build_text2video
 from minivdm.unet3d import TemporalAttention
 
@@ -34,6 +34,19 @@ def test_without_a_card_a_model_stays_as_it_is():
     assert accelerate(layer) is layer
     kinds = {type(module) for module in layer.modules()}
     assert torch.cuda.is_available() or not kinds & {FusedGroupNorm, FusedTemporalAttention}
+
+
+def test_long_clips_take_the_plain_layer(monkeypatch):
+    """The kernel would compile for minutes. Without a card, too, one sees which way a clip goes."""
+    layer = TemporalAttention(32)
+    nn.init.normal_(layer.out.weight, std=0.1)
+    fast, asked = copy.deepcopy(layer), []
+    fast.__class__ = FusedTemporalAttention
+    monkeypatch.setattr(Attend, "apply", lambda qkv, position, heads: asked.append(qkv) or qkv[..., :32])
+    for frames in (64, 65, 128):
+        x = torch.randn(frames, 32, 2, 2)
+        assert torch.equal(fast(x, frames), layer(x, frames)) == (frames > 64)
+    assert [len(qkv[0]) for qkv in asked] == [64]
 
 
 SHAPES = [((5, 64, 7, 6), 8), ((3, 224, 4, 4), 28), ((2, 48, 9, 1), 6), ((2, 32, 1, 2), 1)]

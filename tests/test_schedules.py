@@ -5,6 +5,8 @@ from fractions import Fraction
 import pytest
 import torch
 
+from minivdm.diffusion import q_sample, to_x0
+from minivdm.samplers import ddim_sample
 from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas, per_sample, shifted_betas
 
 
@@ -75,6 +77,19 @@ def test_per_sample_shapes():
         picked = per_sample(table, t, torch.zeros(shape, dtype=torch.float64))
         assert picked.shape == (3, *[1] * (len(shape) - 1)) and picked.dtype == torch.float64
         assert picked.flatten().tolist() == [0, 4, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bits_are_too_few_for_a_level(dtype):
+    """The first level of the linear schedule leaves 0.9999 of the variance: in 16 bits that would be 1, no noise."""
+    schedule, t = NoiseSchedule(linear_betas(1000)), torch.ones(2, dtype=torch.long)
+    x = torch.randn(2, 3)
+    assert schedule.alpha_bar[1] < 1 and schedule.alpha_bar[1].to(dtype) == 1
+    assert (q_sample(0 * x, t, x, schedule) / x).allclose(torch.tensor(0.01), rtol=1e-3)
+    for call in (lambda x: q_sample(x, t, x, schedule), lambda x: to_x0(x, t, x, schedule),
+                 lambda x: ddim_sample(lambda x, t, cond: x, x, schedule, [1000, 1, 0])):
+        with pytest.raises(ValueError, match=f"expected float32 or more, got {dtype}: .* give x.float"):
+            call(x.to(dtype))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from minivdm.attribute_probe import recognised, train_probe
 from minivdm.diffusion import q_sample
 from minivdm.layers import CrossAttention
 from minivdm.predictions import EpsModel, prediction_loss
-from minivdm.schedules import NoiseSchedule, cosine_betas
+from minivdm.sample_text2video import find_model
+from minivdm.schedules import NoiseSchedule, cosine_betas, shifted_betas
 from minivdm.shapes import COLOURS
 from minivdm.sprites import ATTRIBUTES, MovingSprites, all_triples, captions_of, held_out
 from minivdm.text import TextEncoder, Tokenizer, caption_table
@@ -195,6 +196,7 @@ def test_shipped_checkpoint_is_small_and_as_described(shipped):
     assert {**entry, **described} == entry and entry["bytes"] <= 5_000_000
     assert entry["prompt_accuracy"]["seen"] >= 0.95 and entry["prompt_accuracy"]["held_out"] >= 0.85
     assert min(entry["probe_accuracy"].values()) >= 0.99
+    assert torch.equal(shipped.schedule.alpha_bar, NoiseSchedule(shifted_betas(cosine_betas(1000), 2)).alpha_bar)
     assert sum(p.numel() for p in shipped.parameters()) == entry["parameters"] <= 2_500_000
 
 
@@ -252,11 +254,18 @@ def test_save_pretrained_comes_back_rounded_to_half(tmp_path):
         assert torch.equal(a.half().float(), b)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 7e4])
 def test_a_model_whose_training_went_wrong_is_refused(tmp_path, bad):
+    """Neither written nor read: NaN, infinity, and what is finite in 32 bits but not in 16."""
     config = {"channels": 32, "mults": (1,), "frames": 4}
-    model = build_text2video(**config)
+    model, path = build_text2video(**config), tmp_path / "new" / "x.pt"
     model.net.net.image.stem[1].weight.data[0, 0, 0, 0] = bad
-    checkpoints.save_pretrained(tmp_path / "x.pt", model, config)
-    with pytest.raises(ValueError, match=r"weights that are not finite, the first in net\.net\.image\.stem\.1\.weight"):
-        checkpoints.load_weights(tmp_path / "x.pt", checkpoints.BUILDERS["text2video"])
+    told = r"weights that are not finite, the first in net\.net\.image\.stem\.1\.weight"
+    with pytest.raises(ValueError, match=f"x.pt was not written: in float16 the model has {told}"):
+        checkpoints.save_pretrained(path, model, config)
+    assert not path.parent.exists()
+    weights = {name: value.half() for name, value in model.state_dict().items()}
+    torch.save({"config": config, "weights": weights}, tmp_path / "x.pt")
+    for load in (lambda path: checkpoints.load_weights(path, checkpoints.BUILDERS["text2video"]), find_model):
+        with pytest.raises(ValueError, match=f"x.pt holds {told}"):
+            load(tmp_path / "x.pt")

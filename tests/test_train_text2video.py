@@ -237,6 +237,19 @@ def test_settings(monkeypatch):
     assert settings_of()[0] == "gpu"
 
 
+def test_settings_that_do_not_exist():
+    with pytest.raises(ValueError, match="a budget has no step; its numbers are frames, .* steps, lr"):
+        settings_of("smoke", step=3)
+    with pytest.raises(ValueError, match="a budget has no warmth, heat;"):
+        train_text2video.train_text2video("smoke", warmth=1, heat=None)
+
+
+def test_settings_come_back_from_their_file_as_they_were():
+    """JSON knows no tuples: a run begun with one must go on all the same."""
+    settings = settings_of("smoke", mults=(1, 2))[1]
+    assert settings["mults"] == [1, 2] and json.loads(json.dumps(settings)) == settings
+
+
 def test_the_pool_is_bytes_of_training_clips():
     sprites = MovingSprites(4, 16)
     alive = []

@@ -214,6 +214,19 @@ def test_training_learns():
     assert sum(losses[-50:]) < 0.5 * sum(losses[:50])
 
 
+def test_a_gradient_that_is_not_finite_is_not_saved(tmp_path):
+    """The loss of that step is still finite, for the weights go wrong only after it."""
+    model, ema, batch, schedule = small_run()
+
+    def loss(model, x0, schedule, cond, generator):
+        return (model(x0, None) * 0).abs().sqrt().sum()  # 0, with the slope 0 * infinity
+
+    path = tmp_path / "run.pt"
+    with pytest.raises(FloatingPointError, match="the gradient is nan at step 1: try a smaller lr than 0.001"):
+        list(train(model, ema, batch, schedule, 1, checkpoint=path, progress=False, loss=loss))
+    assert not path.exists()
+
+
 def test_ema_by_hand():
     model = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():

@@ -50,6 +50,16 @@ def test_inflation_copies():
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in model.parameters() if p.ndim == 4)
 
 
+@pytest.mark.parametrize("given", [{"dtype": torch.float64}, {"dtype": torch.bfloat16}, {"device": "meta"}])
+def test_the_layers_along_time_are_where_the_image_model_is(given):
+    image = picture_net().to(**given)
+    for model in (inflate(image), UNet3D(image)):
+        assert {(p.dtype, p.device) for p in model.parameters()} == {(p.dtype, p.device) for p in image.parameters()}
+        x, t, cond = (value.to(given.get("device")) for value in clips())
+        out = model(x.to(given.get("dtype")), t, cond.to(given.get("dtype")))
+        assert (out.dtype, out.device.type) == (given.get("dtype", x.dtype), x.device.type)
+
+
 def test_attention_stands_where_it_was_asked_for():
     for attention in ((), (0,), (1,), (0, 1)):
         model = UNet3D(UNet(3, 32, (1, 2), 2), attention)

@@ -1,7 +1,9 @@
 """The learner's own clips: the right frames of the right files, and every bad file counted with its reason."""
 
 import csv
+import math
 import sys
+from fractions import Fraction
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from minivdm import video_folder
 from minivdm.make_clips import draw_clips, write_clips
 from minivdm.video_files import write_video
-from minivdm.video_folder import VideoFolder, frame_indices
+from minivdm.video_folder import VideoFolder, frame_indices, step_for
 
 COLUMNS = ["videoid", "contentUrl", "duration", "page_dir", "name"]
 ROOT = video_folder.Path(__file__).resolve().parents[1]
@@ -95,6 +97,23 @@ def test_the_middle_at_a_stride_or_a_rate(made, given, first, second):
     folder = VideoFolder(made, frames=4, **given)
     assert counted(folder[1][0]) == list(second)
     assert counted(folder[0][0]) == list(first)
+
+
+@pytest.mark.parametrize("fps, rate", [
+    (16, 12), (12, 9), (20, 15), (30, 9), (24, 9), (Fraction(30_000, 1001), 10), (24, 12), (Fraction(100, 31), 1),
+])
+def test_a_rate_gives_the_frames_of_exact_fractions(fps, rate):
+    exact = Fraction(fps) / rate
+    assert frame_indices(10**6, 600, step_for(float(fps), rate)).tolist() == [math.floor(k * exact) for k in range(600)]
+
+
+def test_a_recording_of_16_frames_per_second_at_12(tmp_path):
+    """Every fourth frame is left out; 16 frames of the clip need 21 of the recording."""
+    for frames in (20, 21):
+        write_video(counting(frames), tmp_path / "videos" / "a" / f"{frames}.mp4", 16)
+    folder = VideoFolder(table(tmp_path, [("20", "short"), ("21", "fits")]), frames=16, rate=12)
+    assert folder.skipped == {"too short": ["a/20"]}
+    assert counted(folder[0][0]) == [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 16, 17, 18, 20]
 
 
 def test_random_starts_reach_both_ends(made):
@@ -189,6 +208,13 @@ def test_short_rows_and_columns_in_any_order(tmp_path):
     (tmp_path / "clips.csv").write_text("name, videoid ,page_dir\nfirst,1,\nonly a caption\n,,,,,\n")
     folder = VideoFolder(str(tmp_path / "clips.csv"), tmp_path, frames=4)
     assert folder[0][1] == "first" and folder.skipped == {"no videoid or caption": ["row 2", "row 3"]}
+
+
+def test_a_row_that_is_of_no_use_does_not_stand_for_a_later_one(tmp_path):
+    write_video(counting(8), tmp_path / "1.gif", 10)
+    folder = VideoFolder(table(tmp_path, [("1", "", ""), ("1", "first", ""), ("1", "again", "")]), tmp_path, frames=4)
+    assert [caption for _, caption in folder] == ["first"]
+    assert folder.skipped == {"no videoid or caption": ["/1"], "listed twice": ["/1"]}
 
 
 def test_settings_and_memory(made, monkeypatch):
