@@ -323,7 +323,7 @@ def batch(generator):
     return pool[i], drop_condition(table[(*kinds[i].unbind(1), wording)], 0.1, generator)
 
 
-options = dict(loss=prediction_loss, replay=True)  # replay: on a GPU, record the kernels once, to be faster
+options = dict(loss=prediction_loss, replay=True)  # replay: on a GPU, record the kernels once
 steps = train(model.net, ema, batch, model.schedule.to(b.device), b.steps, **options)
 losses = torch.stack([loss for step, loss in steps]).cpu()
 model.net = ema.model

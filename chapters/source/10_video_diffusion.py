@@ -63,13 +63,13 @@ b = budget(
     cpu=dict(
         small_steps=600, small_pool=4000, small_walk=15,
         start_steps=(25, 50, 100, 150, 200, 300, 400), copies=40, steps=0, pool=0, batch=0, walk=12,
-        clips=8, judged=64, guided=16, scales=(0, 1, 3, 6), weights=(0, 3, 10, 40), points=1000,
+        clips=8, judged=64, guided=16, scales=(0, 1, 1.5, 4), weights=(0, 3, 10, 40), points=1000,
         seam=6,
     ),
     gpu=dict(
         small_steps=800, small_pool=20000, small_walk=20,
         start_steps=(25, 50, 100, 150, 200, 300, 400), copies=200, steps=3500, pool=16384, batch=64,
-        walk=20, clips=8, judged=768, guided=128, scales=(0, 1, 3, 6, 10),
+        walk=20, clips=8, judged=768, guided=128, scales=(0, 1, 1.5, 3, 6, 10),
         weights=(0, 1, 3, 10, 20, 40), points=2000, seam=32,
     ),
 )
@@ -649,24 +649,24 @@ def judged_small(net):
     return [*(look(made)[0] == asked[seen]).float().mean(dim=0).tolist(), jerk(made)]
 
 
-starts, first_losses = {}, {}
+head_start, first_losses = {}, {}
 for how in ("random", "image model"):
     net = begin(how)
     ema = EMA(net, decay=0.97)
-    starts[how], losses = {0: judged_small(ema.model)}, []
+    head_start[how], losses = {0: judged_small(ema.model)}, []
     for step, loss in train(net, ema, clip_batch, schedule, b.start_steps[-1], **options):
         losses.append(loss)
         if step in b.start_steps:
-            starts[how][step] = judged_small(ema.model)
+            head_start[how][step] = judged_small(ema.model)
     first_losses[how] = torch.stack(losses[:10]).mean().item()
 fig, axes = plt.subplots(1, 3, figsize=(11, 2.4))
 for i, (ax, title) in enumerate(zip(axes, ("colour right", "motion right", "jerk (pixels)"))):
-    for how, curve in starts.items():
+    for how, curve in head_start.items():
         ax.plot(list(curve), [values[i] for values in curve.values()], "o-", ms=3, label=how)
     ax.set(title=title, xlabel="step", ylim=(0, None))
 axes[0].legend(title="start")
 plt.show()
-for how, curve in starts.items():
+for how, curve in head_start.items():
     print(f"from {how}: loss of the first ten steps {first_losses[how]:.2f},", end=" ")
     print("; ".join(f"step {k}: {v[0]:.0%} {v[1]:.0%} {v[2]:.1f}" for k, v in curve.items()))
 
@@ -777,7 +777,7 @@ model.eval().requires_grad_(False)
 print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
 
 # %% [markdown]
-# Eight sentences, eight clips (with guidance 3, which `text_to_video` takes unless told otherwise). Three of them as
+# Eight sentences, eight clips (with guidance 1.5, which `text_to_video` takes unless told otherwise). Three of them as
 # players; all of them as film strips, every second frame.
 
 # %%
@@ -915,11 +915,12 @@ for scale in b.scales:
     seed = torch.Generator(b.device).manual_seed(3)
     options = dict(steps=b.walk, guidance_scale=scale, generator=seed)
     rows.append(text_to_video("a green ring moving down", model, **options)[0, :, ::2].cpu())
-    some = text_to_video(texts[::every], model, **options)
+    parts = [texts[::every][i : i + 64] for i in range(0, len(texts[::every]), 64)]
+    some = torch.cat([text_to_video(part, model, **options) for part in parts])
     with torch.no_grad():
         share = recognised(probe, some, wanted[::every]).all(1).float().mean()
         distance = frechet_distance(probe.features(some), features[2][::every])
-    print(f"{scale:8d}{share:18.0%}{distance:11.0f}{flicker(some):18.3f}")
+    print(f"{scale:8g}{share:18.0%}{distance:11.0f}{flicker(some):18.3f}")
 distance = frechet_distance(features[1][::every], features[2][::every])
 print(f"drawn clips{'':15s}{distance:11.0f}{flicker(drawn[0]):18.3f}")
 strips = rearrange(torch.stack(rows), "n c f h w -> (n f) c h w")
@@ -929,8 +930,11 @@ plt.show()
 
 # %% [markdown]
 # At 0 anything may come, and it need not even stay the same from beginning to end: without words this model was asked in
-# one case of ten only. From 1 on it is a green ring that sinks. In our small world 1 is almost enough; more of it makes
-# the prompt plainer, until in the end it shows in places that the prompt does not speak of, such as the ground.
+# one case of ten only. From 1 on it is a green ring that sinks. More guidance overdoes it: the ring loses its shape, and
+# the ground turns to the *opposite* of green, since guidance pushes away from the average clip everywhere. So how much?
+# For the model that comes with the course, `python -m minivdm evaluate --guidance-scale 1`, 1.5, 2 and 3 find prompts
+# followed in 99.4, 99.9, 99.6 and 98.7% of 768 clips, with a mini-FVD of 50, 49, 69 and 96 (floor 37, on a GPU). Hence
+# 1.5. In a large world it is another number: there a prompt leaves much more open, and models of pictures are often used at 7.5.
 #
 # ## 7 · What happens next? Longer clips
 #
@@ -1170,9 +1174,9 @@ if b.name != "smoke":
     assert motion_share["no convolution"] < 0.8, "attention alone must first find the neighbours"
     assert same_colour["full"] > 0.8, "attention must see through the tunnel"
     assert 0.3 < same_colour["no attention"] < 0.7, "no convolution reaches through the tunnel"
-    assert starts["image model"][0][0] > 0.95 > starts["random"][25][0], "colours at once"
-    assert 2 * first_losses["image model"] < first_losses["random"], "knowledge must show at once"
-    assert max(curve[b.start_steps[-1]][2] for curve in starts.values()) < 1, "frames must agree"
+    assert head_start["image model"][0][0] > 0.95 > head_start["random"][25][0], "colours"
+    assert 2 * first_losses["image model"] < first_losses["random"], "knowledge must show"
+    assert max(curve[b.start_steps[-1]][2] for curve in head_start.values()) < 1, "steady"
     for row in ("no time", "order unknown"):
         assert 0.3 < motion_share[row] < 0.7, f"{row}: {motion_share[row]:.0%}, guessing is 50%"
     gain = yellow_right["joint"] - yellow_right["full"]
