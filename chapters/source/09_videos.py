@@ -573,8 +573,8 @@ for name, layer in layers.items():
 # Three things deserve honesty. The *matched* (2+1)-D layer saves nothing: it has as many parameters, does as much
 # arithmetic, and takes longer (all that lies between its halves has to be written to memory and read again). What it
 # buys, according to its authors, is a second nonlinearity per layer and easier training. A *narrow* one does less:
-# with $M = 32$ it has $(9 + 3)/27 = 44\%$ of the 3-D kernel's arithmetic; how much of the time that saves depends on
-# the machine, as the last column shows. Make-A-Video and its relatives use this form (as many channels between the halves
+# with $M = 32$ it has $(9 + 3)/27 = 44\%$ of the 3-D kernel's arithmetic; whether that saves time, too, depends on the
+# machine, as the last column shows. Make-A-Video and its relatives use this form (as many channels between the halves
 # as behind them, and no ReLU there), and chapter 10 builds on it. And your `conv3d` does the arithmetic of PyTorch's, and takes longer than it. It is fast enough to train on:
 #
 # ## 6 · Left or right? The experiment

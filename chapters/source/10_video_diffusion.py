@@ -673,9 +673,9 @@ for how, curve in head_start.items():
 # %% [markdown]
 # What a picture can show is there from the first step: the colours, and a loss that the random start reaches only after
 # some two hundred steps. Motion is not, and has to be learnt by both, in the same order: first the frames come closer to
-# each other (the jerk falls), and only then they learn which way to go. There the head start is gone; in our runs the
-# random start found the direction a little *earlier*. Chapter 09 saw the same with classifiers. In this world colours are
-# learnt in seconds, so it hardly matters. Where drawing takes a million pictures and a month, it is everything.
+# each other (the jerk falls), and only then they learn which way to go. There the head start is gone; in some of our runs
+# it was even the random start that found the direction first. Chapter 09 saw the same with classifiers. In this world
+# colours are learnt in seconds, so it hardly matters. Where drawing takes a million pictures and a month, it is everything.
 #
 # ## 6 · The real thing
 #
@@ -812,7 +812,7 @@ for title, clip in {"Sixteen pictures": wild, "The video model": moving, "Drawn"
     print(f"{title}: a pixel changes by {flicker(clip):.3f} from frame to frame")
 
 # %% [markdown]
-# The slice has become a slope: one ring, one ground, one motion.
+# The slice has become a slope: one ring, one ground, one motion. What still changes more than in a drawn clip is grain.
 #
 # And here is the **prompt box**. With a running kernel, type what you like and press Enter. It knows the words of its
 # world: six shapes, eight colours, and eight motions in six wordings each. An unknown word gets an answer, too. (The
@@ -898,8 +898,12 @@ with torch.no_grad():
 
 # %% [markdown]
 # Nearly every clip shows what it should, and those of triples that never occurred are no worse: the model has
-# understood shape, colour and motion apart from each other. The mini-FVD says something else as well. It stays above
-# its floor, for to the judge's eye generated clips are not drawn ones yet; look at the grain in what should be plain.
+# understood shape, colour and motion apart from each other. And the mini-FVD is not far above its floor; frames in a
+# wrong order cost a great deal more.
+#
+# But it is blind in one eye. Pixels change about twice as much as in drawn clips, which anybody can see as grain, and as
+# much noise on drawn clips does not change their mini-FVD at all! The judge has learnt to tell motions, not to mind
+# grain, and a distance between features sees only what the features see. Never look at such a number alone. (Chapter 13.)
 #
 # ### How closely should it listen?
 #
@@ -931,7 +935,7 @@ plt.show()
 # %% [markdown]
 # At 0 anything may come, and it need not even stay the same from beginning to end: without words this model was asked in
 # one case of ten only. From 1 on it is a green ring that sinks. More guidance overdoes it: the ring loses its shape, and
-# the ground turns to the *opposite* of green, since guidance pushes away from the average clip everywhere. So how much?
+# the ground turns to the *opposite* of green, since guidance pushes away from the average clip everywhere. How much, then?
 # For the model that comes with the course, `python -m minivdm evaluate --guidance-scale 1`, 1.5, 2 and 3 find prompts
 # followed in 99.4, 99.9, 99.6 and 98.7% of 768 clips, with a mini-FVD of 50, 49, 69 and 96 (floor 37, on a GPU). Hence
 # 1.5. In a large world it is another number: there a prompt leaves much more open, and models of pictures are often used at 7.5.
