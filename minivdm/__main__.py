@@ -62,7 +62,7 @@ def add_sampling_options(command, steps):
     command.add_argument("--checkpoint", help="a model.pt (default: the newest in runs/text2video, else the one that "
                          "comes with the course)")
     command.add_argument("--steps", type=int, default=steps, help=f"DDIM steps (default: {steps})")
-    command.add_argument("--guidance-scale", type=float, default=1.5, help="1 = off (default: 1.5)")
+    command.add_argument("--guidance-scale", type=float, default=2.0, help="1 = off (default: 2)")
     command.add_argument("--seed", type=int, default=0, help="another seed, another clip (default: 0)")
 
 

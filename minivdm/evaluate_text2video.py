@@ -23,7 +23,7 @@ from .text2video import text_to_video
 FEW = 96  # triples that are enough on a CPU
 
 
-def evaluate_text2video(checkpoint=None, copies=None, steps=20, guidance_scale=1.5, seed=0):
+def evaluate_text2video(checkpoint=None, copies=None, steps=20, guidance_scale=2.0, seed=0):
     """Sample clips for the prompts of all triples, judge them, and print a table.
 
     Args:

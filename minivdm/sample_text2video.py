@@ -22,7 +22,7 @@ GAP = 2  # pixels between clips side by side; even, as MP4 needs
 COLUMNS = 4  # clips in a row
 
 
-def sample_text2video(prompts, out, steps=50, guidance_scale=1.5, seed=0, checkpoint=None, fps=8, scale=4):
+def sample_text2video(prompts, out, steps=50, guidance_scale=2.0, seed=0, checkpoint=None, fps=8, scale=4):
     """Sample one clip per prompt and write them.
 
     Args:

@@ -26,7 +26,7 @@ def build_text2video(channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=6
     return model
 
 
-def text_to_video(prompts, model, steps=20, guidance_scale=1.5, frames=None, size=None, generator=None, callback=None):
+def text_to_video(prompts, model, steps=20, guidance_scale=2.0, frames=None, size=None, generator=None, callback=None):
     """Sample one clip per prompt.
 
     Args:
