@@ -1207,9 +1207,9 @@ else:
 # %% [markdown]
 # ## What you have now
 #
-# - A video model is an image model with **layers along time** between its stages. They start as the identity, so nothing of the image model is lost.
+# - A video model is an image model with **layers along time** between its stages. They start as the identity, so nothing of the image model is lost: how things look is there from the first step, and only motion must be learnt.
 # - Both kinds of layers work on **views of the same bytes**, and a convolution over time is a plain `Conv2d`.
-# - Attention over frames needs a **position**, or it cannot tell left from right; its **mask** lets clips and stills train side by side.
+# - **Convolutions** along time learn fast and see near; **attention** over frames sees through any tunnel. It needs a **position**, or it cannot tell left from right, and its **mask** lets clips and stills train side by side.
 # - **Reconstruction guidance** goes on from given frames; putting them in is not enough.
 #
 # **Try it yourself.** (a) Give V the position, too, and train the small world with stills again: what do stills learn
