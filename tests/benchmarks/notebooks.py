@@ -1,13 +1,16 @@
 """Run the worked notebooks, store their outputs, and measure seconds and memory.
 
     python tests/benchmarks/notebooks.py [--only 01_ddpm] [--save] [--out times.json]
+    python tests/benchmarks/notebooks.py --pack [--only 01_ddpm]
     python tests/benchmarks/notebooks.py --readme times-cpu.json times-gpu.json
 
 Each notebook runs in a fresh kernel at the budget that `MINIVDM_BUDGET` or the machine chooses. `--save` writes the
-outputs into `solutions/`; `--readme` puts the table of measurements into README.md.
+outputs into `solutions/`; `--pack` makes the pictures there smaller, every pixel kept (`pip install pyoxipng`);
+`--readme` puts the table of measurements into README.md.
 """
 
 import argparse
+import base64
 import json
 import os
 import platform
@@ -59,6 +62,21 @@ def measure(path, save):
     return {"seconds": seconds, **measured}
 
 
+def pack(path):
+    """Store the PNG pictures of a notebook in fewer bytes, every pixel kept; how many bytes before and after."""
+    import oxipng
+
+    before = path.stat().st_size
+    notebook = nbformat.read(path, as_version=4)
+    for output in [output for cell in notebook.cells for output in cell.get("outputs", [])]:
+        png = output.get("data", {}).get("image/png")
+        if png:
+            small = oxipng.optimize_from_memory(base64.b64decode(png), level=6)
+            output.data["image/png"] = base64.b64encode(small).decode()
+    nbformat.write(notebook, path)
+    return before, path.stat().st_size
+
+
 def table(reports):
     """The measurements as a Markdown table, one column a machine."""
     lines = ["| chapter | " + " | ".join(f"`{r['budget']}`" for r in reports) + " |", "|---|" + "---|" * len(reports)]
@@ -80,6 +98,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="run this notebook alone")
     parser.add_argument("--save", action="store_true", help="store the outputs in solutions/")
+    parser.add_argument("--pack", action="store_true", help="store the pictures in solutions/ in fewer bytes")
     parser.add_argument("--out", type=Path, help="write the measurements to this JSON file")
     parser.add_argument("--readme", nargs="+", type=Path, metavar="JSON", help="put measurements into README.md")
     args = parser.parse_args()
@@ -92,23 +111,28 @@ def main():
             sys.exit("README.md has no <!-- times --> ... <!-- end of times -->")
         path.write_text(text, encoding="utf-8")
         return
+    chosen = [path for path in sorted((ROOT / "solutions").glob("*.ipynb")) if args.only in (None, path.stem)]
+    if args.pack:
+        for path in chosen:
+            print(f"{path.stem}: {' -> '.join(f'{size:,}' for size in pack(path))} bytes", flush=True)
+        build(ROOT)
+        return
     import torch
 
     budget = os.environ.get("MINIVDM_BUDGET") or ("gpu" if torch.cuda.is_available() else "cpu")
     os.environ["MINIVDM_STRICT"] = "1"
     report = {"machine": machine(), "budget": budget, "notebooks": {}}
     failed = []
-    for path in sorted((ROOT / "solutions").glob("*.ipynb")):
-        if args.only in (None, path.stem):
-            try:
-                report["notebooks"][path.stem] = m = measure(path, args.save)
-            except CellExecutionError as error:
-                failed.append(path.stem)
-                print(f"{path.stem}: {error}", flush=True)
-                continue
-            print(f"{path.stem}: {m['seconds']:.1f} s, {m['ram']:.2f} GiB RAM, {m['gpu']} GiB GPU", flush=True)
-            if args.out:
-                args.out.write_text(json.dumps(report, indent=1))
+    for path in chosen:
+        try:
+            report["notebooks"][path.stem] = m = measure(path, args.save)
+        except CellExecutionError as error:
+            failed.append(path.stem)
+            print(f"{path.stem}: {error}", flush=True)
+            continue
+        print(f"{path.stem}: {m['seconds']:.1f} s, {m['ram']:.2f} GiB RAM, {m['gpu']} GiB GPU", flush=True)
+        if args.out:
+            args.out.write_text(json.dumps(report, indent=1))
     if args.save:
         build(ROOT)  # tidies what was stored
     if failed:
