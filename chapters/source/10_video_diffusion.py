@@ -61,10 +61,9 @@ b = budget(
         seam=2,
     ),
     cpu=dict(
-        small_steps=600, small_pool=4000, small_walk=15,
-        start_steps=(25, 50, 100, 150, 200, 300, 400), copies=40, steps=0, pool=0, batch=0, walk=12,
-        clips=8, judged=64, guided=16, scales=(0, 1, 2, 4), weights=(0, 3, 10, 40), points=1000,
-        seam=6,
+        small_steps=600, small_pool=4000, small_walk=12, start_steps=(25, 50, 100, 200, 300, 400),
+        copies=24, steps=0, pool=0, batch=0, walk=12, clips=8, judged=64, guided=8,
+        scales=(0, 1, 2, 4), weights=(0, 3, 10, 40), points=1000, seam=6,
     ),
     gpu=dict(
         small_steps=800, small_pool=20000, small_walk=20,
