@@ -595,8 +595,8 @@ plt.show()
 #
 # Clips with captions are rare, pictures with captions are not. That is one reason to train on both at once; Ho et al.
 # (2022) give another, gradients with less noise in them. (They put the pictures behind the frames of each clip; we give
-# them rows of their own.) The joint model has seen yellow only in stills. Ask it, the full model, and the one without a mask for "yellow left"
-# and "yellow right":
+# them rows of their own.) The joint model has seen yellow only in stills. Ask it, the full model, and the one without a
+# mask for "yellow left" and "yellow right":
 
 # %%
 yellow = asked[:, 0] == number["yellow"]
