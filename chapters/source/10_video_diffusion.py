@@ -670,11 +670,11 @@ for how, curve in head_start.items():
     print("; ".join(f"step {k}: {v[0]:.0%} {v[1]:.0%} {v[2]:.1f}" for k, v in curve.items()))
 
 # %% [markdown]
-# What a picture can show is there from the first step: the colours, and a loss that the random start reaches only after
-# some two hundred steps. Motion is not, and has to be learnt by both, in the same order: first the frames come closer to
-# each other (the jerk falls), and only then they learn which way to go. There the head start is gone; in some of our runs
-# it was even the random start that found the direction first. Chapter 09 saw the same with classifiers. In this world
-# colours are learnt in seconds, so it hardly matters. Where drawing takes a million pictures and a month, it is everything.
+# What a picture can show is there from the first step: the colours, and a loss not far from a tenth, where the random
+# start begins near 1. Motion is not, and has to be learnt by both, in the same order: first the frames come closer to each
+# other (the jerk falls), and only then they learn which way to go. There the head start is gone; in some of our runs it
+# was even the random start that found the direction first. Chapter 09 saw the same with classifiers. In this world colours
+# are learnt in seconds, so it hardly matters. Where drawing takes a million pictures and a month, it is everything.
 #
 # ## 6 · The real thing
 #
