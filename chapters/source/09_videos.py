@@ -469,7 +469,7 @@ plt.show()
 #
 # This is the idea of *motion energy* ([Adelson and Bergen, 1985](https://doi.org/10.1364/JOSAA.2.000284)), a model of how
 # eyes do it. (They square and add the answers of two filters for each direction, a quarter of a wave apart; we have one.
-# And what moves at $v$ columns a frame gets $2v/(1+v^2)$: 1 at our speed, 0.8 at half of it and at twice.) Note the
+# And what moves at $v$ columns a frame gets $2v/(1+v^2)$: 1 at one column a frame, 0.8 at half of that and at twice; ours make about 0.6 to 1.4.) Note the
 # square: the plain average over a clip of a linear kernel's answers is, but for the ends of the clip, the same for every
 # order of frames. It takes a **nonlinearity after the kernel** to see motion.
 
@@ -741,7 +741,7 @@ plt.show()
 print(inspect.getsource(AttributeProbe.features))
 
 # %% [markdown]
-# Training it takes a GPU ten to thirty seconds and a CPU too long for a notebook, so on a CPU we load the one in `data/`
+# Training it takes a GPU less than half a minute and a CPU too long for a notebook, so on a CPU we load the one in `data/`
 # (`python -m minivdm.make_video_probe` made it). How good is it on fresh clips of 16 frames and 32 × 32 pixels? The
 # bar of this chapter is 99% for each attribute.
 

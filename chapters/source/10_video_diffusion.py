@@ -589,7 +589,9 @@ plt.show()
 # %% [markdown]
 # With convolutions alone, the colour behind the tunnel is a coin's toss: no path leads from there to the frames before.
 # (Their reach is what limits them. More layers reach further, one frame each; attention reaches any distance in one.)
-# With attention, most bars come out as they went in. One learns fast, the other sees far, and so the model has both.
+# With attention, bars come out in the colour in which they went in. (The clips were asked to go left and right in turn. In
+# the worked notebook this word is hardly heard yet: about half of them go the other way.) One learns fast, the other
+# sees far, and so the model has both.
 #
 # ### Motions for a colour that never moved
 #
@@ -672,7 +674,8 @@ for how, curve in head_start.items():
 # %% [markdown]
 # What a picture can show is there from the first step: the colours, and a loss not far from a tenth, where the random
 # start begins near 1. Motion is not, and has to be learnt by both, in the same order: first the frames come closer to each
-# other (the jerk falls), and only then they learn which way to go. There the head start is gone; in some of our runs it
+# other (the jerk falls; at the random start it rises first, while there is no bar yet), and only then do they learn which
+# way to go. There the head start is gone; in some of our runs it
 # was even the random start that found the direction first. Chapter 09 saw the same with classifiers. In this world colours
 # are learnt in seconds, so it hardly matters. Where drawing takes a million pictures and a month, it is everything.
 #
@@ -933,12 +936,13 @@ plt.show()
 
 # %% [markdown]
 # At 0 anything may come, and it need not even stay the same from beginning to end: without words this model was asked in
-# one case of ten only. From 1 on it is a green ring that sinks. More guidance overdoes it: the ring loses its shape, and
+# one case of ten only. From 1 on it is a green ring that sinks. Far more of it (6 and 10, at the budget `gpu`) overdoes it: the ring loses its shape, and
 # the ground turns to the *opposite* of green, since guidance pushes away from the average clip everywhere. How much, then?
 # For the model that comes with the course, `python -m minivdm evaluate --guidance-scale 1`, 1.5, 2 and 3 find prompts
 # followed in 99.4, 99.9, 99.6 and 98.7% of 768 clips, with a mini-FVD of 50, 49, 69 and 96 (floor 37, on a GPU). For one
-# of smaller clips, after 40 seconds of training, it was 83, 98, 99 and 98%, with 286, 86, 125 and 237. The less a model
-# has learnt, the more there is to mend; so 2 is what we take. In a large world it is another number: there a prompt
+# of smaller clips, after 40 seconds of training, it was 83, 98, 99 and 98%, with 286, 86, 125 and 237. And for one that
+# two CPU cores trained in twelve minutes, 1.5, 2 and 3 led to 89, 94 and 95%. The less a model has learnt, the more there
+# is to mend, and 2 is a compromise between them. In a large world it is another number: there a prompt
 # leaves much more open, and models of pictures are often used at 7.5.
 #
 # ## 7 · What happens next? Longer clips
@@ -1100,8 +1104,8 @@ plt.show()
 # %% [markdown]
 # Without the gradient the known frames end, exactly as given, and then the clip jumps: the later frames were drawn with
 # too little regard for them. With a moderate weight the sprite goes on from where it was, and the seam is no rougher
-# than any other step of the model's clips. With far too much weight the gradient overdoes it: the first new frame breaks,
-# and the ground of the later ones suffers, though most of them still do what the prompt says. All of them keep the known
+# than any other step of the model's clips. With far too much weight the gradient overdoes it: the first new frame is
+# spoilt (a halo, blotches on the ground), and the ground of the later ones suffers, too, though most of them still do what the prompt says. All of them keep the known
 # frames to within rounding, so that alone says nothing about how good a continuation is.
 #
 # ### Exercise 10.6: a story in two sentences
@@ -1151,13 +1155,13 @@ shares = f"the first sentence is heard in {heard[0]:.0%}, the second in {heard[1
 print(f"{len(many)} turns: {shares}")
 
 # %% [markdown]
-# Stories in two sentences, from a model that has never seen more than 16 frames, or a sprite that glides one way and
-# then the other. What the second sentence does not say comes from the last four frames: the ground, and where the
+# Stories in two sentences, from a model that has never seen more than 16 frames, or a sprite that moves in one of the
+# eight ways and then in another. What the second sentence does not say comes from the last four frames: the ground, and where the
 # sprite is and how large. Look closely at the first new frames. The clip has to obey two masters, four frames that go
 # one way and a sentence that says the other, which never occurred together in training, and it smears. The judge, asked
-# about the first and the last 16 frames, tells whether both sentences were heard: not always. Some stories fail as the
-# sentence does not suit the frames (a sprite that has reached the edge cannot go on in its direction), and nothing in the
-# training data ever changed its direction or came to a stop.
+# about the first and the last 16 frames, tells whether both sentences were heard: not always. (In the worked notebook
+# the ring that grew was to go left, and went right.) A sentence may not suit the frames before it: a sprite at the upper
+# edge cannot go up. And nothing in the training data ever passed from one of the eight motions to another.
 #
 # ## 8 · Did it work?
 
