@@ -46,8 +46,8 @@ def settings_of(budget=None, **changes):
     if unknown:
         raise ValueError(f"a budget has no {', '.join(unknown)}; its numbers are {', '.join(BUDGETS[name])}")
     given = {key: value for key, value in changes.items() if value is not None}
-    lists = {key: list(value) for key, value in given.items() if isinstance(value, tuple)}  # as JSON gives them back
-    settings = BUDGETS[name] | given | lists
+    settings = BUDGETS[name] | given
+    settings["mults"] = list(settings["mults"])  # a tuple, too, comes back from JSON as a list
     for key in ("channels", "pictures", "batch", "parts", "steps", "pool"):
         if settings[key] < 1:
             raise ValueError(f"{key} must be at least 1, got {settings[key]}")

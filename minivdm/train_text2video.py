@@ -104,7 +104,7 @@ def train_text2video(budget=None, out=None, progress=False, **changes):
 
     start = time.perf_counter()
     options = dict(lr=settings["lr"], dtype=best_dtype(device), parts=settings["parts"], progress=progress,
-                   loss=prediction_loss, replay=device.type == "cuda")
+                   loss=prediction_loss, replay=True)
     try:
         if settings["stills"] and not done:
             steps = train(model.net, EMA(model.net), pool.pictures, model.schedule, settings["stills"],

@@ -57,15 +57,14 @@ def show_images(images, title="", cols=8, labels=(), width=8.0, gap=1, ax=None, 
     ax.imshow(page, interpolation="nearest")
     ax.set_title(title)
     ax.axis("off")
+    style = dict(textcoords="offset points", fontsize=9, annotation_clip=False)
     for i, label in enumerate(labels):
         row = -(-len(images) // cols) - 1 if name_columns else i // cols
         below = (i % cols * step + (step - gap - 1) / 2, row * (height + row_gap) + height - 0.5)
-        ax.annotate(label, below, xytext=(0, -2), textcoords="offset points", ha="center", va="top", fontsize=9,
-                    annotation_clip=False)
+        ax.annotate(label, below, xytext=(0, -2), ha="center", va="top", **style)
     for row, label in enumerate(rows):
         beside = (-0.5, row * (height + row_gap) + (height - 1) / 2)
-        ax.annotate(label, beside, xytext=(-4, 0), textcoords="offset points", ha="right", va="center", fontsize=9,
-                    annotation_clip=False)
+        ax.annotate(label, beside, xytext=(-4, 0), ha="right", va="center", **style)
 
 
 def show_strip(video, title="", every=1, ax=None):
