@@ -83,9 +83,9 @@ plt.show()
 
 # %% [markdown]
 # Standing still is a vertical stripe. Moving left and right are **slopes of opposite sign**; the faster, the flatter.
-# Growing and shrinking are wedges, blinking is a dashed stripe. What moves up or down leaves this row after a while, and a
-# bouncing sprite crosses it now with a wider part, now with a narrower one: such stripes do not lean (a y-t slice would
-# show these motions as slopes).
+# Growing and shrinking are wedges, blinking is a dashed stripe. What moves up or down leaves this row after a while,
+# and a bouncing sprite crosses it now with a wider part, now with a narrower one: such stripes do not lean (a y-t slice
+# would show these motions as slopes).
 #
 # And now the point of it all: *in an x-t slice, motion is orientation*. Finding the direction of a motion is the same
 # problem as finding the direction of an edge in a picture. We know a tool for that.
@@ -117,8 +117,8 @@ viz.show_images(strip, f"{captions[4]}: x-t slices", 8, [f"row {row}" for row in
 # rates of their own, and some of the files are broken. WebVid-10M, on which many text-to-video models were trained
 # ([Bain et al., *Frozen in Time: A Joint Video and Image Encoder for End-to-End Retrieval*, ICCV
 # 2021](https://arxiv.org/abs/2104.00650)), is a table of ten million captions, one file per row. (Its download page was
-# closed in 2024. The layout lives on.) `VideoFolder` reads this layout. Its files in `data/clips` stand in for your own: 40 clips that we drew and wrote as MP4 and GIF, at
-# 12.5, 16 and 24 frames per second.
+# closed in 2024. The layout lives on.) `VideoFolder` reads this layout. Its files in `data/clips` stand in for your
+# own: 40 clips that we drew and wrote as MP4 and GIF, at 12.5, 16 and 24 frames per second.
 #
 # ### Exercise 9.1: which frames?
 #
@@ -359,9 +359,9 @@ plt.show()
 # %% [markdown]
 # It has learnt a lot: it tells sideways from up-and-down, and both from a change of size, all of it from a *set* of
 # frames. But in each of the three pairs the two rows look alike: of a clip that moves left it says the same things as
-# of one that moves right. (Below its limit it stays because of *bouncing*, which also goes up and down: as bags of frames,
-# they differ only in how long the sprite is at which height.) And the theorem can be checked to the last digit. Take each test clip, reverse it, then
-# shuffle its frames at random, and see how far the network's answer moves.
+# of one that moves right. (Below its limit it stays because of *bouncing*, which also goes up and down: as bags of
+# frames, they differ only in how long the sprite is at which height.) And the theorem can be checked to the last digit.
+# Take each test clip, reverse it, then shuffle its frames at random, and see how far the network's answer moves.
 
 # %%
 torch.manual_seed(0)
@@ -467,11 +467,12 @@ plt.show()
 #
 # $$\text{direction} = \frac{E_1 - E_2}{E_1 + E_2}$$
 #
-# This is the idea of *motion energy* ([Adelson and Bergen, 1985](https://doi.org/10.1364/JOSAA.2.000284)), a model of how
-# eyes do it. (They square and add the answers of two filters for each direction, a quarter of a wave apart; we have one.
-# And what moves at $v$ columns a frame gets $2v/(1+v^2)$: 1 at one column a frame, 0.8 at half of that and at twice; ours make about 0.6 to 1.4.) Note the
-# square: the plain average over a clip of a linear kernel's answers is, but for the ends of the clip, the same for every
-# order of frames. It takes a **nonlinearity after the kernel** to see motion.
+# This is the idea of *motion energy* ([Adelson and Bergen, 1985](https://doi.org/10.1364/JOSAA.2.000284)), a model of
+# how eyes do it. (They square and add the answers of two filters for each direction, a quarter of a wave apart; we have
+# one. And what moves at $v$ columns a frame gets $2v/(1+v^2)$: 1 at one column a frame, 0.8 at half of that and at
+# twice; ours make about 0.6 to 1.4.) Note the square: the plain average over a clip of a linear kernel's answers is,
+# but for the ends of the clip, the same for every order of frames. It takes a **nonlinearity after the kernel** to see
+# motion.
 
 # %%
 every = all_triples()
@@ -510,8 +511,9 @@ print(f"all others within {others:.2f} of 0")
 #
 # $$M = \left\lfloor \frac{t\,d^2\,N_{in}\,N_{out}}{d^2 N_{in} + t\,N_{out}} \right\rfloor$$
 #
-# Between the halves stands a ReLU (in the paper, after a BatchNorm, which we leave out). Without it two linear maps in a
-# row would be one linear map (of a restricted kind). Write both methods; the first line of `__init__` is `super().__init__()`.
+# Between the halves stands a ReLU (in the paper, after a BatchNorm, which we leave out). Without it two linear maps in
+# a row would be one linear map (of a restricted kind). Write both methods; the first line of `__init__` is
+# `super().__init__()`.
 
 # %% piece="conv3d.Conv2Plus1d" methods=["__init__", "forward"] exercise="9.3" points=3 minutes=15
 
@@ -527,10 +529,10 @@ for a, c, d, t in [(3, 16, 3, 3), (16, 32, 3, 3), (32, 32, 3, 3), (64, 128, 3, 3
     print(f"{size}{full:14,d}{halves:18,d}{1 - halves / full:10.2%}")
 
 # %% [markdown]
-# What does it all cost? One layer with 32 channels in and out on clips of 16 frames of 32 × 32 pixels, 64 of them on a GPU,
-# else four: its parameters; its multiply-adds, once by a formula (one per weight and place) and once counted by PyTorch
-# while the layer runs; and the milliseconds that it took here. The last but one row is a (2+1)-D layer that does *not* match: $M =
-# 32$.
+# What does it all cost? One layer with 32 channels in and out on clips of 16 frames of 32 × 32 pixels, 64 of them on a
+# GPU, else four: its parameters; its multiply-adds, once by a formula (one per weight and place) and once counted by
+# PyTorch while the layer runs; and the milliseconds that it took here. The last but one row is a (2+1)-D layer that
+# does *not* match: $M = 32$.
 
 # %%
 x = torch.randn(64 if b.device.type == "cuda" else 4, 32, 16, 32, 32, device=b.device)
@@ -572,10 +574,11 @@ for name, layer in layers.items():
 # %% [markdown]
 # Three things deserve honesty. The *matched* (2+1)-D layer saves nothing: it has as many parameters, does as much
 # arithmetic, and takes longer (all that lies between its halves has to be written to memory and read again). What it
-# buys, according to its authors, is a second nonlinearity per layer and easier training. A *narrow* one does less:
-# with $M = 32$ it has $(9 + 3)/27 = 44\%$ of the 3-D kernel's arithmetic; whether that saves time, too, depends on the
+# buys, according to its authors, is a second nonlinearity per layer and easier training. A *narrow* one does less: with
+# $M = 32$ it has $(9 + 3)/27 = 44\%$ of the 3-D kernel's arithmetic; whether that saves time, too, depends on the
 # machine, as the last column shows. Make-A-Video and its relatives use this form (as many channels between the halves
-# as behind them, and no ReLU there), and chapter 10 builds on it. And your `conv3d` does the arithmetic of PyTorch's, and takes longer than it. It is fast enough to train on:
+# as behind them, and no ReLU there), and chapter 10 builds on it. And your `conv3d` does the arithmetic of PyTorch's,
+# and takes longer than it. It is fast enough to train on:
 #
 # ## 6 · Left or right? The experiment
 #
@@ -741,9 +744,9 @@ plt.show()
 print(inspect.getsource(AttributeProbe.features))
 
 # %% [markdown]
-# Training it takes a GPU less than half a minute and a CPU too long for a notebook, so on a CPU we load the one in `data/`
-# (`python -m minivdm.make_video_probe` made it). How good is it on fresh clips of 16 frames and 32 × 32 pixels? The
-# bar of this chapter is 99% for each attribute.
+# Training it takes a GPU less than half a minute and a CPU too long for a notebook, so on a CPU we load the one in
+# `data/` (`python -m minivdm.make_video_probe` made it). How good is it on fresh clips of 16 frames and 32 × 32 pixels?
+# The bar of this chapter is 99% for each attribute.
 
 # %%
 began = time.perf_counter()

@@ -213,8 +213,8 @@ print(f"forwards and backwards, each frame finds the same up to {difference:.0e}
 # %% [markdown]
 # A layer that cannot tell a clip from its reverse cannot tell left from right. So each frame must carry its number. We
 # have a good way to write down a number: the waves of exercise 4.1. Each frame gets the embedding $p_f$ of its number
-# $f = 0, 1, \dots, F - 1$, and *compares* with it: the queries and keys are made from $h + p$. The values are made
-# from $h$ alone. So *where* a frame stands decides whom it looks at, but not what it has to say. (Ho et al. use *relative*
+# $f = 0, 1, \dots, F - 1$, and *compares* with it: the queries and keys are made from $h + p$. The values are made from
+# $h$ alone. So *where* a frame stands decides whom it looks at, but not what it has to say. (Ho et al. use *relative*
 # positions, which know of two frames only how far apart they are; waves are the simpler choice.)
 #
 # ### Exercise 10.2: temporal attention
@@ -589,8 +589,8 @@ plt.show()
 # %% [markdown]
 # With convolutions alone, the colour behind the tunnel is a coin's toss: no path leads from there to the frames before.
 # (Their reach is what limits them. More layers reach further, one frame each; attention reaches any distance in one.)
-# With attention, bars come out in the colour in which they went in. (The clips were asked to go left and right in turn. In
-# the worked notebook this word is hardly heard yet: about half of them go the other way.) One learns fast, the other
+# With attention, bars come out in the colour in which they went in. (The clips were asked to go left and right in turn.
+# In the worked notebook this word is hardly heard yet: about half of them go the other way.) One learns fast, the other
 # sees far, and so the model has both.
 #
 # ### Motions for a colour that never moved
@@ -673,11 +673,11 @@ for how, curve in head_start.items():
 
 # %% [markdown]
 # What a picture can show is there from the first step: the colours, and a loss not far from a tenth, where the random
-# start begins near 1. Motion is not, and has to be learnt by both, in the same order: first the frames come closer to each
-# other (the jerk falls; at the random start it rises first, while there is no bar yet), and only then do they learn which
-# way to go. There the head start is gone; in some of our runs it
-# was even the random start that found the direction first. Chapter 09 saw the same with classifiers. In this world colours
-# are learnt in seconds, so it hardly matters. Where drawing takes a million pictures and a month, it is everything.
+# start begins near 1. Motion is not, and has to be learnt by both, in the same order: first the frames come closer to
+# each other (the jerk falls; at the random start it rises first, while there is no bar yet), and only then do they
+# learn which way to go. There the head start is gone; in some of our runs it was even the random start that found the
+# direction first. Chapter 09 saw the same with classifiers. In this world colours are learnt in seconds, so it hardly
+# matters. Where drawing takes a million pictures and a month, it is everything.
 #
 # ## 6 · The real thing
 #
@@ -723,13 +723,13 @@ plt.show()
 
 # %% [markdown]
 # In one picture a circle is taken for a square at many levels. In sixteen frames it is taken for one at far fewer, and
-# which way a clip runs can be seen almost up to the last level: over so many pixels noise averages out. So at hardly one
-# level in twenty there is anything to gain from the word "left", and a model in training may overlook it for a long time.
-# The cure is more noise. `shifted_betas` multiplies $\sqrt{1-\bar\alpha_t} / \sqrt{\bar\alpha_t}$ by a factor, at each level
-# ([Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), for large pictures, where pixels repeat each other in the
-# same way); `build_text2video` has twice as much as the cosine schedule. What is that worth? `build_text2video(shift=1.0)`
-# below gives the plain schedule. (When we measured it on a GPU, three prompts in four were followed after 3,500 steps,
-# and with twice the noise 99 in a hundred; `tests/benchmarks/README.md`.)
+# which way a clip runs can be seen almost up to the last level: over so many pixels noise averages out. So at hardly
+# one level in twenty there is anything to gain from the word "left", and a model in training may overlook it for a long
+# time. The cure is more noise. `shifted_betas` multiplies $\sqrt{1-\bar\alpha_t} / \sqrt{\bar\alpha_t}$ by a factor, at
+# each level ([Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), for large pictures, where pixels repeat each
+# other in the same way); `build_text2video` has twice as much as the cosine schedule. What is that worth?
+# `build_text2video(shift=1.0)` below gives the plain schedule. (When we measured it on a GPU, three prompts in four
+# were followed after 3,500 steps, and with twice the noise 99 in a hundred; `tests/benchmarks/README.md`.)
 #
 # ### Training
 #
@@ -935,15 +935,15 @@ viz.show_images(strips, "A green ring moving down", 8, width=5, rows=names)
 plt.show()
 
 # %% [markdown]
-# At 0 anything may come, and it need not even stay the same from beginning to end: without words this model was asked in
-# one case of ten only. From 1 on it is a green ring that sinks. Far more of it (6 and 10, at the budget `gpu`) overdoes it: the ring loses its shape, and
-# the ground turns to the *opposite* of green, since guidance pushes away from the average clip everywhere. How much, then?
-# For the model that comes with the course, `python -m minivdm evaluate --guidance-scale 1`, 1.5, 2 and 3 find prompts
-# followed in 99.4, 99.9, 99.6 and 98.7% of 768 clips, with a mini-FVD of 50, 49, 69 and 96 (floor 37, on a GPU). For one
-# of smaller clips, after 40 seconds of training, it was 83, 98, 99 and 98%, with 286, 86, 125 and 237. And for one that
-# two CPU cores trained in twelve minutes, 1.5, 2 and 3 led to 89, 94 and 95%. The less a model has learnt, the more there
-# is to mend, and 2 is a compromise between them. In a large world it is another number: there a prompt
-# leaves much more open, and models of pictures are often used at 7.5.
+# At 0 anything may come, and it need not even stay the same from beginning to end: without words this model was asked
+# in one case of ten only. From 1 on it is a green ring that sinks. Far more of it (6 and 10, at the budget `gpu`)
+# overdoes it: the ring loses its shape, and the ground turns to the *opposite* of green, since guidance pushes away
+# from the average clip everywhere. How much, then? For the model that comes with the course,
+# `python -m minivdm evaluate --guidance-scale 1`, 1.5, 2 and 3 find prompts followed in 99.4, 99.9, 99.6 and 98.7% of 768 clips, with a
+# mini-FVD of 50, 49, 69 and 96 (floor 37, on a GPU). For one of smaller clips, after 40 seconds of training, it was 83,
+# 98, 99 and 98%, with 286, 86, 125 and 237. And for one that two CPU cores trained in twelve minutes, 1.5, 2 and 3 led
+# to 89, 94 and 95%. The less a model has learnt, the more there is to mend, and 2 is a compromise between them. In a
+# large world it is another number: there a prompt leaves much more open, and models of pictures are often used at 7.5.
 #
 # ## 7 · What happens next? Longer clips
 #
@@ -1001,13 +1001,13 @@ print("truth:       mean 1.80, standard deviation 0.44")
 #
 # $$\tilde x_0^{\,b} = \hat x_0^{\,b}(x_t) - \frac{w\,\alpha_t}{2}\, \nabla_{x_t^b} \big\| x^a - \hat x_0^{\,a}(x_t) \big\|^2, \qquad \alpha_t = \sqrt{\bar\alpha_t}$$
 #
-# Where does $\alpha_t/2$ come from? The guess that we want knows $x^a$, too. By Bayes' rule its score is the model's plus
-# $\nabla_{x_t^b} \log p(x^a \mid x_t)$, and by chapter 02 a change $g$ of the score changes $\hat x_0$ by
-# $g\,(1-\bar\alpha_t)/\alpha_t$. Nobody knows $p(x^a \mid x_t)$. Take a Gaussian around $\hat x_0^{\,a}$, as wide as the noise
-# seen from $x_0$: variance $(1-\bar\alpha_t)/\bar\alpha_t$. Then $g = -\frac{\bar\alpha_t}{2(1-\bar\alpha_t)} \nabla \|\cdot\|^2$, and the
-# product is the formula with $w = 1$. That Gaussian is too wide, since a model knows $x^a$ better than from its noise
-# alone; so a weight above 1 is to be expected. (Mind the letter: as in the paper, $\alpha_t$ is $\sqrt{\bar\alpha_t}$ here,
-# not the $1-\beta_t$ of chapter 01.)
+# Where does $\alpha_t/2$ come from? The guess that we want knows $x^a$, too. By Bayes' rule its score is the model's
+# plus $\nabla_{x_t^b} \log p(x^a \mid x_t)$, and by chapter 02 a change $g$ of the score changes $\hat x_0$ by
+# $g\,(1-\bar\alpha_t)/\alpha_t$. Nobody knows $p(x^a \mid x_t)$. Take a Gaussian around $\hat x_0^{\,a}$, as wide as
+# the noise seen from $x_0$: variance $(1-\bar\alpha_t)/\bar\alpha_t$. Then
+# $g = -\frac{\bar\alpha_t}{2(1-\bar\alpha_t)} \nabla \|\cdot\|^2$, and the product is the formula with $w = 1$. That Gaussian is too wide, since a model knows $x^a$
+# better than from its noise alone; so a weight above 1 is to be expected. (Mind the letter: as in the paper, $\alpha_t$
+# is $\sqrt{\bar\alpha_t}$ here, not the $1-\beta_t$ of chapter 01.)
 #
 # Write it as a model around a model, like guidance in chapter 05: it returns the eps that belongs to the new $x_0$.
 # Since $\tilde x_0^{\,a}$ is what was given, the known frames keep the noise that they began with on a DDIM walk, and
@@ -1105,8 +1105,9 @@ plt.show()
 # Without the gradient the known frames end, exactly as given, and then the clip jumps: the later frames were drawn with
 # too little regard for them. With a moderate weight the sprite goes on from where it was, and the seam is no rougher
 # than any other step of the model's clips. With far too much weight the gradient overdoes it: the first new frame is
-# spoilt (a halo, blotches on the ground), and the ground of the later ones suffers, too, though most of them still do what the prompt says. All of them keep the known
-# frames to within rounding, so that alone says nothing about how good a continuation is.
+# spoilt (a halo, blotches on the ground), and the ground of the later ones suffers, too, though most of them still do
+# what the prompt says. All of them keep the known frames to within rounding, so that alone says nothing about how good
+# a continuation is.
 #
 # ### Exercise 10.6: a story in two sentences
 #
@@ -1156,12 +1157,13 @@ print(f"{len(many)} turns: {shares}")
 
 # %% [markdown]
 # Stories in two sentences, from a model that has never seen more than 16 frames, or a sprite that moves in one of the
-# eight ways and then in another. What the second sentence does not say comes from the last four frames: the ground, and where the
-# sprite is and how large. Look closely at the first new frames. The clip has to obey two masters, four frames that go
-# one way and a sentence that says the other, which never occurred together in training, and it smears. The judge, asked
-# about the first and the last 16 frames, tells whether both sentences were heard: not always. (In the worked notebook
-# the ring that grew was to go left, and went right.) A sentence may not suit the frames before it: a sprite at the upper
-# edge cannot go up. And nothing in the training data ever passed from one of the eight motions to another.
+# eight ways and then in another. What the second sentence does not say comes from the last four frames: the ground, and
+# where the sprite is and how large. Look closely at the first new frames. The clip has to obey two masters, four frames
+# that go one way and a sentence that says the other, which never occurred together in training, and it smears. The
+# judge, asked about the first and the last 16 frames, tells whether both sentences were heard: not always. (In the
+# worked notebook the ring that grew was to go left, and went right.) A sentence may not suit the frames before it: a
+# sprite at the upper edge cannot go up. And nothing in the training data ever passed from one of the eight motions to
+# another.
 #
 # ## 8 · Did it work?
 
