@@ -29,11 +29,16 @@ def parser():
     training.add_argument("--budget", help="smoke, cpu or gpu (default: MINIVDM_BUDGET, or what the machine allows)")
     training.add_argument("--out", help="folder of the run (default: runs/text2video/BUDGET)")
     training.add_argument("--steps", type=int, help="optimiser steps in all")
-    training.add_argument("--stills", type=int, help="steps on single frames before them")
+    training.add_argument("--image-steps", "--stills", type=int, help="steps on single frames before them")
     training.add_argument("--batch", type=int, help="clips per step")
-    training.add_argument("--parts", type=int, help="cut each batch into so many parts, one after the other, to save "
-                          "memory; torchrun's processes share them, so use a multiple of their number (the default "
-                          "there). With the same parts the losses are the same for any number of processes")
+    training.add_argument(
+        "--micro-batches",
+        "--parts",
+        type=int,
+        help="cut each batch into so many parts, one after the other, to save "
+        "memory; torchrun's processes share them, so use a multiple of their number (the default "
+        "there). With the same parts the losses are the same for any number of processes",
+    )
     training.add_argument("--frames", type=int, help="frames per clip, at least 4")
     training.add_argument("--size", type=int, help="height and width in pixels, at least 16")
     training.add_argument("--channels", type=int, help="width of the network, a multiple of 32")
@@ -42,16 +47,27 @@ def parser():
 
     sampling = commands.add_parser("sample", help="make clips from prompts")
     sampling.add_argument("prompts", nargs="+", metavar="prompt", help='for instance "a red circle moving left"')
-    sampling.add_argument("-o", "--out", required=True, help="a .gif or .mp4 file (several prompts stand side by side "
-                          "in it), or a folder (one .gif per prompt)")
+    sampling.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        help="a .gif or .mp4 file (several prompts stand side by side in it), or a folder (one .gif per prompt)",
+    )
     add_sampling_options(sampling, steps=50)
-    sampling.add_argument("--fps", type=float, default=8, help="frames per second, 0.1 to 50; in a GIF "
-                          "each frame stays for 1/fps, rounded to 1/100 s (default: 8)")
+    sampling.add_argument(
+        "--fps",
+        type=float,
+        default=8,
+        help="frames per second, 0.1 to 50; in a GIF each frame stays for 1/fps, rounded to 1/100 s (default: 8)",
+    )
     sampling.add_argument("--scale", type=int, default=4, help="enlarge each pixel so many times (default: 4)")
 
     judging = commands.add_parser("evaluate", help="measure how well clips do what their prompts say")
-    judging.add_argument("--copies", type=int, help="clips for each of the 384 prompts (default: 2 on a GPU; on a CPU "
-                         "one clip for each of 96 of them)")
+    judging.add_argument(
+        "--copies",
+        type=int,
+        help="clips for each of the 384 prompts (default: 2 on a GPU; on a CPU one clip for each of 96 of them)",
+    )
     add_sampling_options(judging, steps=20)
     judging.add_argument("--json", action="store_true", help="print the results as JSON, and all else to stderr")
     return top
@@ -59,8 +75,10 @@ def parser():
 
 def add_sampling_options(command, steps):
     """The options that `sample` and `evaluate` share."""
-    command.add_argument("--checkpoint", help="a model.pt (default: the newest in runs/text2video, else the one that "
-                         "comes with the course)")
+    command.add_argument(
+        "--checkpoint",
+        help="a model.pt (default: the newest in runs/text2video, else the one that comes with the course)",
+    )
     command.add_argument("--steps", type=int, default=steps, help=f"DDIM steps (default: {steps})")
     command.add_argument("--guidance-scale", type=float, default=2.0, help="1 = off (default: 2)")
     command.add_argument("--seed", type=int, default=0, help="another seed, another clip (default: 0)")
@@ -80,19 +98,19 @@ def main(arguments=None):
             print(json.dumps(result, indent=2))
         return 0
     except KeyboardInterrupt as stop:
-        return told(one_line(stop) or "stopped", 130)
+        return report(one_line(stop) or "stopped", 130)
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
-        return told(f"error: {one_line(error)}", 2)
+        return report(f"error: {one_line(error)}", 2)
     except (RuntimeError, MemoryError) as error:
         text = one_line(error).split(". ")[0] or "not enough memory"
         kind = type(error).__name__  # torch's own is not worth importing torch for; on a CPU it has none
         if kind not in ("OutOfMemoryError", "MemoryError") and "can't allocate memory" not in text:
             raise
-        advice = ": try more --parts, or a smaller --batch" if options["command"] == "train" else ""
-        return told(f"error: {text}{advice}", 2)
+        advice = ": try more --micro-batches, or a smaller --batch" if options["command"] == "train" else ""
+        return report(f"error: {text}{advice}", 2)
 
 
-def told(line, code):
+def report(line, code):
     """Print a line to stderr and return the exit code; under torchrun, the line says which process it comes from."""
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
     print(f"process {os.environ['RANK']}: {line}" if several else line, file=sys.stderr)
@@ -104,22 +122,22 @@ def run(command, mine, **options):
     if mine:
         install_mine()
     if command == "train":
-        from .train_text2video import train_text2video
+        from .commands.train import train_text2video
 
         options.pop("model")
         return train_text2video(progress=sys.stderr.isatty(), **options)
     if command == "sample":
-        from .sample_text2video import sample_text2video
+        from .commands.sample import sample_text2video
 
         return sample_text2video(**options)
-    from .evaluate_text2video import evaluate_text2video
+    from .commands.evaluate import evaluate_text2video
 
     return evaluate_text2video(**options)
 
 
 def install_mine():
     """Put the pieces in `my_pieces/` into the running package, and say how many there are."""
-    from .course.keep import install_kept
+    from .course.kept_pieces import install_kept
     from .course.sources import exercises, pieces_folder
 
     first = os.environ.get("RANK", "0") == "0"  # under torchrun, one voice is enough

@@ -6,7 +6,13 @@ import os
 import tempfile
 from pathlib import Path
 
-import torch
+PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(folder):
+    """Where `data` or `chapters` lies: in an installed package inside it, in a checkout beside it."""
+    inside = PACKAGE / folder
+    return inside if inside.is_dir() else PACKAGE.parent / folder
 
 
 @contextlib.contextmanager
@@ -44,6 +50,8 @@ def save_torch(path, value, older=None):
     The bytes are made in memory first: a full disk, or Ctrl-C, in the middle of `torch.save` itself would end in an
     error of its own that hides the cause.
     """
+    import torch  # here, since the command line reads files' names before it needs torch
+
     buffer = io.BytesIO()
     torch.save(value, buffer)
     with replacing(path, older) as file:
@@ -57,6 +65,8 @@ def load_torch(path):
         OSError: if the file is not there or cannot be read; it may be sound all the same.
         ValueError: if it was read and is truncated, or nothing of the kind.
     """
+    import torch
+
     content = Path(path).read_bytes()
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

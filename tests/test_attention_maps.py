@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from minivdm.attention_maps import attention_weights
-from minivdm.layers import CrossAttention, SelfAttention
+from minivdm.evaluation.attention_maps import attention_weights
+from minivdm.models.layers import CrossAttention, SelfAttention
 
 
-def shaken(layer):
+def with_random_weights(layer):
     """The layer with random parameters, `out` included, and keys and queries large enough to choose."""
     torch.manual_seed(0)
     for parameter in layer.parameters():
@@ -23,7 +23,7 @@ def found_with(layer, weights, v):
 
 
 def test_self_attention():
-    layer, x = shaken(SelfAttention(16, head_dim=8)), torch.randn(3, 16, 2, 4)
+    layer, x = with_random_weights(SelfAttention(16, head_dim=8)), torch.randn(3, 16, 2, 4)
     weights = attention_weights(layer, lambda: layer(x))
     assert weights.shape == (3, 2, 8, 8) and torch.allclose(weights.sum(-1), torch.ones(3, 2, 8))
     v = layer.qkv(layer.norm(x)).flatten(2)[:, 32:]
@@ -32,7 +32,11 @@ def test_self_attention():
 
 
 def test_cross_attention():
-    layer, x, context = shaken(CrossAttention(16, 6, head_dim=4)), torch.randn(2, 16, 3, 2), torch.randn(2, 5, 6)
+    layer, x, context = (
+        with_random_weights(CrossAttention(16, 6, head_dim=4)),
+        torch.randn(2, 16, 3, 2),
+        torch.randn(2, 5, 6),
+    )
     weights = attention_weights(layer, lambda: layer(x, context))
     assert weights.shape == (2, 4, 6, 5)
     v = layer.kv(context)[..., 16:].transpose(1, 2)

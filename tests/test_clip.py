@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from minivdm.clip import CLIP, ImageEncoder, clip_loss, pool_words
+from minivdm.models.clip import CLIP, ImageEncoder, clip_loss, pool_words
 
 
 def seeded(seed=0):

@@ -12,10 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from minivdm import checkpoints, evaluate_text2video, sample_text2video, text2video, train_text2video, video_files
 from minivdm.__main__ import main
-from minivdm.sprites import MovingSprites, held_out
-from minivdm.text2video import build_text2video
+from minivdm.commands import evaluate, sample, train
+from minivdm.datasets import video_files
+from minivdm.datasets.sprites import MovingSprites, held_out
+from minivdm.pipelines import pretrained, text2video
+from minivdm.pipelines.text2video import build_text2video
 
 RED = "a red circle moving left"
 SMALL = {"channels": 32, "mults": [1, 1], "frames": 4, "size": 16}
@@ -32,7 +34,7 @@ def model(tmp_path):
     """An untrained model as a file."""
     torch.manual_seed(0)
     path = tmp_path / "untrained" / "model.pt"
-    checkpoints.save_pretrained(path, build_text2video(**SMALL), SMALL)
+    pretrained.save_pretrained(path, build_text2video(**SMALL), SMALL)
     return str(path)
 
 
@@ -43,8 +45,8 @@ def no_sampling(monkeypatch):
     def never(*args, **options):
         raise AssertionError("it computes before it has checked its input")
 
-    monkeypatch.setattr(sample_text2video, "text_to_video", never)
-    monkeypatch.setattr(train_text2video, "train", never)
+    monkeypatch.setattr(sample, "text_to_video", never)
+    monkeypatch.setattr(train, "train", never)
 
 
 def fails(capsys, *arguments, code=2):
@@ -77,45 +79,51 @@ def test_as_a_program_it_exits_with_2_and_one_line(tmp_path):
 
 
 def root():
-    return str(Path(checkpoints.__file__).parents[1])
+    return str(Path(pretrained.__file__).parents[2])
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ([], "arguments are required"),
-    (["paint"], "invalid choice: 'paint'"),
-    (["sample", RED], "-o/--out"),
-    (["train", "text2movie"], "invalid choice: 'text2movie'"),
-    (["train", "text2video", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
-    (["train", "text2video", "--steps", "0"], "steps must be at least 1, got 0"),
-    (["train", "text2video", "--stills", "-1"], "stills must be at least 0, got -1"),
-    (["train", "text2video", "--budget", "huge"], "budget must be one of smoke, cpu, gpu; got 'huge'"),
-    (["train", "text2video", "--frames", "3"], "at least 4 frames of 16 pixels, got frames=3"),
-    (["train", "text2video", "--size", "18"], "size must be a multiple of 4, got 18"),
-    (["train", "text2video", "--channels", "20"], "channels must be a multiple of 32, got 20"),
-    (["train", "text2video", "--lr", "nan"], "lr must be a positive number, got nan"),
-    (["train", "text2video", "--seed", "-1"], "seed must lie in 0.."),
-    (["train", "text2video", "--batch", "8", "--parts", "3"], "a batch of 8 cannot be cut into 3 equal parts"),
-    (["train", "text2video", "--out", "file"], "file"),
-    (["sample", "a teapot", "-o", "x.gif"], "'teapot' is not in the vocabulary"),
-    (["sample", " ".join(["red"] * 13), "-o", "x.gif"], "at most 12 words, got 13"),
-    (["sample", RED, "-o", "x.avi"], "ends in .gif or .mp4, got 'x.avi'"),
-    (["sample", RED, "-o", "file/x.gif"], "file is a file, so nothing can be written into file"),
-    (["sample", RED, "-o", "file/x/"], "file is a file"),
-    (["sample", RED, "-o", "x.gif", "--steps", "0"], "steps must lie in 1..1000, got 0"),
-    (["sample", RED, "-o", "x.gif", "--steps", "1001"], "steps must lie in 1..1000, got 1001"),
-    (["sample", RED, "-o", "x.gif", "--guidance-scale", "nan"], "guidance scale must lie in -100..100, got nan"),
-    (["sample", RED, "-o", "x.gif", "--seed", "-1"], "seed must lie in 0.."),
-    (["sample", RED, "-o", "x.gif", "--fps", "0"], "fps must lie in 0.1..50, got 0"),
-    (["sample", RED, "-o", "x.gif", "--fps", "0.001"], "fps must lie in 0.1..50, got 0.001"),
-    (["sample", RED, "-o", ""], "expected a file or a folder to write to, got an empty name"),
-    (["sample", RED, "-o", "x.gif", "--checkpoint", ""], "expected the name of a model.pt, got an empty one"),
-    (["sample", RED, "-o", "x.gif", "--scale", "0"], "scale must lie in 1..64, got 0"),
-    (["sample", RED, "-o", "x.gif", "--checkpoint", "none.pt"], "no model at none.pt"),
-    (["sample", RED, "-o", "x.gif", "--checkpoint", "."], "is a folder; expected a file, such as model.pt"),
-    (["sample", RED, "-o", "x.gif", "--checkpoint", "file"], "file (9 bytes) is truncated, or no model.pt"),
-    (["evaluate", "--copies", "0"], "copies must be at least 1, got 0"),
-    (["evaluate", "--checkpoint", "none.pt"], "no model at none.pt"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "arguments are required"),
+        (["paint"], "invalid choice: 'paint'"),
+        (["sample", RED], "-o/--out"),
+        (["train", "text2movie"], "invalid choice: 'text2movie'"),
+        (["train", "text2video", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
+        (["train", "text2video", "--steps", "0"], "steps must be at least 1, got 0"),
+        (["train", "text2video", "--image-steps", "-1"], "stills must be at least 0, got -1"),
+        (["train", "text2video", "--budget", "huge"], "budget must be one of smoke, cpu, gpu; got 'huge'"),
+        (["train", "text2video", "--frames", "3"], "at least 4 frames of 16 pixels, got frames=3"),
+        (["train", "text2video", "--size", "18"], "size must be a multiple of 4, got 18"),
+        (["train", "text2video", "--channels", "20"], "channels must be a multiple of 32, got 20"),
+        (["train", "text2video", "--lr", "nan"], "lr must be a positive number, got nan"),
+        (["train", "text2video", "--seed", "-1"], "seed must lie in 0.."),
+        (
+            ["train", "text2video", "--batch", "8", "--micro-batches", "3"],
+            "a batch of 8 cannot be cut into 3 equal parts",
+        ),
+        (["train", "text2video", "--out", "file"], "file"),
+        (["sample", "a teapot", "-o", "x.gif"], "'teapot' is not in the vocabulary"),
+        (["sample", " ".join(["red"] * 13), "-o", "x.gif"], "at most 12 words, got 13"),
+        (["sample", RED, "-o", "x.avi"], "ends in .gif or .mp4, got 'x.avi'"),
+        (["sample", RED, "-o", "file/x.gif"], "file is a file, so nothing can be written into file"),
+        (["sample", RED, "-o", "file/x/"], "file is a file"),
+        (["sample", RED, "-o", "x.gif", "--steps", "0"], "steps must lie in 1..1000, got 0"),
+        (["sample", RED, "-o", "x.gif", "--steps", "1001"], "steps must lie in 1..1000, got 1001"),
+        (["sample", RED, "-o", "x.gif", "--guidance-scale", "nan"], "guidance scale must lie in -100..100, got nan"),
+        (["sample", RED, "-o", "x.gif", "--seed", "-1"], "seed must lie in 0.."),
+        (["sample", RED, "-o", "x.gif", "--fps", "0"], "fps must lie in 0.1..50, got 0"),
+        (["sample", RED, "-o", "x.gif", "--fps", "0.001"], "fps must lie in 0.1..50, got 0.001"),
+        (["sample", RED, "-o", ""], "expected a file or a folder to write to, got an empty name"),
+        (["sample", RED, "-o", "x.gif", "--checkpoint", ""], "expected the name of a model.pt, got an empty one"),
+        (["sample", RED, "-o", "x.gif", "--scale", "0"], "scale must lie in 1..64, got 0"),
+        (["sample", RED, "-o", "x.gif", "--checkpoint", "none.pt"], "no model at none.pt"),
+        (["sample", RED, "-o", "x.gif", "--checkpoint", "."], "is a folder; expected a file, such as model.pt"),
+        (["sample", RED, "-o", "x.gif", "--checkpoint", "file"], "file (9 bytes) is truncated, or no model.pt"),
+        (["evaluate", "--copies", "0"], "copies must be at least 1, got 0"),
+        (["evaluate", "--checkpoint", "none.pt"], "no model at none.pt"),
+    ],
+)
 def test_bad_input(capsys, no_sampling, arguments, message):
     Path("file").write_text("not a zip")
     assert message in fails(capsys, *arguments)
@@ -137,7 +145,7 @@ def test_other_files_are_no_models(capsys, model, no_sampling):
     for letter in "abehjqrstuGJNQRX":  # what an unpickler makes of a text depends on its first letter
         Path(f"{letter}.txt").write_text(f"{letter}his is no model\n")
     kinds = ["half.pt", "start.pt", "training.pt", "tensor.pt", "hollow.pt", *map(str, sorted(Path().glob("*.txt")))]
-    for path in (*kinds, checkpoints.DATA / "text2image.pt", checkpoints.DATA / "stills_probe.pt"):
+    for path in (*kinds, pretrained.DATA / "text2image.pt", pretrained.DATA / "stills_classifier.pt"):
         line = fails(capsys, "sample", RED, "-o", "x.gif", "--checkpoint", path)
         assert line.startswith(f"error: {path} (") and "is truncated, or no model.pt of a text-to-video run" in line
 
@@ -182,8 +190,12 @@ def test_sample_writes_an_mp4(model):
 def test_a_folder_gets_one_file_per_prompt(capsys, model):
     prompts = [RED, "", "The blue ring, hopping.", RED]
     assert main(["sample", *prompts, "-o", "many", "--checkpoint", model, "--steps", "2"]) == 0
-    names = {"a_red_circle_moving_left.gif", "a_red_circle_moving_left_2.gif", "no_words.gif",
-             "the_blue_ring_hopping.gif"}
+    names = {
+        "a_red_circle_moving_left.gif",
+        "a_red_circle_moving_left_2.gif",
+        "no_words.gif",
+        "the_blue_ring_hopping.gif",
+    }
     assert {path.name for path in Path("many").iterdir()} == names
     with Image.open("many/no_words.gif") as film:
         assert film.n_frames == 4 and film.size == (64, 64)
@@ -199,7 +211,7 @@ def test_the_newest_run_wins_else_the_shipped_model(capsys, model):
     assert "model: runs/text2video/gpu/model.pt, the newest of 3 in runs/text2video\n" in capsys.readouterr().out
     for path in Path("runs").rglob("model.pt"):
         path.unlink()
-    assert sample_text2video.find_model()[1] == "the one that comes with the course, data/text2video.pt"
+    assert sample.find_model()[1] == "the one that comes with the course, data/text2video.pt"
 
 
 def test_out_of_memory(capsys, monkeypatch):
@@ -209,21 +221,26 @@ def test_out_of_memory(capsys, monkeypatch):
     def full(*args, **options):
         raise OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has")
 
-    monkeypatch.setattr(train_text2video, "train_text2video", full)
+    monkeypatch.setattr(train, "train_text2video", full)
     line = fails(capsys, "train", "text2video")
-    assert line == "error: CUDA out of memory: try more --parts, or a smaller --batch\n"
+    assert line == "error: CUDA out of memory: try more --micro-batches, or a smaller --batch\n"
 
 
-@pytest.mark.parametrize("error, told", [
-    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes. Error code 12"),
-     "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"),
-    (MemoryError(), "not enough memory"),
-])
+@pytest.mark.parametrize(
+    "error, told",
+    [
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes. Error code 12"),
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes",
+        ),
+        (MemoryError(), "not enough memory"),
+    ],
+)
 def test_out_of_memory_on_a_cpu(capsys, monkeypatch, error, told):
     def full(*args, **options):
         raise error
 
-    monkeypatch.setattr(evaluate_text2video, "evaluate_text2video", full)
+    monkeypatch.setattr(evaluate, "evaluate_text2video", full)
     assert fails(capsys, "evaluate") == f"error: {told}\n"
 
 
@@ -231,7 +248,7 @@ def test_other_runtime_errors_are_bugs_and_keep_their_traceback(monkeypatch):
     def broken(*args, **options):
         raise RuntimeError("sizes do not match")
 
-    monkeypatch.setattr(evaluate_text2video, "evaluate_text2video", broken)
+    monkeypatch.setattr(evaluate, "evaluate_text2video", broken)
     with pytest.raises(RuntimeError, match="sizes do not match"):
         main(["evaluate"])
 
@@ -252,12 +269,13 @@ def test_interrupted_sampling(capsys, model, monkeypatch):
 
 
 def test_mine_runs_the_learners_pieces(capsys, model, tmp_path, monkeypatch):
-    from minivdm.course.keep import uninstall_all
+    from minivdm.course.kept_pieces import uninstall_all
 
     pieces = tmp_path / "pieces"
     pieces.mkdir()
     (pieces / "samplers.ddim_step.py").write_text(
-        "def ddim_step(x_t, x0, t, s, noise, schedule, eta=0.0):\n    raise ValueError('this is my step')\n")
+        "def ddim_step(x_t, x0, t, s, noise, schedule, eta=0.0):\n    raise ValueError('this is my step')\n"
+    )
     monkeypatch.setenv("MINIVDM_PIECES", str(pieces))
     arguments = ["sample", RED, "-o", "x.gif", "--checkpoint", model, "--steps", "1"]
     try:
@@ -274,7 +292,7 @@ def test_evaluate(capsys, model):
     assert main(["evaluate", "--checkpoint", model, "--steps", "1", "--json"]) == 0
     captured = capsys.readouterr()
     facts = json.loads(captured.out)
-    accuracy, trust = facts["prompt_accuracy"], facts["probe_accuracy"]
+    accuracy, trust = facts["prompt_accuracy"], facts["classifier_accuracy"]
     assert facts["clips"] in (96, 768) and facts["model"] == model and facts["steps"] == 1
     assert set(accuracy) == {"overall", "seen", "held_out", "shape", "colour", "motion"}
     assert accuracy["overall"] < 0.1, "an untrained model"
@@ -286,14 +304,14 @@ def test_evaluate(capsys, model):
 
 def test_drawn_clips_are_judged_right():
     """What `judge` says of a model that draws what it is told to."""
-    probe, sprites = checkpoints.load_pretrained("video_probe"), MovingSprites(8, 16)
-    triples = evaluate_text2video.triples_to_judge(None, torch.device("cpu"))
-    _, right = evaluate_text2video.read(probe, sprites.draw(triples, torch.Generator().manual_seed(0)), triples)
-    shares = evaluate_text2video.shares(right, triples)
+    classifier, sprites = pretrained.load_pretrained("video_classifier"), MovingSprites(8, 16)
+    triples = evaluate.triples_to_judge(None, torch.device("cpu"))
+    _, right = evaluate.features_and_hits(classifier, sprites.draw(triples, torch.Generator().manual_seed(0)), triples)
+    shares = evaluate.accuracy_table(right, triples)
     assert len(triples) == 96 and 5 <= held_out(triples).sum() <= 15
     assert min(shares.values()) > 0.95, "also for other sizes than it was trained on"
     wrong = right.clone()
     wrong[held_out(triples), 1] = False
-    shares = evaluate_text2video.shares(wrong, triples)
+    shares = evaluate.accuracy_table(wrong, triples)
     assert shares["held_out"] == 0 and shares["seen"] > 0.8 and shares["colour"] < 1
     assert shares["overall"] == pytest.approx(wrong.all(dim=1).float().mean().item(), abs=1e-4)

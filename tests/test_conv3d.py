@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from minivdm import make_video_probe
-from minivdm.attribute_probe import AttributeProbe
-from minivdm.checkpoints import load_pretrained
-from minivdm.conv3d import Conv2Plus1d, Conv3d, conv3d, inflate_conv, triple
-from minivdm.sprites import MovingSprites
+from minivdm.commands import make_video_classifier
+from minivdm.datasets.sprites import MovingSprites
+from minivdm.evaluation.attribute_classifier import AttributeClassifier
+from minivdm.models.conv3d import Conv2Plus1d, Conv3d, conv3d, inflate_conv, triple
+from minivdm.pipelines.pretrained import load_pretrained
 
 
 def normal(*shape, seed=0):
@@ -33,13 +33,16 @@ def test_conv3d_is_pytorchs(kernel, padding, stride):
 
 def test_conv3d_has_the_right_gradients():
     x, weight, bias = (part.requires_grad_() for part in (normal(1, 2, 3, 3, 4), normal(2, 2, 2, 2, 3), normal(2)))
-    assert torch.autograd.gradcheck(lambda *parts: conv3d(*parts, stride=(1, 2, 1), padding=(1, 0, 1)),
-                                    (x, weight, bias))
+    assert torch.autograd.gradcheck(
+        lambda *parts: conv3d(*parts, stride=(1, 2, 1), padding=(1, 0, 1)), (x, weight, bias)
+    )
 
 
 def test_conv3d_keeps_device_and_dtype():
-    y = conv3d(torch.zeros(1, 1, 3, 3, 3, device="meta", dtype=torch.float16),
-               torch.zeros(2, 1, 3, 3, 3, device="meta", dtype=torch.float16))
+    y = conv3d(
+        torch.zeros(1, 1, 3, 3, 3, device="meta", dtype=torch.float16),
+        torch.zeros(2, 1, 3, 3, 3, device="meta", dtype=torch.float16),
+    )
     assert y.device.type == "meta" and y.dtype == torch.float16 and y.shape == (1, 2, 1, 1, 1)
 
 
@@ -66,7 +69,7 @@ def test_the_layer_runs_the_function(monkeypatch):
     layer = Conv3d(2, 3, 3, stride=(1, 2, 2), padding=1).double()
     x = normal(2, 2, 4, 5, 5)
     assert torch.allclose(layer(x), F.conv3d(x, layer.weight, layer.bias, (1, 2, 2), 1))
-    module = importlib.import_module("minivdm.conv3d")
+    module = importlib.import_module("minivdm.models.conv3d")
     monkeypatch.setattr(module, "conv3d", lambda *given: "mine")
     assert layer(x) == "mine"
 
@@ -135,28 +138,29 @@ def test_frames_of_left_are_frames_of_right():
     """Why a per-frame network is at chance: with mirrored chances, one motion is the other played backwards."""
     sprites = MovingSprites(frames=8, size=16)
     for one, other in [(0, 1), (2, 3), (4, 5)]:
-        forth, back = (sprites.paths(torch.full((5,), motion), torch.Generator().manual_seed(0))
-                       for motion in (one, other))
+        forth, back = (
+            sprites.paths(torch.full((5,), motion), torch.Generator().manual_seed(0)) for motion in (one, other)
+        )
         for a, b in zip(forth, back):
             assert torch.allclose(a, b.flip(1) if a.shape[1] > 1 else b, atol=1e-6)
 
 
 def test_the_recipe_for_the_judge_runs_and_is_recorded(tmp_path, monkeypatch, capsys):
-    out = tmp_path / "video_probe.pt"
-    given = ["make_video_probe", "--out", str(out), "--frames", "4", "--size", "16", "--short-steps", "1"]
+    out = tmp_path / "video_classifier.pt"
+    given = ["make_video_classifier", "--out", str(out), "--frames", "4", "--size", "16", "--short-steps", "1"]
     monkeypatch.setattr("sys.argv", [*given, "--steps", "1", "--batch", "4"])
-    monkeypatch.setattr(make_video_probe.accuracy, "__defaults__", (8, 4))
-    make_video_probe.main()
+    monkeypatch.setattr(make_video_classifier.accuracy, "__defaults__", (8, 4))
+    make_video_classifier.main()
     assert "right on fresh clips" in capsys.readouterr().out
-    entry = json.loads((tmp_path / "manifest.json").read_text())["video_probe"]
+    entry = json.loads((tmp_path / "manifest.json").read_text())["video_classifier"]
     assert entry["command"].endswith("--frames 4 --size 16 --short-steps 1 --steps 1 --batch 4")
-    assert set(entry["probe_accuracy"]) == {"shape", "colour", "motion", "all"}
-    assert isinstance(load_pretrained("video_probe", tmp_path), AttributeProbe)
+    assert set(entry["classifier_accuracy"]) == {"shape", "colour", "motion", "all"}
+    assert isinstance(load_pretrained("video_classifier", tmp_path), AttributeClassifier)
 
 
 def test_the_shipped_judge_is_right():
-    probe = load_pretrained("video_probe")
+    classifier = load_pretrained("video_classifier")
     clips, attributes = MovingSprites(16, 32).sample(96, torch.Generator().manual_seed(11), split="all")
     with torch.no_grad():
-        answers = torch.stack([logits.argmax(1) for logits in probe(clips)], dim=1)
+        answers = torch.stack([logits.argmax(1) for logits in classifier(clips)], dim=1)
     assert (answers == attributes).float().mean(dim=0).min() > 0.95

@@ -5,11 +5,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from minivdm.diffusion import q_sample
-from minivdm.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
-from minivdm.samplers import all_levels, ddim_invert, ddim_sample, ddim_step, ddpm_step, sampling_levels
-from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas
-from minivdm.translation import ddib
+from minivdm.diffusion.bridge import ddib
+from minivdm.diffusion.forward_process import q_sample
+from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
+from minivdm.diffusion.samplers import all_levels, ddim_invert, ddim_sample, ddim_step, ddpm_step, sampling_levels
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, linear_betas
 
 
 def seeded(seed=0):
@@ -51,8 +51,15 @@ def test_for_every_n_a_point_is_hit_exactly(eta):
             return ideal(x, t)
 
         start = torch.randn(3, 2, generator=seeded(n), dtype=torch.float64)
-        x = ddim_sample(model, start, schedule, sampling_levels(T, n), eta=eta, generator=seeded(n),
-                        callback=lambda s, *_: reached.append(s))  # noqa: B023
+        x = ddim_sample(
+            model,
+            start,
+            schedule,
+            sampling_levels(T, n),
+            eta=eta,
+            generator=seeded(n),
+            callback=lambda s, *_, reached=reached: reached.append(s),
+        )
         assert len(asked) == n and [*asked, 0] == [T, *reached] == sampling_levels(T, n)
         assert (x - point).abs().max() < 1e-9
 

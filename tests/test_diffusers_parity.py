@@ -8,9 +8,9 @@ last tests.
 import pytest
 import torch
 
-from minivdm.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
-from minivdm.samplers import ddim_invert, ddim_sample, ddim_step, sampling_levels
-from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas
+from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
+from minivdm.diffusion.samplers import ddim_invert, ddim_sample, ddim_step, sampling_levels
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, linear_betas
 
 diffusers = pytest.importorskip("diffusers")
 

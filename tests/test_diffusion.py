@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from minivdm.diffusion import diffusion_loss, q_posterior, q_sample, to_x0
-from minivdm.mixtures import GaussianMixture, ideal_denoiser
-from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas
+from minivdm.diffusion.forward_process import diffusion_loss, q_posterior, q_sample, to_x0
+from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, linear_betas
 
 
 @pytest.fixture(params=[linear_betas, cosine_betas])
@@ -44,8 +44,9 @@ def test_posterior_by_regression(schedule):
     at = 0.3
     mean = x_s.mean() + slope * (at - x_t.mean())
     variance = x_s.var() - slope**2 * x_t.var()
-    got_mean, got_variance = q_posterior(torch.tensor([[x0]]), torch.tensor([[at]]), torch.tensor([t]),
-                                         torch.tensor([s]), schedule)
+    got_mean, got_variance = q_posterior(
+        torch.tensor([[x0]]), torch.tensor([[at]]), torch.tensor([t]), torch.tensor([s]), schedule
+    )
     assert got_mean.item() == pytest.approx(mean.item(), abs=5e-3)
     assert got_variance.item() == pytest.approx(variance.item(), rel=2e-2)
 
@@ -81,6 +82,6 @@ def test_loss_draws_every_level_and_passes_the_condition():
         return torch.zeros_like(x)
 
     loss = diffusion_loss(model, torch.zeros(5000, 1), schedule, cond="label")
-    (t, cond), = seen
+    ((t, cond),) = seen
     assert set(t.tolist()) == set(range(1, 26)) and cond == "label"
     assert loss.item() == pytest.approx(1, abs=0.1)  # the mean square of standard normal noise

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from minivdm.extension import ReconstructionGuidance, extend
-from minivdm.guidance import ClassifierFreeGuidance
-from minivdm.samplers import ddim_sample, sampling_levels
-from minivdm.schedules import NoiseSchedule, cosine_betas
-from minivdm.text2video import build_text2video
-from tests.shaken import shaken
+from minivdm.diffusion.extension import ReconstructionGuidance, extend
+from minivdm.diffusion.guidance import ClassifierFreeGuidance
+from minivdm.diffusion.samplers import ddim_sample, sampling_levels
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas
+from minivdm.pipelines.text2video import build_text2video
+from tests.helpers import with_random_weights
 
 SCHEDULE = NoiseSchedule(cosine_betas(1000))
 
@@ -29,14 +29,21 @@ def gaussian(covariance):
 
 
 def test_the_known_frames_come_out_as_they_were():
-    model = shaken(build_text2video(mults=(1,), frames=4, size=8))
+    model = with_random_weights(build_text2video(mults=(1,), frames=4, size=8))
     known, noise = torch.rand(2, 3, 2, 8, 8) * 2 - 1, torch.randn(2, 3, 4, 8, 8)
     tokens = torch.randint(1, 30, (2, 12))
     path = []
     for guide in (model, ClassifierFreeGuidance(model, 3.0)):
         guided = ReconstructionGuidance(guide, SCHEDULE, known, 2.0)
-        out = ddim_sample(guided, noise, SCHEDULE, sampling_levels(1000, 5), tokens, clip=True,
-                          callback=lambda s, x, x0: path.append((s, x)))
+        out = ddim_sample(
+            guided,
+            noise,
+            SCHEDULE,
+            sampling_levels(1000, 5),
+            tokens,
+            clip_x0=True,
+            callback=lambda s, x, x0: path.append((s, x)),
+        )
         assert torch.allclose(out[:, :, :2], known, atol=1e-4)
         assert not out.requires_grad and all(p.grad is None for p in model.parameters())
     s, x = path[2]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from minivdm.guidance import ClassifierFreeGuidance, NullTextGuidance, drop_condition, null_text_inversion
-from minivdm.samplers import ddim_invert, ddim_sample, sampling_levels
-from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas
+from minivdm.diffusion.guidance import ClassifierFreeGuidance, NullTextGuidance, drop_condition, null_text_inversion
+from minivdm.diffusion.samplers import ddim_invert, ddim_sample, sampling_levels
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, linear_betas
 
 
 def seeded(seed=0):

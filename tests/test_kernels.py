@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from minivdm.kernels import Attend, FusedGroupNorm, FusedTemporalAttention, accelerate
-from minivdm.text2video import build_text2video
-from minivdm.unet3d import TemporalAttention
+from minivdm.models.kernels import Attend, FusedGroupNorm, FusedTemporalAttention, accelerate
+from minivdm.models.unet3d import TemporalAttention
+from minivdm.pipelines.text2video import build_text2video
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 
@@ -82,8 +82,8 @@ def test_temporal_attention(frames, channels, monkeypatch):
     assert type(fast) is FusedTemporalAttention and type(fast.norm) is FusedGroupNorm
     for got, wanted in zip(gradients(fast, x, frames), expected):
         assert relative_error(got, wanted) < 3e-3 or wanted.abs().max() < 1e-5  # products in TF32
-    stills = torch.tensor([True, False], device="cuda")
-    assert torch.allclose(fast(x, frames, stills), layer(x, frames, stills), atol=1e-4)
+    independent_frames = torch.tensor([True, False], device="cuda")
+    assert torch.allclose(fast(x, frames, independent_frames), layer(x, frames, independent_frames), atol=1e-4)
 
 
 @cuda

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from minivdm.layers import Downsample, ResBlock, SelfAttention, Upsample, norm, timestep_embedding, zero_module
+from minivdm.models.layers import Downsample, ResBlock, SelfAttention, Upsample, norm, timestep_embedding, zero_module
 
 
 def randomised(layer):

@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
-COUNTING = '''@piece("diffusion.q_sample")
+COUNTING = """@piece("forward_process.q_sample")
 def q_sample(x0, t, noise, schedule):
     torch.calls_of_my_q_sample = getattr(torch, "calls_of_my_q_sample", 0) + 1
     keep = per_sample(schedule.alpha_bar, t, x0)
@@ -15,7 +15,7 @@ def q_sample(x0, t, noise, schedule):
 
 
 check(q_sample)
-'''
+"""
 
 
 def text_of(cell):
@@ -42,7 +42,7 @@ def cell_with(notebook, text):
 
 
 def test_training_calls_the_learners_q_sample(chapter, tmp_path):
-    cell_with(chapter, '@piece("diffusion.q_sample")').source = COUNTING
+    cell_with(chapter, '@piece("forward_process.q_sample")').source = COUNTING
     training = cell_with(chapter, "= train(model")
     training.source = "before = torch.calls_of_my_q_sample\n" + training.source
     training.source += "\nprint('calls while training:', torch.calls_of_my_q_sample - before, 'steps:', b.steps)"
@@ -50,7 +50,7 @@ def test_training_calls_the_learners_q_sample(chapter, tmp_path):
     assert "1.3" in text_of(cell_with(chapter, "calls_of_my_q_sample = getattr"))
     assert "passed" in text_of(cell_with(chapter, "calls_of_my_q_sample = getattr"))
     assert "calls while training: 25 steps: 25" in text_of(training)
-    assert (tmp_path / "my_pieces" / "diffusion.q_sample.py").exists()
+    assert (tmp_path / "my_pieces" / "forward_process.q_sample.py").exists()
 
     # In a new kernel the kept piece is installed again, though the notebook's own cell is unsolved.
     again = nbformat.read(ROOT / "chapters" / "01_ddpm.ipynb", as_version=4)
@@ -73,8 +73,10 @@ def test_leaving_everything_unsolved_runs_to_the_end_and_says_so(chapter, tmp_pa
 
 
 def test_a_syntax_error_in_one_exercise_stops_nothing(chapter, tmp_path):
-    cell_with(chapter, '@piece("diffusion.to_x0")').source = '@piece("diffusion.to_x0")\ndef to_x0(x_t, t:\n    return'
+    cell_with(
+        chapter, '@piece("forward_process.to_x0")'
+    ).source = '@piece("forward_process.to_x0")\ndef to_x0(x_t, t:\n    return'
     chapter.cells = chapter.cells[: chapter.cells.index(cell_with(chapter, "gaussian_mmd(x")) + 1]
     run(chapter, tmp_path)
-    card = text_of(cell_with(chapter, '@piece("diffusion.to_x0")'))
+    card = text_of(cell_with(chapter, '@piece("forward_process.to_x0")'))
     assert "SyntaxError: '(' was never closed, line 2 of the cell" in card

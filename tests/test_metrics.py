@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from minivdm.metrics import frechet_distance, gaussian_mmd
+from minivdm.evaluation.metrics import frechet_distance, gaussian_mmd
 
 
 def test_frechet_distance_agrees_with_scipy():

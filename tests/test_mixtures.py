@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from minivdm.mixtures import GaussianMixture, ring_mixture, spiral_mixture
+from minivdm.diffusion.mixtures import GaussianMixture, ring_mixture, spiral_mixture
 
 
 def test_denoise_is_the_average_of_what_could_have_been():

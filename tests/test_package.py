@@ -7,48 +7,87 @@ from pathlib import Path
 
 import pytest
 
+from minivdm.course import sources
+
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = {path.stem: path for path in sorted((ROOT / "minivdm").glob("*.py"))}
+PACKAGE = ROOT / "minivdm"
+# What each folder may import besides itself.
+BELOW = {
+    "diffusion": set(),
+    "models": set(),
+    "datasets": {"files"},
+    "training": {"files", "datasets", "diffusion", "models"},
+    "evaluation": {"files", "datasets", "diffusion", "models"},
+    "pipelines": {"files", "datasets", "diffusion", "models", "training", "evaluation"},
+    "commands": {"files", "datasets", "diffusion", "models", "training", "evaluation", "pipelines"},
+    "course": {"files", "datasets", "diffusion", "models", "training", "evaluation", "pipelines"},
+}
+MODULES = {path.relative_to(PACKAGE).with_suffix("").parts: path for path in sorted(PACKAGE.rglob("*.py"))}
+LIBRARY = {parts: path for parts, path in MODULES.items() if parts[0] != "course"}
 
 
-def imports_of(path):
-    """Modules of minivdm that a module imports, anywhere in its text, as dotted names below minivdm."""
+def imports_of(parts):
+    """Modules of minivdm that a module imports, anywhere in its text, as tuples of names below minivdm."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("minivdm")):
-            module = (node.module or "").removeprefix("minivdm").strip(".")
-            found |= {module} if module else {alias.name for alias in node.names}
+    for node in ast.walk(ast.parse(MODULES[parts].read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            base = ("minivdm", *parts)[: -node.level] if node.level else ()
+            names = [(*base, *(node.module or "").split("."), alias.name) for alias in node.names]
         elif isinstance(node, ast.Import):
-            found |= {a.name.removeprefix("minivdm.") for a in node.names if a.name.startswith("minivdm.")}
-    return found
+            names = [tuple(alias.name.split(".")) for alias in node.names]
+        found |= {tuple(filter(None, name))[1:] for name in names if name[0] == "minivdm"}
+    return {next(p for p in prefixes(name) if p in MODULES or not p) for name in found} - {()}
+
+
+def prefixes(name):
+    """A dotted name, and what is left of it without its last parts; a package counts as its `__init__`."""
+    for end in range(len(name), -1, -1):
+        yield name[:end]
+        if end:
+            yield (*name[:end], "__init__")
+
+
+def test_every_folder_says_what_it_is_and_what_it_imports():
+    folders = {parts[0] for parts in MODULES if len(parts) > 1}
+    assert folders == set(BELOW)
+    for folder in folders:
+        text = ast.get_docstring(ast.parse((PACKAGE / folder / "__init__.py").read_text()))
+        assert "mport" in text, f"{folder}/__init__.py should say what may be imported there"
+
+
+@pytest.mark.parametrize("parts", [parts for parts in MODULES if len(parts) > 1], ids="/".join)
+def test_imports_run_downwards(parts):
+    used = {other[0] for other in imports_of(parts)} - {parts[0]}
+    assert used <= BELOW[parts[0]], f"{parts[0]} may not import {used - BELOW[parts[0]]}"
+
+
+def test_only_the_program_imports_the_course():
+    users = {parts for parts in LIBRARY if any(other[0] == "course" for other in imports_of(parts))}
+    assert users == {("__main__",)}
 
 
 def test_there_are_no_circles():
-    graph = {name: imports_of(path) & set(MODULES) for name, path in MODULES.items()}
-    done, order = set(), []
+    graph, order = {parts: imports_of(parts) - {parts} for parts in MODULES}, []
     while graph:
-        free = sorted(name for name, needs in graph.items() if needs <= done)
+        free = sorted(parts for parts, needs in graph.items() if not needs & set(graph))
         assert free, f"circular imports among {sorted(graph)}"
-        for name in free:
-            done.add(name)
-            order.append(name)
-            del graph[name]
-    assert order.index("schedules") < order.index("diffusion") < order.index("samplers")
+        order += free
+        for parts in free:
+            del graph[parts]
+    places = [order.index(("diffusion", name)) for name in ("schedules", "forward_process", "samplers")]
+    assert places == sorted(places)
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name != "__main__"])
-def test_no_module_needs_the_course(name):
-    """`__main__` is the one exception: it is the program, not the library, and `--mine` installs a learner's pieces."""
-    assert not any(module.split(".")[0] == "course" for module in imports_of(MODULES[name]))
-
-
-@pytest.mark.parametrize("name", ["layers", "unet", "unet3d"])
-def test_models_know_no_schedule_sampler_or_loss(name):
-    assert not imports_of(MODULES[name]) & {"schedules", "diffusion", "samplers", "training", "guidance"}
+def test_no_two_modules_share_their_last_name():
+    stems = [path.stem for path in sources.modules().values()]
+    assert (
+        len(stems) == len(set(stems)) == sum(len(p) > 1 and p[0] != "commands" and p[1] != "__init__" for p in LIBRARY)
+    )
 
 
 def test_metrics_know_no_network():
-    assert not imports_of(MODULES["metrics"])
+    assert not imports_of(("evaluation", "metrics"))
 
 
 def test_torch_load_only_loads_weights():
@@ -63,11 +102,11 @@ def test_torch_load_only_loads_weights():
 
 def test_every_public_function_has_a_docstring():
     missing = []
-    for name, path in MODULES.items():
+    for name, path in LIBRARY.items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             public = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
             if public and not ast.get_docstring(node):
-                missing.append(f"{name}.{node.name}")
+                missing.append(".".join((*name, node.name)))
     assert not missing
 
 

@@ -5,11 +5,13 @@ import copy
 import pytest
 import torch
 
-from minivdm import parallel
-from minivdm.precision import Rounded, best_dtype
-from minivdm.schedules import NoiseSchedule, linear_betas
-from minivdm.training import EMA, batches_of, load_checkpoint, train
-from minivdm.unet import UNet
+from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
+from minivdm.models.unet import UNet
+from minivdm.training.checkpoint import load_checkpoint
+from minivdm.training.ema import EMA
+from minivdm.training import parallel
+from minivdm.training.loop import batches_of, train
+from minivdm.training.precision import LowPrecisionCopy, best_dtype
 
 SCHEDULE = NoiseSchedule(linear_betas(50))
 
@@ -31,7 +33,7 @@ def small():
 def test_an_update_too_small_for_16_bits_is_not_lost():
     layer = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.ones_(layer.weight)
-    rounded = Rounded(layer, torch.bfloat16)
+    rounded = LowPrecisionCopy(layer, torch.bfloat16)
     for _ in range(100):
         with torch.no_grad():
             layer.weight += 1e-4  # bfloat16 knows nothing between 1 and 1.0078
@@ -42,7 +44,7 @@ def test_an_update_too_small_for_16_bits_is_not_lost():
 
 def test_gradients_move_to_the_float32_weights():
     layer = torch.nn.Linear(3, 2)
-    rounded = Rounded(layer, torch.bfloat16)
+    rounded = LowPrecisionCopy(layer, torch.bfloat16)
     x = torch.randn(5, 3)
     rounded.copy(x.bfloat16()).float().square().sum().backward()
     got = layer.weight.grad
@@ -72,7 +74,7 @@ class OneBuffer(torch.autograd.Function):
 def test_gradients_of_several_passes_add_up_in_float32():
     layer = torch.nn.Module()
     layer.weight = torch.nn.Parameter(torch.ones(4))
-    rounded = Rounded(layer, torch.bfloat16)
+    rounded = LowPrecisionCopy(layer, torch.bfloat16)
     parts = torch.tensor([[1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 30.0, 40.0], [256.0, 512.0, 1024.0, 2048.0]]).bfloat16()
     for x in parts:
         OneBuffer.apply(x, rounded.copy.weight).sum().backward()
@@ -82,10 +84,10 @@ def test_gradients_of_several_passes_add_up_in_float32():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("micro_batches", [1, 3])
 def test_recorded_kernels_train_as_the_others_do(dtype, parts):
-    options = dict(device="cuda", dtype=dtype, parts=parts)
-    plain, recorded = run(8, **options), run(8, replay=True, **options)
+    options = dict(device="cuda", dtype=dtype, micro_batches=parts)
+    plain, recorded = run(8, **options), run(8, cuda_graph=True, **options)
     assert recorded[2] == pytest.approx(plain[2], rel=1e-3 if dtype == torch.float32 else 2e-2)
     for a, b in zip(plain[0].parameters(), recorded[0].parameters()):
         assert torch.allclose(a, b, atol=1e-4 if dtype == torch.float32 else 2e-3)
@@ -93,7 +95,7 @@ def test_recorded_kernels_train_as_the_others_do(dtype, parts):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 def test_a_copy_of_a_model_trained_with_recorded_kernels_is_a_model_of_its_own():
-    model = run(2, device="cuda", replay=True)[0]
+    model = run(2, device="cuda", cuda_graph=True)[0]
     other = copy.deepcopy(model).eval()
     with torch.no_grad():
         for weights in other.parameters():
@@ -116,19 +118,19 @@ def test_the_cpu_trains_in_float32():
 def test_parts_are_the_batch_in_pieces():
     """With one part, the i-th generator is the only one; with two, the losses are the means of two such runs."""
     first, second = run(1, seed=0)[2][0], run(1, seed=1)[2][0]
-    assert run(1, seed=0, parts=2)[2][0] == pytest.approx((first + second) / 2, rel=1e-5)
-    assert parallel.world() == 1 and parallel.rank() == 0 and parallel.gather("x") == ["x"]
+    assert run(1, seed=0, micro_batches=2)[2][0] == pytest.approx((first + second) / 2, rel=1e-5)
+    assert parallel.world_size() == 1 and parallel.rank() == 0 and parallel.gather("x") == ["x"]
 
 
 def test_parts_survive_a_restart_and_their_number_is_checked(tmp_path):
     path = tmp_path / "run.pt"
-    whole = run(6, parts=2)
-    run(3, parts=2, checkpoint=path)
+    whole = run(6, micro_batches=2)
+    run(3, micro_batches=2, checkpoint=path)
     assert len(load_checkpoint(path)["generators"]) == 2
-    resumed = run(6, parts=2, checkpoint=path)
+    resumed = run(6, micro_batches=2, checkpoint=path)
     assert resumed[2] == whole[2][3:]
-    with pytest.raises(ValueError, match="parts=2, not parts=3"):
-        run(8, parts=3, checkpoint=path)
+    with pytest.raises(ValueError, match="micro_batches=2, not micro_batches=3"):
+        run(8, micro_batches=3, checkpoint=path)
 
 
 def test_the_learning_rate_can_fall_to_nothing(monkeypatch):

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from minivdm.diffusion import diffusion_loss, q_sample, to_x0
-from minivdm.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
-from minivdm.predictions import EpsModel, from_v, prediction_loss, to_eps, to_score, to_v
-from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas
+from minivdm.diffusion.forward_process import diffusion_loss, q_sample, to_x0
+from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
+from minivdm.diffusion.predictions import EpsModel, from_v, prediction_loss, to_eps, to_score, to_v
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, linear_betas
 
 
 @pytest.fixture(params=[linear_betas, cosine_betas])
@@ -61,11 +61,13 @@ def test_an_error_in_v_never_grows(schedule):
     assert in_x0[-1].max() > 1 and in_eps[0].max() > 0.5  # a hundredfold at the two ends
 
 
-@pytest.mark.parametrize("predicts", ["eps", "x0", "v", "score"])
-def test_eps_model_undresses_any_prediction(schedule, predicts):
+@pytest.mark.parametrize("prediction_type", ["eps", "x0", "v", "score"])
+def test_eps_model_undresses_any_prediction(schedule, prediction_type):
     x0, eps, t, x_t = noisy(schedule)
     answers = {"eps": eps, "x0": x0, "v": to_v(x0, t, eps, schedule), "score": to_score(eps, t, schedule)}
-    model = EpsModel(lambda x, t, cond: answers[predicts] if cond == "label" else None, predicts, schedule)
+    model = EpsModel(
+        lambda x, t, cond: answers[prediction_type] if cond == "label" else None, prediction_type, schedule
+    )
     assert torch.allclose(model(x_t, t, "label"), eps, atol=1e-9)
 
 
@@ -79,7 +81,7 @@ def test_prediction_loss_of_noise_is_the_simple_loss(schedule):
         return torch.Generator().manual_seed(1)
 
     simple = diffusion_loss(net, x0, schedule, generator=seeded())
-    assert torch.equal(prediction_loss(net, x0, schedule, generator=seeded(), predicts="eps"), simple)
+    assert torch.equal(prediction_loss(net, x0, schedule, generator=seeded(), prediction_type="eps"), simple)
 
 
 def test_the_weights_of_the_targets(schedule):
@@ -97,12 +99,16 @@ def test_the_weights_of_the_targets(schedule):
 def test_bad_input():
     schedule = NoiseSchedule(linear_betas(30))
     x = torch.zeros(2, 3)
-    with pytest.raises(ValueError, match="predicts must be one of eps, x0, v, score; got 'noise'"):
+    with pytest.raises(ValueError, match="prediction_type must be one of eps, x0, v, score; got 'noise'"):
         EpsModel(None, "noise", schedule)
-    with pytest.raises(ValueError, match='predicts must be "eps", "x0" or "v", got \'score\''):
-        prediction_loss(None, x, schedule, predicts="score")
-    for call in (lambda t: to_eps(x, t, x, schedule), lambda t: to_v(x, t, x, schedule),
-                 lambda t: from_v(x, t, x, schedule), lambda t: to_score(x, t, schedule)):
+    with pytest.raises(ValueError, match='prediction_type must be "eps", "x0" or "v", got \'score\''):
+        prediction_loss(None, x, schedule, prediction_type="score")
+    for call in (
+        lambda t: to_eps(x, t, x, schedule),
+        lambda t: to_v(x, t, x, schedule),
+        lambda t: from_v(x, t, x, schedule),
+        lambda t: to_score(x, t, schedule),
+    ):
         with pytest.raises(ValueError, match="levels must lie in 0..30, got 31..31"):
             call(torch.tensor([31, 31]))
         with pytest.raises(ValueError, match=r"shape \(2,\); got torch.float32"):

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from minivdm.metrics import gaussian_mmd
-from minivdm.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
-from minivdm.samplers import ddpm_sample
-from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas
+from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
+from minivdm.diffusion.samplers import ddpm_sample
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, linear_betas
+from minivdm.evaluation.metrics import gaussian_mmd
 
 
 def sublist(T, n):
@@ -72,7 +72,7 @@ def test_many_steps_reach_the_mixture_and_few_do_not():
 
 def test_clip_bounds_the_result():
     schedule = NoiseSchedule(linear_betas(30))
-    x = ddpm_sample(lambda x, t, cond=None: -x, torch.randn(8, 1, 4, 4), schedule, clip=True)
+    x = ddpm_sample(lambda x, t, cond=None: -x, torch.randn(8, 1, 4, 4), schedule, clip_x0=True)
     assert x.abs().max() <= 1
 
 

@@ -5,9 +5,9 @@ from fractions import Fraction
 import pytest
 import torch
 
-from minivdm.diffusion import q_sample, to_x0
-from minivdm.samplers import ddim_sample
-from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas, per_sample, shifted_betas
+from minivdm.diffusion.forward_process import q_sample, to_x0
+from minivdm.diffusion.samplers import ddim_sample
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, linear_betas, per_sample, shifted_betas
 
 
 def test_known_ends():
@@ -86,8 +86,11 @@ def test_16_bits_are_too_few_for_a_level(dtype):
     x = torch.randn(2, 3)
     assert schedule.alpha_bar[1] < 1 and schedule.alpha_bar[1].to(dtype) == 1
     assert (q_sample(0 * x, t, x, schedule) / x).allclose(torch.tensor(0.01), rtol=1e-3)
-    for call in (lambda x: q_sample(x, t, x, schedule), lambda x: to_x0(x, t, x, schedule),
-                 lambda x: ddim_sample(lambda x, t, cond: x, x, schedule, [1000, 1, 0])):
+    for call in (
+        lambda x: q_sample(x, t, x, schedule),
+        lambda x: to_x0(x, t, x, schedule),
+        lambda x: ddim_sample(lambda x, t, cond: x, x, schedule, [1000, 1, 0]),
+    ):
         with pytest.raises(ValueError, match=f"expected float32 or more, got {dtype}: .* give x.float"):
             call(x.to(dtype))
 

@@ -7,19 +7,19 @@ import pytest
 import torch
 from scipy import integrate
 
-from minivdm.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
-from minivdm.samplers import ddpm_sample
-from minivdm.schedules import NoiseSchedule, linear_betas
-from minivdm.sde import (
+from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
+from minivdm.diffusion.samplers import ddpm_sample
+from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
+from minivdm.diffusion.sde import (
     T_MIN,
     VPSDE,
     checked_times,
-    flow,
+    expand_like,
     ode_log_likelihood,
+    probability_flow,
     probability_flow_ode,
     reverse_sde_sample,
-    score_of,
-    spread,
+    score_from_eps,
     time_grid,
     value_and_divergence,
 )
@@ -53,7 +53,7 @@ def test_forward_in_small_steps_has_the_marginals():
     for i in range(n):
         t = torch.full((len(x),), 0.3 * i / n)
         noise = torch.randn(x.shape, generator=seeded(i))
-        x = x + SDE.drift(x, t) * 0.3 / n + spread(SDE.diffusion(t), x) * math.sqrt(0.3 / n) * noise
+        x = x + SDE.drift(x, t) * 0.3 / n + expand_like(SDE.diffusion(t), x) * math.sqrt(0.3 / n) * noise
     ab = SDE.alpha_bar(torch.tensor(0.3)).item()
     assert x.mean().item() == pytest.approx(math.sqrt(ab) * 1.5, abs=0.01)
     assert x.var().item() == pytest.approx(1 - ab, abs=0.01)
@@ -84,7 +84,7 @@ def test_flow_against_scipy():
 
     def slope(t, flat):
         now = torch.full((3,), t, dtype=torch.float64)
-        return flow(score_in(mixture), torch.from_numpy(flat).reshape(3, 2), now, SDE).flatten().numpy()
+        return probability_flow(score_in(mixture), torch.from_numpy(flat).reshape(3, 2), now, SDE).flatten().numpy()
 
     want = integrate.solve_ivp(slope, (0.001, 1.0), x.flatten().numpy(), rtol=1e-9, atol=1e-10).y[:, -1]
     errors = []
@@ -168,7 +168,7 @@ def test_a_discrete_model_as_a_score():
         conds.append(cond)
         return ideal(x, level)
 
-    score = score_of(model, schedule, cond="label")
+    score = score_from_eps(model, schedule, cond="label")
     for level in (1, 30, 1000):
         t = torch.full((50,), level / 1000, dtype=torch.float64)
         want = mixture.score(x, schedule.alpha_bar[level].item())
@@ -189,8 +189,11 @@ def test_time_grid():
 def test_bad_times(times):
     x = torch.zeros(1, 2)
     score = score_in(ring())
-    for call in (lambda: reverse_sde_sample(score, x, SDE, times), lambda: probability_flow_ode(score, x, SDE, times),
-                 lambda: ode_log_likelihood(score, x, SDE, times[::-1])):
+    for call in (
+        lambda: reverse_sde_sample(score, x, SDE, times),
+        lambda: probability_flow_ode(score, x, SDE, times),
+        lambda: ode_log_likelihood(score, x, SDE, times[::-1]),
+    ):
         with pytest.raises(ValueError, match=r"times must (fall|rise|fall or rise) strictly within \(0, 1\], got"):
             call()
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from minivdm.attribute_probe import AttributeProbe, recognised
-from minivdm.sprites import all_triples, held_out, names_of
-from minivdm.stills import PLACES, STILL_ATTRIBUTES, SpriteStills, still_captions
-from minivdm.text import caption_table, vocabulary
-from minivdm.text2image import still_tokenizer
-from tests.counting import Count
+from minivdm.datasets.captions import caption_table, vocabulary
+from minivdm.datasets.sprites import all_triples, held_out, names_of
+from minivdm.datasets.stills import PLACES, STILL_ATTRIBUTES, SpriteStills, still_captions
+from minivdm.evaluation.attribute_classifier import AttributeClassifier, correct_attributes
+from minivdm.pipelines.text2image import still_tokenizer
+from tests.helpers import CountOperations
 
 
 def seeded(seed=0):
@@ -29,7 +29,7 @@ def test_drawing_is_repeatable_and_in_range(size):
 def test_drawing_is_one_pass():
     counts = []
     for n in (2, 16):
-        with Count() as count:
+        with CountOperations() as count:
             SpriteStills(16).sample(n, seeded())
         counts.append(count.calls)
     assert counts[0] == counts[1], "the number of operations must not depend on the number of pictures"
@@ -125,6 +125,6 @@ def test_bad_names_and_sizes():
 
 def test_an_untrained_probe_reads_pictures():
     images, attributes = SpriteStills(16).sample(5, seeded(), "all")
-    probe = AttributeProbe(STILL_ATTRIBUTES, width=8).eval()
-    assert [tuple(logits.shape) for logits in probe(images)] == [(5, 6), (5, 8), (5, 9)]
-    assert recognised(probe, images, attributes).shape == (5, 3)
+    classifier = AttributeClassifier(STILL_ATTRIBUTES, width=8).eval()
+    assert [tuple(logits.shape) for logits in classifier(images)] == [(5, 6), (5, 8), (5, 9)]
+    assert correct_attributes(classifier, images, attributes).shape == (5, 3)

@@ -6,18 +6,18 @@ import math
 import pytest
 import torch
 
-from minivdm import checkpoints
-from minivdm.attribute_probe import recognised
-from minivdm.clip import CLIP
-from minivdm.guidance import ClassifierFreeGuidance, NullTextGuidance, null_text_inversion
-from minivdm.metrics import psnr
-from minivdm.samplers import ddim_invert, ddim_sample, sampling_levels
-from minivdm.schedules import NoiseSchedule, cosine_betas, linear_betas
-from minivdm.sprites import all_triples, held_out
-from minivdm.stills import STILL_ATTRIBUTES, SpriteStills
-from minivdm.text2image import build_text2image, still_tokenizer, text_to_image
+from minivdm.datasets.sprites import all_triples, held_out
+from minivdm.datasets.stills import STILL_ATTRIBUTES, SpriteStills
+from minivdm.diffusion.guidance import ClassifierFreeGuidance, NullTextGuidance, null_text_inversion
+from minivdm.diffusion.samplers import ddim_invert, ddim_sample, sampling_levels
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, linear_betas
+from minivdm.evaluation.attribute_classifier import correct_attributes
+from minivdm.evaluation.metrics import psnr
+from minivdm.models.clip import CLIP
+from minivdm.pipelines import pretrained
+from minivdm.pipelines.text2image import build_text2image, still_tokenizer, text_to_image
 
-MANIFEST = json.loads((checkpoints.DATA / "manifest.json").read_text())
+MANIFEST = json.loads((pretrained.DATA / "manifest.json").read_text())
 
 
 def seeded(seed=0):
@@ -26,18 +26,18 @@ def seeded(seed=0):
 
 @pytest.fixture(scope="module")
 def shipped():
-    return checkpoints.load_pretrained("text2image")
+    return pretrained.load_pretrained("text2image")
 
 
 @pytest.fixture(scope="module")
-def probe():
-    return checkpoints.load_pretrained("stills_probe")
+def classifier():
+    return pretrained.load_pretrained("stills_classifier")
 
 
-@pytest.mark.parametrize("name", ["digits", "text2image", "stills_probe"])
+@pytest.mark.parametrize("name", ["digits", "text2image", "stills_classifier"])
 def test_a_shipped_checkpoint_is_small_and_as_described(name):
-    entry, model = MANIFEST[name], checkpoints.load_pretrained(name)
-    described = checkpoints.describe(checkpoints.DATA / f"{name}.pt")
+    entry, model = MANIFEST[name], pretrained.load_pretrained(name)
+    described = pretrained.describe(pretrained.DATA / f"{name}.pt")
     assert {**entry, **described} == entry and entry["bytes"] <= 5_000_000
     assert entry["command"].startswith("python -m minivdm.make_") and not model.training
     count = sum(p.numel() for p in model.parameters())
@@ -48,7 +48,7 @@ def test_a_shipped_checkpoint_is_small_and_as_described(name):
 def test_what_was_measured_is_good_enough():
     accuracy = MANIFEST["text2image"]["prompt_accuracy"]
     assert accuracy["seen"] >= 0.95 and accuracy["held_out"] >= 0.85
-    assert min(MANIFEST["stills_probe"]["probe_accuracy"].values()) >= 0.99
+    assert min(MANIFEST["stills_classifier"]["classifier_accuracy"].values()) >= 0.99
     judged = MANIFEST["digits"]["judged"]
     assert judged["right_class"] >= 0.95 and judged["mini_fid_by_class"] < judged["mini_fid_of_unseen_real"]
 
@@ -73,18 +73,18 @@ def test_the_shipped_model_draws_what_the_prompt_says(shipped):
     assert hole < 0.3 * rim, "a ring has a hole"
 
 
-def test_the_probe_agrees_about_prompts_that_were_held_out(shipped, probe):
+def test_the_probe_agrees_about_prompts_that_were_held_out(shipped, classifier):
     triples = all_triples("held_out", STILL_ATTRIBUTES)[::5]  # 9 of 43
     assert held_out(triples).all()
     prompts = SpriteStills().captions(triples, seeded(1))
     images = text_to_image(prompts, shipped, steps=8, generator=seeded())
-    assert recognised(probe, images, triples).all(dim=1).float().mean() >= 0.85
+    assert correct_attributes(classifier, images, triples).all(dim=1).float().mean() >= 0.85
 
 
-def test_the_probe_reads_drawn_stills(probe):
+def test_the_probe_reads_drawn_stills(classifier):
     images, attributes = SpriteStills().sample(128, seeded(), "all")
-    assert recognised(probe, images, attributes).float().mean() >= 0.99
-    assert [len(names) for names in STILL_ATTRIBUTES.values()] == [logits.shape[1] for logits in probe(images[:2])]
+    assert correct_attributes(classifier, images, attributes).float().mean() >= 0.99
+    assert [len(names) for names in STILL_ATTRIBUTES.values()] == [logits.shape[1] for logits in classifier(images[:2])]
 
 
 def test_sampling_is_repeatable_and_checks_the_prompt(shipped):
@@ -112,10 +112,10 @@ def test_null_text_inversion_keeps_a_picture_under_guidance(shipped):
 
 def test_the_digits_follow_their_labels():
     """Judged by hand: ones are narrow and zeros have a hole."""
-    model, schedule = checkpoints.load_pretrained("digits"), NoiseSchedule(linear_betas(1000))
+    model, schedule = pretrained.load_pretrained("digits"), NoiseSchedule(linear_betas(1000))
     labels = torch.tensor([0, 1]).repeat_interleave(8)
     x = torch.randn(16, 1, 8, 8, generator=seeded())
-    digits = ddim_sample(model, x, schedule, sampling_levels(1000, 20), labels[:, None] + 1, clip=True)
+    digits = ddim_sample(model, x, schedule, sampling_levels(1000, 20), labels[:, None] + 1, clip_x0=True)
     ink = (digits[:, 0] + 1) / 2  # (16, 8, 8)
     middle = ink[:, 3:5, 3:5].mean(dim=(1, 2))
     assert middle[:8].mean() < 0.3 < 0.6 < middle[8:].mean()

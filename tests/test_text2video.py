@@ -6,19 +6,20 @@ import shutil
 import pytest
 import torch
 
-from minivdm import checkpoints, shapes
-from minivdm.attribute_probe import recognised, train_probe
-from minivdm.diffusion import q_sample
-from minivdm.layers import CrossAttention
-from minivdm.predictions import EpsModel, prediction_loss
-from minivdm.sample_text2video import find_model
-from minivdm.schedules import NoiseSchedule, cosine_betas, shifted_betas
-from minivdm.shapes import COLOURS
-from minivdm.sprites import ATTRIBUTES, MovingSprites, all_triples, captions_of, held_out
-from minivdm.text import TextEncoder, Tokenizer, caption_table
-from minivdm.text2video import build_text2video, text_to_video
-from tests.counting import Count
-from tests.shaken import shaken
+from minivdm.commands.sample import find_model
+from minivdm.datasets import shapes
+from minivdm.datasets.captions import Tokenizer, caption_table
+from minivdm.datasets.shapes import COLOURS
+from minivdm.datasets.sprites import ATTRIBUTES, MovingSprites, all_triples, captions_of, held_out
+from minivdm.diffusion.forward_process import q_sample
+from minivdm.diffusion.predictions import EpsModel, prediction_loss
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, shifted_betas
+from minivdm.evaluation.attribute_classifier import correct_attributes, train_classifier
+from minivdm.models.layers import CrossAttention
+from minivdm.models.text_encoder import TextEncoder
+from minivdm.pipelines import pretrained
+from minivdm.pipelines.text2video import build_text2video, text_to_video
+from tests.helpers import CountOperations, with_random_weights
 
 
 def seeded(seed=0):
@@ -46,7 +47,7 @@ def test_drawing_is_repeatable_and_in_range(frames, size):
 def test_drawing_is_one_pass():
     counts = []
     for n in (2, 16):
-        with Count() as count:
+        with CountOperations() as count:
             MovingSprites(8, 16).sample(n, seeded())
         counts.append(count.calls)
     assert counts[0] == counts[1], "the number of operations must not depend on the number of clips"
@@ -148,7 +149,7 @@ def test_text_encoder_knows_word_order_and_its_null_prompt_learns():
 
 
 def test_cross_attention_sees_its_own_prompt_only():
-    layer = shaken(CrossAttention(32, 16))
+    layer = with_random_weights(CrossAttention(32, 16))
     x, context = torch.randn(2, 32, 2, 4), torch.randn(2, 5, 16)
     other = context.clone()
     other[1] += 1
@@ -156,7 +157,7 @@ def test_cross_attention_sees_its_own_prompt_only():
     assert moved[0] < 1e-6 and moved[1] > 1e-3
 
 
-# v-prediction, the probe, the checkpoint
+# v-prediction, the classifier, the checkpoint
 
 
 def test_v_prediction_is_exact_for_exact_v():
@@ -177,25 +178,25 @@ def test_v_prediction_is_exact_for_exact_v():
 
 def test_probe_learns():
     sprites, generator = MovingSprites(4, 16), seeded()
-    probe = train_probe(sprites, generator, steps=25, batch=32)
+    classifier = train_classifier(sprites, generator, steps=25, batch=32)
     clips, attributes = sprites.sample(128, generator, "all")
-    right = recognised(probe, clips, attributes)
+    right = correct_attributes(classifier, clips, attributes)
     assert right.shape == (128, 3) and right.dtype == torch.bool
     assert right[:, 1].float().mean() > 0.3, "colours come first; chance is 1 in 8"
-    assert probe.features(clips).shape == (128, 256)
+    assert classifier.features(clips).shape == (128, 256)
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return checkpoints.load_pretrained("text2video")
+    return pretrained.load_pretrained("text2video")
 
 
 def test_shipped_checkpoint_is_small_and_as_described(shipped):
-    entry = json.loads((checkpoints.DATA / "manifest.json").read_text())["text2video"]
-    described = checkpoints.describe(checkpoints.DATA / "text2video.pt")
+    entry = json.loads((pretrained.DATA / "manifest.json").read_text())["text2video"]
+    described = pretrained.describe(pretrained.DATA / "text2video.pt")
     assert {**entry, **described} == entry and entry["bytes"] <= 5_000_000
     assert entry["prompt_accuracy"]["seen"] >= 0.95 and entry["prompt_accuracy"]["held_out"] >= 0.85
-    assert min(entry["probe_accuracy"].values()) >= 0.99
+    assert min(entry["classifier_accuracy"].values()) >= 0.99
     assert torch.equal(shipped.schedule.alpha_bar, NoiseSchedule(shifted_betas(cosine_betas(1000), 2)).alpha_bar)
     assert sum(p.numel() for p in shipped.parameters()) == entry["parameters"] <= 2_500_000
 
@@ -224,31 +225,31 @@ def test_text_to_video_is_repeatable_and_checks_the_prompt(shipped):
 
 def test_load_pretrained_refuses_what_it_does_not_know(tmp_path):
     with pytest.raises(ValueError, match="choose from .*text2image, text2video"):
-        checkpoints.load_pretrained("text2movie")
+        pretrained.load_pretrained("text2movie")
     with pytest.raises(FileNotFoundError, match="manifest"):
-        checkpoints.load_pretrained("text2video", tmp_path)
-    shutil.copy(checkpoints.DATA / "manifest.json", tmp_path)
-    with pytest.raises(FileNotFoundError, match="make it with: python -m minivdm.make_text2video"):
-        checkpoints.load_pretrained("text2video", tmp_path)
-    content = bytearray((checkpoints.DATA / "text2video.pt").read_bytes())
+        pretrained.load_pretrained("text2video", tmp_path)
+    shutil.copy(pretrained.DATA / "manifest.json", tmp_path)
+    with pytest.raises(FileNotFoundError, match="make it with: python -m minivdm.commands.make_text2video"):
+        pretrained.load_pretrained("text2video", tmp_path)
+    content = bytearray((pretrained.DATA / "text2video.pt").read_bytes())
     content[1000] ^= 1
     (tmp_path / "text2video.pt").write_bytes(content)
     with pytest.raises(ValueError, match="SHA-256"):
-        checkpoints.load_pretrained("text2video", tmp_path)
+        pretrained.load_pretrained("text2video", tmp_path)
 
 
 def test_a_model_from_before_the_shift_keeps_its_schedule(tmp_path):
     config = dict(channels=32, mults=[1], frames=4, size=16)
-    checkpoints.save_pretrained(tmp_path / "x.pt", build_text2video(**config, shift=1.0), config)
-    schedule = checkpoints.load_weights(tmp_path / "x.pt", checkpoints.BUILDERS["text2video"]).schedule
+    pretrained.save_pretrained(tmp_path / "x.pt", build_text2video(**config, shift=1.0), config)
+    schedule = pretrained.load_weights(tmp_path / "x.pt", pretrained.BUILDERS["text2video"]).schedule
     assert torch.equal(schedule.alpha_bar, NoiseSchedule(cosine_betas(1000)).alpha_bar)
 
 
 def test_save_pretrained_comes_back_rounded_to_half(tmp_path):
     config = {"channels": 32, "mults": (1,), "frames": 4}
-    model = shaken(build_text2video(**config))
-    checkpoints.save_pretrained(tmp_path / "x.pt", model, config)
-    loaded = checkpoints.load_weights(tmp_path / "x.pt", checkpoints.BUILDERS["text2video"])
+    model = with_random_weights(build_text2video(**config))
+    pretrained.save_pretrained(tmp_path / "x.pt", model, config)
+    loaded = pretrained.load_weights(tmp_path / "x.pt", pretrained.BUILDERS["text2video"])
     assert [p.name for p in tmp_path.iterdir()] == ["x.pt"] and not loaded.training and loaded.frames == 4
     for a, b in zip(model.parameters(), loaded.parameters()):
         assert torch.equal(a.half().float(), b)
@@ -262,10 +263,10 @@ def test_a_model_whose_training_went_wrong_is_refused(tmp_path, bad):
     model.net.net.image.stem[1].weight.data[0, 0, 0, 0] = bad
     told = r"weights that are not finite, the first in net\.net\.image\.stem\.1\.weight"
     with pytest.raises(ValueError, match=f"x.pt was not written: in float16 the model has {told}"):
-        checkpoints.save_pretrained(path, model, config)
+        pretrained.save_pretrained(path, model, config)
     assert not path.parent.exists()
     weights = {name: value.half() for name, value in model.state_dict().items()}
     torch.save({"config": config, "weights": weights}, tmp_path / "x.pt")
-    for load in (lambda path: checkpoints.load_weights(path, checkpoints.BUILDERS["text2video"]), find_model):
+    for load in (lambda path: pretrained.load_weights(path, pretrained.BUILDERS["text2video"]), find_model):
         with pytest.raises(ValueError, match=f"x.pt holds {told}"):
             load(tmp_path / "x.pt")

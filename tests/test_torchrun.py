@@ -10,7 +10,7 @@ import torch
 from minivdm.__main__ import main
 from tests.test_train_text2video import KILLED, on_cpu
 
-TRAIN = ["train", "text2video", "--budget", "smoke", "--stills", "2", "--steps", "4"]
+TRAIN = ["train", "text2video", "--budget", "smoke", "--image-steps", "2", "--steps", "4"]
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch knows no other processes")
 
 
@@ -42,8 +42,8 @@ def alone(capsys, out, *options):
 
 
 def test_two_processes_with_two_parts_each_have_the_losses_of_one_with_four(tmp_path, capsys):
-    alone_with_four = alone(capsys, tmp_path / "one", "--parts", "4")
-    done = torchrun(["-m", "minivdm"], *TRAIN, "--parts", "4", "--out", str(tmp_path / "two"))
+    alone_with_four = alone(capsys, tmp_path / "one", "--micro-batches", "4")
+    done = torchrun(["-m", "minivdm"], *TRAIN, "--micro-batches", "4", "--out", str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr
     assert "parameters on 2 x cpu" in done.stdout
     two = losses(done.stdout)
@@ -62,5 +62,5 @@ def test_two_processes_are_killed_and_one_goes_on(tmp_path, capsys):
     rest = losses(text)
     assert "going on from step 2 of 4" in text and list(rest) == [3, 4]
     assert all(abs(rest[step] - whole[step]) <= 1e-4 * whole[step] for step in rest)
-    assert main([*TRAIN, "--out", str(out), "--parts", "4"]) == 2
-    assert "with parts=2, not parts=4" in capsys.readouterr().err
+    assert main([*TRAIN, "--out", str(out), "--micro-batches", "4"]) == 2
+    assert "with micro_batches=2, not micro_batches=4" in capsys.readouterr().err

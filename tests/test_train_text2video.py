@@ -13,19 +13,20 @@ import pytest
 import torch
 from PIL import Image
 
-from minivdm import checkpoints, train_text2video
 from minivdm.__main__ import main
-from minivdm.run_folder import BUDGETS, settings_of
-from minivdm.sprites import MovingSprites, held_out
-from minivdm.train_text2video import draw_pool
+from minivdm.commands import train
+from minivdm.commands.settings import BUDGETS, settings_of
+from minivdm.commands.train import render_clips
+from minivdm.datasets.sprites import MovingSprites, held_out
+from minivdm.pipelines import pretrained
 
 # A run that is killed, as by the system, as soon as it has saved so many checkpoints.
 KILLED = """
 import os, signal, sys
-from minivdm import training
+from minivdm.training import loop
 from minivdm.__main__ import main
 
-save, left = training.save_checkpoint, int(sys.argv.pop(1))
+save, left = loop.save_checkpoint, int(sys.argv.pop(1))
 
 def save_then_die(path, **state):
     global left
@@ -34,7 +35,7 @@ def save_then_die(path, **state):
     if not left:
         os.kill(os.getpid(), signal.SIGKILL)
 
-training.save_checkpoint = save_then_die
+loop.save_checkpoint = save_then_die
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -65,33 +66,35 @@ def whole(tmp_path_factory):
 
 def on_cpu():
     """The environment for a process of its own, without a GPU and with one thread."""
-    root = str(Path(checkpoints.__file__).parents[1])
+    root = str(Path(pretrained.__file__).parents[2])
     return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
 
 
-def run_and_kill(saves, *arguments):
+def run_and_kill(save_every, *arguments):
     """Run the program in a process of its own that is killed after so many checkpoints."""
     script = Path("killed.py")
     script.write_text(KILLED)
-    command = [sys.executable, str(script), str(saves), *arguments]
+    command = [sys.executable, str(script), str(save_every), *arguments]
     assert subprocess.run(command, env=on_cpu(), capture_output=True).returncode == -signal.SIGKILL
 
 
 def assert_same_weights(*folders):
     """The models of two runs are equal, bit for bit."""
-    read = [checkpoints.load_weights(Path(out, "model.pt"), checkpoints.BUILDERS["text2video"]).state_dict()
-            for out in folders]
+    read = [
+        pretrained.load_weights(Path(out, "model.pt"), pretrained.BUILDERS["text2video"]).state_dict()
+        for out in folders
+    ]
     assert all(torch.equal(read[0][name], read[1][name]) for name in read[0])
 
 
 def test_a_run_leaves_what_it_promises(whole):
     settings = json.loads((whole / "settings.json").read_text())
     assert settings == BUDGETS["smoke"]
-    films = sorted(path.name for path in (whole / "samples").iterdir())
-    assert films == [f"step_{step:06d}.gif" for step in range(1, 9)]
-    with Image.open(whole / "samples" / films[-1]) as film:
+    sample_every = sorted(path.name for path in (whole / "samples").iterdir())
+    assert sample_every == [f"step_{step:06d}.gif" for step in range(1, 9)]
+    with Image.open(whole / "samples" / sample_every[-1]) as film:
         assert film.n_frames == 4 and film.size == (3 * 4 * 16, 3 * 2 * 16)
-    model = checkpoints.load_weights(whole / "model.pt", checkpoints.BUILDERS["text2video"])
+    model = pretrained.load_weights(whole / "model.pt", pretrained.BUILDERS["text2video"])
     assert (model.frames, model.size) == (4, 16)
 
 
@@ -108,22 +111,22 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(whole, capsys):
             assert film.read_bytes() == Path("again", "samples", film.name).read_bytes()
 
 
-STILLS = ["train", "text2video", "--budget", "smoke", "--steps", "3", "--stills", "6", "--out"]
+STILLS = ["train", "text2video", "--budget", "smoke", "--steps", "3", "--image-steps", "6", "--out"]
 
 
 @pytest.fixture(scope="module")
 def stills_first(tmp_path_factory):
     """The folder of a run that began with single frames."""
-    out = tmp_path_factory.mktemp("runs") / "stills"
+    out = tmp_path_factory.mktemp("runs") / "image_steps"
     assert main([*STILLS, str(out)]) == 0
     return out
 
 
-@pytest.mark.parametrize("saves, at", [(2, "still 2 of 6"), (6, "still 6 of 6"), (8, "step 2 of 3")])
-def test_killed_at_single_frames_or_after_them_it_ends_in_the_same_weights(stills_first, capsys, saves, at):
-    run_and_kill(saves, *STILLS, "again")
+@pytest.mark.parametrize("save_every, at", [(2, "still 2 of 6"), (6, "still 6 of 6"), (8, "step 2 of 3")])
+def test_killed_at_single_frames_or_after_them_it_ends_in_the_same_weights(stills_first, capsys, save_every, at):
+    run_and_kill(save_every, *STILLS, "again")
     assert main([*STILLS[:-2], "7", "--out", "again"]) == 2
-    assert "again holds a run with stills=6, not stills=7" in capsys.readouterr().err
+    assert "again holds a run with image_steps=6, not image_steps=7" in capsys.readouterr().err
     assert main([*STILLS, "again"]) == 0
     lines = capsys.readouterr().out
     assert f"going on from {at} in again" in lines and f" {at.replace(' ', '      ', 1)} " not in lines
@@ -132,8 +135,8 @@ def test_killed_at_single_frames_or_after_them_it_ends_in_the_same_weights(still
 
 def test_pictures_are_frames_of_the_pool():
     generator = torch.Generator().manual_seed(0)
-    sprites, settings = MovingSprites(4, 16), {**BUDGETS["smoke"], "batch": 10, "parts": 5}
-    pool = train_text2video.Pool(sprites, settings, torch.device("cpu"))
+    sprites, settings = MovingSprites(4, 16), {**BUDGETS["smoke"], "batch": 10, "micro_batches": 5}
+    pool = train.ClipPool(sprites, settings, torch.device("cpu"))
     pictures, tokens = pool.pictures(generator)
     assert pictures.shape == (20, 3, 1, 16, 16) and len(tokens) == 20  # 96 in 5 parts, rounded up
     frames = pool.drawn.transpose(1, 2).flatten(0, 1)  # (N F, 3, H, W)
@@ -144,13 +147,13 @@ def test_pictures_are_frames_of_the_pool():
 def test_a_run_from_before_single_frames_goes_on(whole, capsys):
     shutil.copytree(whole, "copy")
     settings = json.loads(Path("copy", "settings.json").read_text())
-    Path("copy", "settings.json").write_text(json.dumps({k: v for k, v in settings.items() if k != "stills"}))
+    Path("copy", "settings.json").write_text(json.dumps({k: v for k, v in settings.items() if k != "image_steps"}))
     assert main(["train", "text2video", "--budget", "smoke", "--out", "copy"]) == 0
     assert "copy is finished" in capsys.readouterr().out
 
 
 def test_interrupted_at_single_frames_it_says_what_is_saved(capsys, monkeypatch):
-    real = train_text2video.told
+    real = train.told
 
     def interrupted(*args):
         for step in real(*args):
@@ -158,24 +161,29 @@ def test_interrupted_at_single_frames_it_says_what_is_saved(capsys, monkeypatch)
                 raise KeyboardInterrupt
             yield step
 
-    monkeypatch.setattr(train_text2video, "told", interrupted)
+    monkeypatch.setattr(train, "log_progress", interrupted)
     assert main([*STILLS, "out"]) == 130
     assert capsys.readouterr().err == "stopped: out holds still 4, and the same command goes on from there\n"
 
 
 def test_a_finished_run_says_so(whole, capsys, monkeypatch):
-    monkeypatch.setattr(train_text2video, "train", None)
+    monkeypatch.setattr(train, "train", None)
     before = (whole / "model.pt").stat().st_mtime_ns
     assert main(["train", "text2video", "--budget", "smoke", "--out", str(whole)]) == 0
     assert capsys.readouterr().out == f"{whole} is finished: all 8 steps are done, and the model is {whole}/model.pt\n"
     assert (whole / "model.pt").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("option, message", [
-    (["--lr", "0.01"], "with lr=0.001, not lr=0.01:"), (["--steps", "9"], "with steps=8, not steps=9:"),
-    (["--frames", "5"], "with frames=4, not frames=5:"), (["--parts", "4"], "with parts=2, not parts=4:"),
-    (["--seed", "7"], "with seed=0, not seed=7:"),
-])
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        (["--lr", "0.01"], "with lr=0.001, not lr=0.01:"),
+        (["--steps", "9"], "with steps=8, not steps=9:"),
+        (["--frames", "5"], "with frames=4, not frames=5:"),
+        (["--micro-batches", "4"], "with micro_batches=2, not micro_batches=4:"),
+        (["--seed", "7"], "with seed=0, not seed=7:"),
+    ],
+)
 def test_another_setting_in_the_same_folder(whole, capsys, option, message):
     assert main(["train", "text2video", "--budget", "smoke", "--out", str(whole), *option]) == 2
     line = capsys.readouterr().err
@@ -214,14 +222,14 @@ def test_a_loss_that_explodes(capsys):
 
 
 def test_interrupted_it_says_what_is_saved(capsys, monkeypatch):
-    write = train_text2video.write_film
+    write = train.write_samples
 
     def interrupted(model, path):
         if path.stem == "step_000003":
             raise KeyboardInterrupt
         return write(model, path)
 
-    monkeypatch.setattr(train_text2video, "write_film", interrupted)
+    monkeypatch.setattr(train, "write_samples", interrupted)
     assert main(["train", "text2video", "--budget", "smoke", "--out", "out"]) == 130
     assert capsys.readouterr().err == "stopped: out holds step 3, and the same command goes on from there\n"
 
@@ -241,7 +249,7 @@ def test_settings_that_do_not_exist():
     with pytest.raises(ValueError, match="a budget has no step; its numbers are frames, .* steps, lr"):
         settings_of("smoke", step=3)
     with pytest.raises(ValueError, match="a budget has no warmth, heat;"):
-        train_text2video.train_text2video("smoke", warmth=1, heat=None)
+        train.train_text2video("smoke", warmth=1, heat=None)
 
 
 def test_settings_come_back_from_their_file_as_they_were():
@@ -261,7 +269,7 @@ def test_the_pool_is_bytes_of_training_clips():
             alive.append(weakref.ref(drawn))
             return drawn, kinds
 
-    clips, attributes = draw_pool(Watched(4, 16), 1100, torch.Generator().manual_seed(0))
+    clips, attributes = render_clips(Watched(4, 16), 1100, torch.Generator().manual_seed(0))
     assert len(alive) == 2
     assert clips.shape == (1100, 3, 4, 16, 16) and clips.dtype == torch.uint8 and not held_out(attributes).any()
     drawn, same = sprites.sample(1024, torch.Generator().manual_seed(0))

@@ -8,16 +8,18 @@ import sys
 import pytest
 import torch
 
-from minivdm.schedules import NoiseSchedule, linear_betas
-from minivdm.training import EMA, batches_of, load_checkpoint, save_checkpoint, train
-from minivdm.unet import UNet
+from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
+from minivdm.models.unet import UNet
+from minivdm.training.checkpoint import load_checkpoint, save_checkpoint
+from minivdm.training.ema import EMA
+from minivdm.training.loop import batches_of, train
 
 SCRIPT = """
 import sys, torch
-from minivdm.data import digits
-from minivdm.schedules import NoiseSchedule, linear_betas
-from minivdm.training import EMA, batches_of, save_checkpoint, train
-from minivdm.unet import UNet
+from minivdm.datasets.digits import digits
+from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
+from minivdm.training.ema import EMA, batches_of, save_checkpoint, train
+from minivdm.models.unet import UNet
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -67,7 +69,7 @@ def test_killed_between_two_checkpoints_it_resumes_to_the_same_bits(tmp_path):
     assert code == -signal.SIGKILL and not (tmp_path / "broken.final.pt").exists()
     code, second = run("broken")
     assert code == 0 and int(second[0].split()[0]) in (11, 16)  # from the last checkpoint, at step 10 or 15
-    assert second == whole[-len(second):]  # the same losses, digit for digit
+    assert second == whole[-len(second) :]  # the same losses, digit for digit
     a, b = (load_checkpoint(tmp_path / f"{name}.final.pt") for name in ("whole", "broken"))
     for part in ("model", "ema"):
         assert all(torch.equal(a[part][key], b[part][key]) for key in a[part])
@@ -128,10 +130,12 @@ def test_a_full_disk_says_so(tmp_path):
     """Beyond a limit on the size of files, writing fails as on a full disk."""
     path = tmp_path / "run.pt"
     save_checkpoint(path, value=torch.ones(3))
-    script = ("import resource, sys, torch\nfrom minivdm.training import save_checkpoint\n"
-              "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
-              "try:\n    save_checkpoint(sys.argv[1], value=torch.zeros(10_000))\n"
-              "except OSError as error:\n    print(error)\n")
+    script = (
+        "import resource, sys, torch\nfrom minivdm.training.loop import save_checkpoint\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "try:\n    save_checkpoint(sys.argv[1], value=torch.zeros(10_000))\n"
+        "except OSError as error:\n    print(error)\n"
+    )
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
     assert "File too large" in done.stdout
     assert torch.equal(load_checkpoint(path)["value"], torch.ones(3))
@@ -255,7 +259,7 @@ def test_fp16_trains_with_a_scaler_where_there_is_a_gpu():
 def test_two_processes_may_save_to_one_path(tmp_path):
     path = tmp_path / "run.pt"
     script = (
-        "import sys, torch\nfrom minivdm.training import save_checkpoint\n"
+        "import sys, torch\nfrom minivdm.training.loop import save_checkpoint\n"
         "for i in range(40): save_checkpoint(sys.argv[1], value=torch.full((1000,), float(sys.argv[2])))"
     )
     both = [subprocess.Popen([sys.executable, "-c", script, str(path), n]) for n in "12"]

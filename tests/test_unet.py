@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from minivdm.layers import Downsample, Upsample
-from minivdm.unet import Conditioned, UNet
+from minivdm.models.layers import Downsample, Upsample
+from minivdm.models.unet import Conditioned, UNet
 
 
 @pytest.mark.parametrize("shape, kwargs", [((2, 1, 8, 8), {}), ((1, 3, 16, 24), dict(in_channels=3, mults=(1, 2, 2)))])

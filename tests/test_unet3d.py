@@ -1,19 +1,21 @@
-"""The video network: layers along time, an image U-Net between them, and what `stills` must not see."""
+"""The video network: layers along time, an image U-Net between them, and what `independent_frames` must not see."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from minivdm.conv3d import inflate_conv
-from minivdm.guidance import ClassifierFreeGuidance, drop_condition
-from minivdm.text2video import build_text2video
-from minivdm.unet import UNet
-from minivdm.unet3d import TemporalAttention, TemporalConv, UNet3D, inflate
-from tests.shaken import shaken
+from minivdm.diffusion.guidance import ClassifierFreeGuidance, drop_condition
+from minivdm.models.conv3d import inflate_conv
+from minivdm.models.unet import UNet
+from minivdm.models.unet3d import TemporalAttention, TemporalConv, UNet3D, inflate
+from minivdm.pipelines.text2video import build_text2video
+from tests.helpers import with_random_weights
 
 
 def picture_net(**changes):
-    return shaken(UNet(**{"in_channels": 3, "channels": 32, "mults": (1, 2), "blocks": 1, "context_dim": 8, **changes}))
+    return with_random_weights(
+        UNet(**{"in_channels": 3, "channels": 32, "mults": (1, 2), "blocks": 1, "context_dim": 8, **changes})
+    )
 
 
 def clips(frames=4, size=8):
@@ -21,11 +23,15 @@ def clips(frames=4, size=8):
 
 
 @torch.no_grad()
-def moved_frames(model, x, t, cond, j, stills=None):
+def moved_frames(model, x, t, cond, j, independent_frames=None):
     """How far each frame of the output moves when frame j of the input changes, (F,)."""
     changed = x.clone()
     changed[:, :, j] += 1
-    return (model(changed, t, cond, stills) - model(x, t, cond, stills)).abs().amax(dim=(0, 1, 3, 4))
+    return (
+        (model(changed, t, cond, independent_frames) - model(x, t, cond, independent_frames))
+        .abs()
+        .amax(dim=(0, 1, 3, 4))
+    )
 
 
 @pytest.mark.parametrize("patch", [1, 2])
@@ -37,7 +43,9 @@ def test_an_inflated_model_is_the_image_model_on_each_frame(patch):
         assert torch.allclose(model(x, t, cond), frames, atol=1e-5) and frames.std() > 0.01
     moved = moved_frames(model, x, t, cond, 2)
     assert moved[2] > 0.01 and moved[[0, 1, 3]].max() < 1e-5
-    assert moved_frames(shaken(model), x, t, cond, 2).min() > 1e-4, "once trained, every frame sees every other"
+    assert moved_frames(with_random_weights(model), x, t, cond, 2).min() > 1e-4, (
+        "once trained, every frame sees every other"
+    )
 
 
 def test_inflation_copies():
@@ -45,7 +53,7 @@ def test_inflation_copies():
     before = [p.clone() for p in image.parameters()]
     model = inflate(image)
     assert model.training and not inflate(image.eval()).training
-    shaken(model, seed=1)
+    with_random_weights(model, seed=1)
     assert all(torch.equal(p, q) for p, q in zip(before, image.parameters()))
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in model.parameters() if p.ndim == 4)
 
@@ -72,7 +80,7 @@ def test_attention_stands_where_it_was_asked_for():
 def test_untrained_output_is_zero_and_all_parameters_learn():
     model, (x, t, cond) = UNet3D(UNet(3, 32, (1, 2), 1, context_dim=8)), clips()
     assert model(x, t, cond).abs().max() == 0
-    shaken(model)(x, t, cond).square().mean().backward()
+    with_random_weights(model)(x, t, cond).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
 
 
@@ -89,7 +97,7 @@ def test_bad_input():
 
 
 def test_temporal_convolution_is_a_convolution_over_time():
-    layer, x = shaken(TemporalConv(8)), torch.randn(2, 8, 5, 4, 6)
+    layer, x = with_random_weights(TemporalConv(8)), torch.randn(2, 8, 5, 4, 6)
     expected = F.conv3d(x, layer.conv.weight[..., None], layer.conv.bias, padding=(1, 0, 0))
     for memory in (torch.contiguous_format, torch.channels_last):
         flat = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=memory)
@@ -114,7 +122,7 @@ def test_a_convolution_of_pictures_on_frames_is_one_of_1x3x3():
 
 
 def test_temporal_attention_knows_the_order_of_frames():
-    layer, x = shaken(TemporalAttention(32)), torch.randn(5, 32, 2, 2)
+    layer, x = with_random_weights(TemporalAttention(32)), torch.randn(5, 32, 2, 2)
     backwards = layer(x.flip(0), 5).flip(0)
     assert (backwards - layer(x, 5)).abs().max() > 1e-2
     assert torch.equal(TemporalAttention(32)(x, 5), x), "it starts as the identity"
@@ -122,44 +130,44 @@ def test_temporal_attention_knows_the_order_of_frames():
 
 def test_temporal_attention_takes_more_rows_than_fused_kernels_do():
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    layer = shaken(TemporalAttention(32)).to(device)
+    layer = with_random_weights(TemporalAttention(32)).to(device)
     x = torch.randn(2, 32, 512, 256, device=device, requires_grad=True)  # 131,072 rows of 2 frames
     layer(x, 2).sum().backward()
     assert x.grad.isfinite().all()
 
 
 def test_stills_are_pictures_processed_alone():
-    model, (x, t, cond) = shaken(UNet3D(picture_net())).eval(), clips()
-    stills = torch.tensor([False, True])
+    model, (x, t, cond) = with_random_weights(UNet3D(picture_net())).eval(), clips()
+    independent_frames = torch.tensor([False, True])
     with torch.no_grad():
-        both = model(x, t, cond, stills)
+        both = model(x, t, cond, independent_frames)
         alone = [model(frame[1:, :, None], t[1:], cond[1:]) for frame in x.unbind(2)]
         assert torch.allclose(both[1:], torch.cat(alone, dim=2), atol=1e-5)
         assert torch.allclose(both[:1], model(x[:1], t[:1], cond[:1]), atol=1e-5)
         assert not torch.allclose(both[1:], model(x, t, cond)[1:], atol=1e-3)
-    moved = moved_frames(model, x[1:], t[1:], cond[1:], 2, stills[1:])
+    moved = moved_frames(model, x[1:], t[1:], cond[1:], 2, independent_frames[1:])
     assert moved[2] > 0.01 and moved[[0, 1, 3]].max() == 0
 
 
 def test_each_frame_may_have_a_condition():
-    model, (x, t, cond) = shaken(UNet3D(picture_net())).eval(), clips()
+    model, (x, t, cond) = with_random_weights(UNet3D(picture_net())).eval(), clips()
     each = torch.randn(2, 4, 5, 8)
-    stills = torch.tensor([True, True])
+    independent_frames = torch.tensor([True, True])
     with torch.no_grad():
         same = model(x, t, cond[:, None].expand(-1, 4, -1, -1))
         assert torch.allclose(same, model(x, t, cond), atol=1e-6)
-        got = model(x, t, each, stills)
+        got = model(x, t, each, independent_frames)
         want = [model(x[:, :, f : f + 1], t, each[:, f]) for f in range(4)]
         assert torch.allclose(got, torch.cat(want, dim=2), atol=1e-5)
 
 
 def test_joint_training_is_training_on_both():
     """The gradient of one batch of clips and stills is the mean of the two gradients."""
-    model, (x, t, cond) = shaken(UNet3D(picture_net())), clips()
+    model, (x, t, cond) = with_random_weights(UNet3D(picture_net())), clips()
     target = torch.randn_like(x)
 
-    def gradient(rows, stills):
-        loss = (model(x[rows], t[rows], cond[rows], stills) - target[rows]).square().mean()
+    def gradient(rows, independent_frames):
+        loss = (model(x[rows], t[rows], cond[rows], independent_frames) - target[rows]).square().mean()
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
 
     both = gradient([0, 1], torch.tensor([False, True]))
@@ -168,7 +176,7 @@ def test_joint_training_is_training_on_both():
 
 
 def test_one_doubled_call_is_two_calls():
-    model, sizes = shaken(build_text2video(channels=32, mults=(1,), frames=4, size=8)).eval(), []
+    model, sizes = with_random_weights(build_text2video(channels=32, mults=(1,), frames=4, size=8)).eval(), []
 
     def counted(x, t, cond):
         sizes.append(len(x))

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from minivdm.sprites import MovingSprites
-from minivdm.video_files import VideoError, cut_short, read_video, write_video
-from minivdm.viz import frames_of, save_gif, to_uint8
+from minivdm.datasets.gif_files import save_gif
+from minivdm.datasets.pixels import frames_of, to_uint8
+from minivdm.datasets.sprites import MovingSprites
+from minivdm.datasets.video_files import VideoError, cut_short, read_video, write_video
 
 
 def drawn(frames=12, size=32, motion=1):
@@ -166,10 +167,13 @@ def test_damage_is_not_repaired(tmp_path):
 
 def test_what_is_no_video(tmp_path):
     path, gif = tmp_path / "clip.mp4", write_video(drawn()[0], tmp_path / "clip.gif").read_bytes()
-    for content, expected in ((b"", "empty file"), (b"I am a text.\n" * 50, "not a video"),
-                              (np.random.default_rng(0).bytes(4000), "not a video"),
-                              (gif[:6] + b"\x28\x23" * 2 + gif[10:], "too large"),
-                              (b"#EXTM3U\n#EXTINF:1,\nother.mp4\n", "not a video")):
+    for content, expected in (
+        (b"", "empty file"),
+        (b"I am a text.\n" * 50, "not a video"),
+        (np.random.default_rng(0).bytes(4000), "not a video"),
+        (gif[:6] + b"\x28\x23" * 2 + gif[10:], "too large"),
+        (b"#EXTM3U\n#EXTINF:1,\nother.mp4\n", "not a video"),
+    ):
         path.write_bytes(content)
         assert reason(path) == expected
     with pytest.raises(FileNotFoundError):
@@ -200,10 +204,15 @@ def test_frames_can_be_made_small_while_reading(tmp_path):
 
 def test_bad_clips_rates_and_endings(tmp_path):
     clip, _ = drawn()
-    for bad, path, fps, told in ((clip[None], "a.gif", 8, "one clip"), (clip[:2], "a.gif", 8, "C = 1 or 3"),
-                                 (clip[:, :0], "a.mp4", 8, "C = 1 or 3"), (clip, "a.avi", 8, "ends in .mp4 or .gif"),
-                                 (clip, "a.mp4", 0, "fps must be positive"), (clip, "a.gif", float("nan"), "fps must"),
-                                 (clip, "a.gif", 90, "at most 50 frames per second")):
+    for bad, path, fps, told in (
+        (clip[None], "a.gif", 8, "one clip"),
+        (clip[:2], "a.gif", 8, "C = 1 or 3"),
+        (clip[:, :0], "a.mp4", 8, "C = 1 or 3"),
+        (clip, "a.avi", 8, "ends in .mp4 or .gif"),
+        (clip, "a.mp4", 0, "fps must be positive"),
+        (clip, "a.gif", float("nan"), "fps must"),
+        (clip, "a.gif", 90, "at most 50 frames per second"),
+    ):
         with pytest.raises(ValueError, match=told):
             write_video(bad, tmp_path / path, fps)
     assert not list(tmp_path.iterdir())

@@ -8,10 +8,10 @@ from fractions import Fraction
 import pytest
 import torch
 
-from minivdm import video_folder
-from minivdm.make_clips import draw_clips, write_clips
-from minivdm.video_files import write_video
-from minivdm.video_folder import VideoFolder, frame_indices, step_for
+from minivdm.commands.make_clips import draw_clips, write_clips
+from minivdm.datasets import video_folder
+from minivdm.datasets.video_files import write_video
+from minivdm.datasets.video_folder import VideoFolder, frame_indices, step_for
 
 COLUMNS = ["videoid", "contentUrl", "duration", "page_dir", "name"]
 ROOT = video_folder.Path(__file__).resolve().parents[1]
@@ -49,10 +49,17 @@ def made(tmp_path):
     return table(tmp_path, [("1", "first"), ("2", "second", "b")])
 
 
-@pytest.mark.parametrize("available, frames, step, start, expected", [
-    (4, 4, 1, 0, [0, 1, 2, 3]), (8, 4, 2, 1, [1, 3, 5, 7]), (8, 4, 1.5, 0, [0, 1, 3, 4]),
-    (8, 4, 1.5, 0.5, [0, 2, 3, 5]), (9, 3, 2.25, 4, [4, 6, 8]), (1, 1, 7, 0, [0]),
-])
+@pytest.mark.parametrize(
+    "available, frames, step, start, expected",
+    [
+        (4, 4, 1, 0, [0, 1, 2, 3]),
+        (8, 4, 2, 1, [1, 3, 5, 7]),
+        (8, 4, 1.5, 0, [0, 1, 3, 4]),
+        (8, 4, 1.5, 0.5, [0, 2, 3, 5]),
+        (9, 3, 2.25, 4, [4, 6, 8]),
+        (1, 1, 7, 0, [0]),
+    ],
+)
 def test_frame_indices(available, frames, step, start, expected):
     indices = frame_indices(available, frames, step, start)
     assert indices.dtype == torch.long and indices.tolist() == expected
@@ -66,10 +73,16 @@ def test_frame_indices_never_repeat():
         assert (frame_indices(1000, 50, step, 0.9).diff() >= 1).all()
 
 
-@pytest.mark.parametrize("given, told", [
-    ({"step": 0.5}, "step must be at least 1"), ({"step": float("nan")}, "step must be"), ({"frames": 0}, "frames=0"),
-    ({"start": -1}, "start must be at least 0"), ({"start": 7}, "need 11 frames, the recording has 10"),
-])
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        ({"step": 0.5}, "step must be at least 1"),
+        ({"step": float("nan")}, "step must be"),
+        ({"frames": 0}, "frames=0"),
+        ({"start": -1}, "start must be at least 0"),
+        ({"start": 7}, "need 11 frames, the recording has 10"),
+    ],
+)
 def test_frame_indices_refuse(given, told):
     with pytest.raises(ValueError, match=told):
         frame_indices(**{"available": 10, "frames": 4, **given})
@@ -88,10 +101,15 @@ def test_clips_and_captions(made):
     assert torch.equal(clips, again) and captions == same
 
 
-@pytest.mark.parametrize("given, first, second", [
-    ({}, range(13, 17), range(8, 12)), ({"stride": 3}, range(10, 20, 3), range(5, 15, 3)),
-    ({"rate": 12}, range(11, 19, 2), range(8, 12)), ({"rate": 6.25}, [9, 12, 16, 20], [6, 8, 10, 12]),
-])
+@pytest.mark.parametrize(
+    "given, first, second",
+    [
+        ({}, range(13, 17), range(8, 12)),
+        ({"stride": 3}, range(10, 20, 3), range(5, 15, 3)),
+        ({"rate": 12}, range(11, 19, 2), range(8, 12)),
+        ({"rate": 6.25}, [9, 12, 16, 20], [6, 8, 10, 12]),
+    ],
+)
 def test_the_middle_at_a_stride_or_a_rate(made, given, first, second):
     """24 / 12 = 2; 12.5 / 12 is hardly more than 1; 24 / 6.25 = 3.84: indices 0, 3, 7, 11 from frame 9 on."""
     folder = VideoFolder(made, frames=4, **given)
@@ -99,9 +117,19 @@ def test_the_middle_at_a_stride_or_a_rate(made, given, first, second):
     assert counted(folder[0][0]) == list(first)
 
 
-@pytest.mark.parametrize("fps, rate", [
-    (16, 12), (12, 9), (20, 15), (30, 9), (24, 9), (Fraction(30_000, 1001), 10), (24, 12), (Fraction(100, 31), 1),
-])
+@pytest.mark.parametrize(
+    "fps, rate",
+    [
+        (16, 12),
+        (12, 9),
+        (20, 15),
+        (30, 9),
+        (24, 9),
+        (Fraction(30_000, 1001), 10),
+        (24, 12),
+        (Fraction(100, 31), 1),
+    ],
+)
 def test_a_rate_gives_the_frames_of_exact_fractions(fps, rate):
     exact = Fraction(fps) / rate
     assert frame_indices(10**6, 600, step_for(float(fps), rate)).tolist() == [math.floor(k * exact) for k in range(600)]
@@ -150,23 +178,40 @@ def test_bad_files_are_counted(tmp_path):
     good = write_video(counting(12), videos / "good.mp4", 10).read_bytes()
     gif = write_video(counting(12), videos / "gif.gif", 10).read_bytes()
     write_video(counting(4), videos / "short.mp4", 10)
-    for name, content in (("half.mp4", good[: len(good) // 2]), ("halfgif.gif", gif[: len(gif) // 2]),
-                          ("random.mp4", torch.randint(256, (5000,), generator=seeded()).byte().numpy().tobytes()),
-                          ("text.mp4", b"not a film\n" * 99), ("empty.mp4", b"")):
+    for name, content in (
+        ("half.mp4", good[: len(good) // 2]),
+        ("halfgif.gif", gif[: len(gif) // 2]),
+        ("random.mp4", torch.randint(256, (5000,), generator=seeded()).byte().numpy().tobytes()),
+        ("text.mp4", b"not a film\n" * 99),
+        ("empty.mp4", b""),
+    ):
         (videos / name).write_bytes(content)
     (videos / "directory.mp4").mkdir()
     write_video(counting(12), tmp_path / "outside.mp4", 10)
     names = ["good", "gif", "short", "half", "halfgif", "random", "text", "empty", "directory", "missing", "x" * 300]
     rows = [(name, f"the {name}") for name in names]
-    rows += [("../../outside", "out"), ("outside", "out", "../"), ("outside", "out", str(tmp_path)), ("..\\x", "out"),
-             ("good", "once more"), ("", "no name"), ("gif", " ", "c"), ("a\0b", "zero")]
+    rows += [
+        ("../../outside", "out"),
+        ("outside", "out", "../"),
+        ("outside", "out", str(tmp_path)),
+        ("..\\x", "out"),
+        ("good", "once more"),
+        ("", "no name"),
+        ("gif", " ", "c"),
+        ("a\0b", "zero"),
+    ]
     folder = VideoFolder(table(tmp_path, rows), frames=8)
     assert [caption for _, caption in folder] == ["the good", "the gif"]
     assert folder.skipped == {
-        "too short": ["a/short"], "truncated": ["a/half", "a/halfgif"], "not a video": ["a/random", "a/text"],
-        "empty file": ["a/empty"], "not there": ["a/directory", "a/missing", "a/" + "x" * 300, "a/a\0b"],
+        "too short": ["a/short"],
+        "truncated": ["a/half", "a/halfgif"],
+        "not a video": ["a/random", "a/text"],
+        "empty file": ["a/empty"],
+        "not there": ["a/directory", "a/missing", "a/" + "x" * 300, "a/a\0b"],
         "path leaves the folder": ["a/../../outside", "..//outside", f"{tmp_path}/outside", "a/..\\x"],
-        "listed twice": ["a/good"], "no videoid or caption": ["row 17", "c/gif"]}
+        "listed twice": ["a/good"],
+        "no videoid or caption": ["row 17", "c/gif"],
+    }
     assert folder.summary().startswith("2 clips from 19 rows") and "\n" not in folder.summary()
     assert "4 not there" in folder.summary() and "2 truncated" in folder.summary()
     assert counted(folder[0][0]) == [*range(2, 10)] and (folder[0][0][:, 0] > -1).any()  # nothing black in its place
@@ -189,12 +234,16 @@ def test_captions_as_people_write_them(tmp_path, encoding, lineterminator):
     assert [caption for _, caption in VideoFolder(path, frames=4)] == captions
 
 
-@pytest.mark.parametrize("content, told", [
-    (b"", "is empty: expected a line of column names"), (b"videoid,page_dir,name\r\n", "no rows"),
-    (b"videoid,contentUrl,name\n1,x,y\n", "lacks the column page_dir; it has videoid, contentUrl, name"),
-    (b"videoid;page_dir;name\n1;x;y\n", "lacks the column videoid, page_dir, name; it has videoid;page_dir;name"),
-    ("videoid,page_dir,name\n1,x,ü\n".encode("latin-1"), "not UTF-8"),
-])
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        (b"", "is empty: expected a line of column names"),
+        (b"videoid,page_dir,name\r\n", "no rows"),
+        (b"videoid,contentUrl,name\n1,x,y\n", "lacks the column page_dir; it has videoid, contentUrl, name"),
+        (b"videoid;page_dir;name\n1;x;y\n", "lacks the column videoid, page_dir, name; it has videoid;page_dir;name"),
+        ("videoid,page_dir,name\n1,x,ü\n".encode("latin-1"), "not UTF-8"),
+    ],
+)
 def test_bad_tables(tmp_path, content, told):
     (tmp_path / "clips.csv").write_bytes(content)
     with pytest.raises(ValueError, match=told):
@@ -223,7 +272,7 @@ def test_settings_and_memory(made, monkeypatch):
     for bad in ({"frames": 0}, {"size": 0}, {"stride": 0.5}, {"rate": 0}, {"rate": float("nan")}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             VideoFolder(made, **bad)
-    monkeypatch.setattr(video_folder, "MEMORY", 40 * 3 * 32 * 32)  # the first file fits, the second does not
+    monkeypatch.setattr(video_folder, "MAX_BYTES", 40 * 3 * 32 * 32)  # the first file fits, the second does not
     with pytest.raises(ValueError, match="after 1 usable files .* at 32 x 32 pixels: ask for a smaller size"):
         VideoFolder(made, frames=4)
     assert len(VideoFolder(made, frames=4, size=16)) == 2

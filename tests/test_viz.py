@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from minivdm import viz
-from minivdm.data import digits, to_model_range
-from minivdm.digit_probe import train_digit_probe
+from minivdm.datasets.digits import digits
+from minivdm.datasets.pixels import to_model_range
+from minivdm.evaluation import viz
+from minivdm.evaluation.digit_classifier import train_digit_classifier
 
 
 def test_to_uint8():
@@ -71,8 +72,8 @@ def test_digits():
 
 def test_the_judge_reads_unseen_digits():
     state = torch.get_rng_state()
-    probe = train_digit_probe()
+    classifier = train_digit_classifier()
     assert torch.equal(torch.get_rng_state(), state)
     images, labels = digits(held_out=True)
-    assert (probe(images).argmax(1) == labels).float().mean() > 0.95
-    assert probe.features(images).shape == (299, 64)
+    assert (classifier(images).argmax(1) == labels).float().mean() > 0.95
+    assert classifier.features(images).shape == (299, 64)

@@ -13,10 +13,10 @@ import matplotlib.pyplot as plt
 import torch
 
 import minivdm
-from minivdm import viz
-from minivdm.checkpoints import load_pretrained
 from minivdm.course import budget, check, piece, start
-from minivdm.text2video import text_to_video
+from minivdm.evaluation import viz
+from minivdm.pipelines.pretrained import load_pretrained
+from minivdm.pipelines.text2video import text_to_video
 
 start("00_start_here")
 plt.rcParams.update(viz.STYLE)
@@ -104,7 +104,7 @@ plt.show()
 # The cell below is an exercise. Read the docstring, replace the line `raise NotImplementedError(…)` by your code, and run the cell with
 # Shift-Enter. **Before you do, run it as it is** and see what happens.
 
-# %% piece="data.to_model_range" exercise="0.1" points=1 minutes=5
+# %% piece="pixels.to_model_range" exercise="0.1" points=1 minutes=5
 
 # %% [markdown]
 # The card below the cell is the answer of `check`:
@@ -113,7 +113,7 @@ plt.show()
 # |---|---|
 # | **not attempted** | there is no solution yet. Nothing is wrong. |
 # | **passed** | your piece does what it should, on inputs that were drawn just now. |
-# | **wrong** | it says which property fails, by how much and where. Many common mistakes are recognised, and you get a hint for *yours*. |
+# | **wrong** | it says which property fails, by how much and where. Many common mistakes are correct_attributes, and you get a hint for *yours*. |
 # | **error** | your code raised an exception; it shows the line. |
 #
 # Try a mistake on purpose: return `images.float() / 255`, and read the hint. (The check does not know *the* solution. It knows what

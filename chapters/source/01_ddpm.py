@@ -21,16 +21,18 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import torch
 
-from minivdm import viz
 from minivdm.course import budget, check, piece, start
-from minivdm.data import digits
-from minivdm.digit_probe import train_digit_probe
-from minivdm.metrics import frechet_distance, gaussian_mmd
-from minivdm.mixtures import GaussianMixture, ideal_denoiser, ring_mixture, spiral_mixture
-from minivdm.samplers import checked_levels
-from minivdm.schedules import checked_betas, per_sample
-from minivdm.training import EMA, batches_of, save_checkpoint, train
-from minivdm.unet import UNet
+from minivdm.datasets.digits import digits
+from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mixture, spiral_mixture
+from minivdm.diffusion.samplers import checked_levels
+from minivdm.diffusion.schedules import checked_betas, per_sample
+from minivdm.evaluation import viz
+from minivdm.evaluation.digit_classifier import train_digit_classifier
+from minivdm.evaluation.metrics import frechet_distance, gaussian_mmd
+from minivdm.models.unet import UNet
+from minivdm.training.checkpoint import save_checkpoint
+from minivdm.training.ema import EMA
+from minivdm.training.loop import batches_of, train
 
 start("01_ddpm")
 plt.rcParams.update(viz.STYLE)
@@ -146,7 +148,7 @@ print(schedule)
 # `per_sample(table, t, x)` looks up `table[t]` and gives it the shape `(B, 1, 1, 1)`, so that you can multiply it with a batch of
 # pictures. (It works for points `(B, 2)` and videos `(B, C, F, H, W)`, too. So will your function.)
 
-# %% piece="diffusion.q_sample" exercise="1.3" points=2 minutes=10
+# %% piece="forward_process.q_sample" exercise="1.3" points=2 minutes=10
 
 # %% [markdown]
 # The same digit and the same noise at eleven levels, and below it a cloud of points that starts as a spiral. Look for the
@@ -269,7 +271,7 @@ plt.show()
 # Our friend will not whisper the picture itself, but a guess of the *noise* $\varepsilon$ (you will see why). That is as good:
 # solve the equation of exercise 1.3 for $x_0$.
 
-# %% piece="diffusion.to_x0" exercise="1.5" points=1 minutes=5
+# %% piece="forward_process.to_x0" exercise="1.5" points=1 minutes=5
 
 # %% [markdown]
 # ### Exercise 1.6: the posterior
@@ -282,7 +284,7 @@ plt.show()
 # kept on the way from $s$ to $t$ alone, $\bar\alpha_t / \bar\alpha_s$, and $\beta = 1 - \alpha$. Check your formula at $s = 0$: the clean
 # picture is known, so the mean must be $x_0$ and the variance 0.
 
-# %% piece="diffusion.q_posterior" exercise="1.6" points=3 minutes=15
+# %% piece="forward_process.q_posterior" exercise="1.6" points=3 minutes=15
 
 # %% [markdown]
 # Does your posterior agree with the picture above? The crosses are your mean, one standard deviation to both sides.
@@ -366,7 +368,7 @@ plt.show()
 # %% [markdown]
 # We have no network yet, and need none to test the sampler! For some data the best guess $\mathbb E[x_0 \mid x_t]$ has a closed
 # form. Our spiral is made of 150 tiny Gaussians, and for a mixture of Gaussians the guess is a weighted mean over its parts
-# (`minivdm/mixtures.py` has the equation). With this **ideal denoiser**, whatever goes wrong is the sampler's fault.
+# (`minivdm/diffusion/mixtures.py` has the equation). With this **ideal denoiser**, whatever goes wrong is the sampler's fault.
 
 # %%
 torch.manual_seed(0)
@@ -441,7 +443,7 @@ print(f"1000 steps: MMD² = {sampler_mmd:.5f}; true samples reach {two_sample_le
 # `torch.randint`: its upper end is exclusive, and its size is a tuple, such as `x0.shape[:1]`. As in the sampler, give it and
 # `torch.randn` the `generator` and the device of `x0`.
 
-# %% piece="diffusion.diffusion_loss" exercise="1.9" points=3 minutes=15
+# %% piece="forward_process.diffusion_loss" exercise="1.9" points=3 minutes=15
 
 # %% [markdown]
 # ### Why this simple loss? (optional)
@@ -561,7 +563,7 @@ print(f"largest distance to the nearest training digit: {nearest.values.max():.1
 #
 # ### Training
 #
-# The network is a small U-Net (`minivdm/unet.py`; you will build it in chapter 04): noisy picture and level in, guess
+# The network is a small U-Net (`minivdm/models/unet.py`; you will build it in chapter 04): noisy picture and level in, guess
 # of the noise out. `train` is a generator that takes one optimiser step at a time, calls *your* loss (once it has passed), and keeps an
 # exponential moving average (EMA) of the weights, which makes for steadier samples.
 
@@ -572,7 +574,7 @@ model = UNet(in_channels=1, channels=b.channels).to(b.device)
 ema = EMA(model, decay=0.995)
 batch = batches_of(images.to(b.device), batch_size=b.batch)
 run = f"../runs/01_ddpm/{b.name}"
-steps = train(model, ema, batch, schedule, b.steps, lr=1e-3, replay=True)
+steps = train(model, ema, batch, schedule, b.steps, lr=1e-3, cuda_graph=True)
 losses = torch.stack([loss for step, loss in steps]).cpu()
 save_checkpoint(f"{run}/model.pt", model=ema.model.state_dict())
 print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(losses)} steps")
@@ -622,7 +624,7 @@ def look(s, x, x0):
 
 
 noise = torch.randn(b.samples, 1, 8, 8, generator=generator, device=b.device)
-options = dict(clip=True, generator=generator, callback=look)
+options = dict(clip_x0=True, generator=generator, callback=look)
 samples = ddpm_sample(ema.model, noise, schedule, **options).cpu()
 viz.show_images(samples[:60], "Digits that nobody wrote", cols=15)
 viz.save_figure(f"{run}/samples.png");
@@ -656,7 +658,7 @@ viz.show_images(rows, title, 12, [f"s = {s}" for s in shown])
 # - **Does it copy?** The distance to the nearest training digit, compared with that of real digits not trained on.
 
 # %%
-probe = train_digit_probe()
+classifier = train_digit_classifier()
 torch.manual_seed(0)
 pixels = images.flatten(1)
 covariance = torch.cov(pixels.T) + 1e-4 * torch.eye(64)
@@ -667,17 +669,17 @@ sets = {"real, not trained on": unseen, "yours": samples, "Gaussian baseline": b
 print(f"{'':22s}{'sureness':>9s}{'classes':>9s}{'mini-FID':>10s}{'nearest':>9s}")
 result = {}
 for name, x in sets.items():
-    probability = probe(x).softmax(dim=1)
+    probability = classifier(x).softmax(dim=1)
     share = torch.bincount(probability.argmax(1), minlength=10) / len(x)
     result[name] = dict(
         sure=probability.max(dim=1).values.mean().item(),
         classes=int((share >= 0.03).sum()),
-        fid=frechet_distance(probe.features(x[: len(unseen)]), probe.features(images)),
+        fid=frechet_distance(classifier.features(x[: len(unseen)]), classifier.features(images)),
         nearest=torch.cdist(x.flatten(1), pixels).min(dim=1).values.median().item(),
     )
     r = result[name]
     print(f"{name:22s}{r['sure']:9.3f}{r['classes']:9d}{r['fid']:10.1f}{r['nearest']:9.2f}")
-accuracy = (probe(unseen).argmax(1) == unseen_labels).float().mean().item()
+accuracy = (classifier(unseen).argmax(1) == unseen_labels).float().mean().item()
 print(f"the judge reads {accuracy:.1%} of unseen real digits correctly")
 
 fig, axes = plt.subplots(3, 1, figsize=(8, 2.4))
@@ -718,7 +720,7 @@ else:
 # Nine pieces of `minivdm` are yours. They stay in the folder `my_pieces/`, and later chapters run on them.
 #
 # **Try it yourself.** (a) Train with `cosine_betas` instead. Does the mini-FID change? (b) Sample with 20 levels only: what do the digits look like, and which of the four
-# questions notices? (c) Set `clip=False`.
+# questions notices? (c) Set `clip_x0=False`.
 #
 # **Next:** chapter 02 looks at the same process as a field of arrows that point towards data.
 #

@@ -22,19 +22,20 @@ import matplotlib.pyplot as plt
 import torch
 from torch import nn
 
-from minivdm import viz
 from minivdm.course import budget, check, piece, start
-from minivdm.data import digits
-from minivdm.diffusion import q_sample, to_x0
-from minivdm.layers import timestep_embedding
-from minivdm.metrics import gaussian_mmd
-from minivdm.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
-from minivdm.predictions import EpsModel, prediction_loss
-from minivdm.samplers import ddpm_sample
-from minivdm.schedules import NoiseSchedule, linear_betas, per_sample
-from minivdm.sde import T_MIN, at_time, checked_times, score_of, spread, time_grid
-from minivdm.training import EMA, train
-from minivdm.unet import UNet
+from minivdm.datasets.digits import digits
+from minivdm.diffusion.forward_process import q_sample, to_x0
+from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
+from minivdm.diffusion.predictions import EpsModel, prediction_loss
+from minivdm.diffusion.samplers import ddpm_sample
+from minivdm.diffusion.schedules import NoiseSchedule, linear_betas, per_sample
+from minivdm.diffusion.sde import T_MIN, at_time, checked_times, score_from_eps, spread, time_grid
+from minivdm.evaluation import viz
+from minivdm.evaluation.metrics import gaussian_mmd
+from minivdm.models.layers import timestep_embedding
+from minivdm.models.unet import UNet
+from minivdm.training.ema import EMA
+from minivdm.training.loop import train
 
 start("02_scores")
 plt.rcParams.update(viz.STYLE)
@@ -383,7 +384,7 @@ for target in ("eps", "x0", "v"):
     torch.manual_seed(0)
     net = PointNet().to(b.device)
     ema = EMA(net, decay=0.995)
-    loss = partial(prediction_loss, predicts=target)
+    loss = partial(prediction_loss, prediction_type=target)
     options = dict(lr=5e-3, progress=False, loss=loss)
     steps = train(net, ema, ring_batch, schedule, b.steps, **options)
     losses = torch.stack([value for _, value in steps])
@@ -480,7 +481,7 @@ plt.show()
 #
 # And $\bar\alpha$? A product of infinitely many factors just below 1 is an exponential:
 # $\prod (1-\beta\,dt) \to \exp(-\int\beta\,dt)$. The integral of a line you know from school. Write `alpha_bar`,
-# `drift` and `diffusion`. A time $t$ comes per sample, as a float tensor `(B,)`; the given helper `spread(values, x)`
+# `drift` and `diffusion`. A time $t$ comes per sample, as a float tensor `(B,)`; the given helper `expand_like(values, x)`
 # shapes such numbers to multiply a batch, as `per_sample` did for tables.
 
 # %% piece="sde.VPSDE" methods=["alpha_bar", "drift", "diffusion"] exercise="2.5" points=3 minutes=15
@@ -616,7 +617,7 @@ print(f"pairs of true samples reach {two_sample_level:.5f}")
 #
 # One line. $g(t)$ comes as one number per sample; `spread` gives it the shape of the batch.
 
-# %% piece="sde.flow" exercise="2.7" points=1 minutes=5
+# %% piece="sde.probability_flow" exercise="2.7" points=1 minutes=5
 
 # %% [markdown]
 # ### Exercise 2.8: follow it, up or down
@@ -787,7 +788,7 @@ print("the mean of 100 is off by " + ", ".join(f"{v:+.2f}" for v in off))
 # ### The likelihood of a network
 #
 # Nobody ever told the three networks of part 2 a density. They have one all the same: whatever they answer *is* a flow,
-# and a flow has likelihoods. `score_of(model, schedule)` asks a network at the level next to the time $t$. On the left
+# and a flow has likelihoods. `score_from_eps(model, schedule)` asks a network at the level next to the time $t$. On the left
 # the true density, then what each network believes, by your `ode_log_likelihood` on a grid of points. The number is the
 # mean log-likelihood of true points. No model can, on average, beat the truth; the gap is the KL divergence between the
 # data and the model.
@@ -801,7 +802,7 @@ true_mean = ring_there.log_prob(test_points).mean().item()
 times = time_grid(T_MIN, 1, 2 * b.flow, power=2)
 maps, model_mean = {"the truth": ring_there.log_prob(grid)}, {}
 for target, model in models.items():
-    score = score_of(model, schedule)
+    score = score_from_eps(model, schedule)
     maps[f"trained on {target}"] = ode_log_likelihood(score, grid, sde, times)
     model_mean[target] = ode_log_likelihood(score, test_points, sde, times).mean().item()
     noise = torch.randn(b.points, 2, generator=seeded(0)).to(b.device)
@@ -858,7 +859,7 @@ def digit_batch(generator):
 torch.manual_seed(0)
 net = UNet(in_channels=1, channels=b.channels).to(b.device)
 ema = EMA(net, decay=0.995)
-loss = partial(prediction_loss, predicts="v")
+loss = partial(prediction_loss, prediction_type="v")
 steps = train(net, ema, digit_batch, schedule, b.digit_steps, lr=1e-3, loss=loss)
 losses = torch.stack([value for _, value in steps])
 print(f"loss {losses[0]:.2f}, at the end {losses[-50:].mean():.3f}")
@@ -885,7 +886,7 @@ sets = {
 x = blur_steps(torch.cat(list(sets.values())), generator)
 x = x.repeat(b.draws, 1, 1, 1)  # each picture several times, with other signs
 signs = torch.randint(0, 2, x.shape, generator=generator).to(x) * 2 - 1
-digit_score = score_of(EpsModel(ema.model, "v", schedule), schedule)
+digit_score = score_from_eps(EpsModel(ema.model, "v", schedule), schedule)
 times = time_grid(T_MIN, 1, b.flow, power=2)
 log_p = ode_log_likelihood(digit_score, x.to(b.device), sde, times, signs.to(b.device)).cpu()
 cost = dict(zip(sets, bits(log_p).reshape(b.draws, -1).mean(0).chunk(len(sets))))

@@ -19,16 +19,16 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import torch
 
-from minivdm import viz
-from minivdm.checkpoints import load_pretrained
 from minivdm.course import budget, check, piece, start
-from minivdm.data import digits
-from minivdm.diffusion import q_sample, to_x0
-from minivdm.digit_probe import train_digit_probe
-from minivdm.metrics import frechet_distance, gaussian_mmd
-from minivdm.mixtures import GaussianMixture, ideal_denoiser, ring_mixture, spiral_mixture
-from minivdm.samplers import checked_levels, ddpm_sample
-from minivdm.schedules import NoiseSchedule, linear_betas, per_sample
+from minivdm.datasets.digits import digits
+from minivdm.diffusion.forward_process import q_sample, to_x0
+from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mixture, spiral_mixture
+from minivdm.diffusion.samplers import checked_levels, ddpm_sample
+from minivdm.diffusion.schedules import NoiseSchedule, linear_betas, per_sample
+from minivdm.evaluation import viz
+from minivdm.evaluation.digit_classifier import train_digit_classifier
+from minivdm.evaluation.metrics import frechet_distance, gaussian_mmd
+from minivdm.pipelines.pretrained import load_pretrained
 
 start("03_ddim")
 plt.rcParams.update(viz.STYLE)
@@ -329,8 +329,8 @@ model = load_pretrained("digits").to(b.device)
 device_schedule = NoiseSchedule(linear_betas(T)).to(b.device)
 images, image_labels = digits()
 held, held_labels = digits(held_out=True)
-probe = train_digit_probe()
-real_features = probe.features(images)
+classifier = train_digit_classifier()
+real_features = classifier.features(images)
 starts = torch.randn(
     max(b.sets.values()) * b.samples, 1, 8, 8, generator=torch.Generator().manual_seed(0)
 ).to(b.device)
@@ -340,7 +340,7 @@ wanted = torch.arange(len(starts), device=b.device) % b.samples % 10  # which di
 def draw_digits(n, eta, sets):
     """Sets of digits from n steps; the same starts and the same labels each time."""
     count = sets * b.samples
-    options = dict(cond=wanted[:count, None] + 1, eta=eta, clip=True)
+    options = dict(cond=wanted[:count, None] + 1, eta=eta, clip_x0=True)
     generator = torch.Generator(b.device).manual_seed(1)
     walk = sampling_levels(T, n)
     x = ddim_sample(
@@ -360,8 +360,8 @@ def judge(sets):
     labels = wanted[: b.samples].cpu()
     rows = []
     for x in sets:
-        fid = frechet_distance(probe.features(x), real_features)
-        right = (probe(x).argmax(1) == labels).float().mean().item()
+        fid = frechet_distance(classifier.features(x), real_features)
+        right = (classifier(x).argmax(1) == labels).float().mean().item()
         rows.append((fid, variety(x, labels) / real_variety, right))
     return torch.tensor(rows)
 
@@ -397,7 +397,7 @@ for eta in (1.0, 0.0):
         low, high = scores[eta, n][:, 0].min(), scores[eta, n][:, 0].max()
         name = f"{'DDPM' if eta else 'DDIM'} {n:5d} steps"
         print(f"{name:18s}{fid:9.2f}{low:11.2f}{high:9.2f}{varied:9.3f}{right:13.1%}")
-held_fid = frechet_distance(probe.features(held), real_features)
+held_fid = frechet_distance(classifier.features(held), real_features)
 held_variety = variety(held, held_labels) / real_variety
 print(f"{'real, held out':18s}{held_fid:9.2f}{'':20s}{held_variety:9.3f}")
 torch.manual_seed(0)
@@ -682,7 +682,7 @@ def keep_level(t, x, guess):
 ddim_invert(model, some_digits, device_schedule, walk, callback=keep_level)
 tops, shown = [200, 400, 600, 800, 1000], 1
 columns = [[some_digits[shown]] * 4]
-originals = (probe(held[: b.held]).argmax(1) == held_labels[: b.held]).float().mean().item()
+originals = (classifier(held[: b.held]).argmax(1) == held_labels[: b.held]).float().mean().item()
 same = {"random": [originals], "inverted": [originals]}
 for top in tops:
     t = torch.full((len(noise),), top, device=b.device)
@@ -690,7 +690,7 @@ for top in tops:
     down = [level for level in walk if level <= top]
     result = ddim_sample(model, noisy, device_schedule, down)
     for kind, x in zip(same, result.cpu().chunk(2)):
-        read = probe(x).argmax(1) == held_labels[: b.held]
+        read = classifier(x).argmax(1) == held_labels[: b.held]
         same[kind].append(read.float().mean().item())
     columns.append([batch[i] for i in (shown, shown + b.held) for batch in (noisy, result)])
 names = ["random noise added", "... and removed by DDIM", "inverted", "... and sampled by DDIM"]
@@ -761,7 +761,7 @@ print(f"inverted, pixels that vary: standard deviation {top[:, 0, alive].std():.
 #
 # ### Exercise 3.5: the bridge
 
-# %% piece="translation.ddib" exercise="3.5" points=1 minutes=5
+# %% piece="bridge.ddib" exercise="3.5" points=1 minutes=5
 
 # %% [markdown]
 # First two models that have certainly never met: the ideal denoisers of the ring and of the spiral. Each point keeps
@@ -805,7 +805,7 @@ def translate(source, target, walk):
     nearest = torch.cdist(there.flatten(1), x.flatten(1)).argmin(dim=1)
     return dict(
         pictures=(x, there, again),
-        hit=(probe(there).argmax(1) == target).float().mean().item(),
+        hit=(classifier(there).argmax(1) == target).float().mean().item(),
         cycle=(again - x).square().mean().sqrt().item(),
         ink=torch.corrcoef(ink)[0, 1].item(),
         own=(nearest == torch.arange(len(x))).float().mean().item(),
@@ -877,7 +877,7 @@ else:
 #   **bridge** between them.
 #
 # **Try it yourself.** (a) Ask the model in `ddim_invert` at level $s$ instead of $t$. What does the check say, and
-# how much worse is the round trip? (b) Sample with `clip=True` from inverted noise. (c) Walk with the other Euler
+# how much worse is the round trip? (b) Sample with `clip_x0=True` from inverted noise. (c) Walk with the other Euler
 # method of section 6 on digits: is it as good as it looked? (d) Mix the noises $z_1$ and $z_2$ of two digits as
 # $\cos\varphi\, z_1 + \sin\varphi\, z_2$ and sample: what lies between a 3 and an 8? Why not mix them with weights
 # that add up to 1?

@@ -26,18 +26,18 @@ from matplotlib.colors import LogNorm
 from torch import nn
 from torch.nn import functional as F
 
-from minivdm import viz
-from minivdm.attention_maps import attention_weights
 from minivdm.course import budget, check, piece, start
-from minivdm.data import digits
-from minivdm.diffusion import q_sample
-from minivdm.digit_probe import train_digit_probe
-from minivdm.layers import norm, zero_module
-from minivdm.metrics import frechet_distance
-from minivdm.samplers import ddpm_sample, sampling_levels
-from minivdm.schedules import NoiseSchedule, linear_betas
-from minivdm.training import train
-from minivdm.unet import Stage
+from minivdm.datasets.digits import digits
+from minivdm.diffusion.forward_process import q_sample
+from minivdm.diffusion.samplers import ddpm_sample, sampling_levels
+from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
+from minivdm.evaluation import viz
+from minivdm.evaluation.attention_maps import attention_weights
+from minivdm.evaluation.digit_classifier import train_digit_classifier
+from minivdm.evaluation.metrics import frechet_distance
+from minivdm.models.layers import norm, zero_module
+from minivdm.models.unet import Stage
+from minivdm.training.loop import train
 
 start("04_unet")
 plt.rcParams.update(viz.STYLE)
@@ -58,7 +58,7 @@ b = budget(
 
 # %%
 images, labels = digits()
-judge = train_digit_probe()
+judge = train_digit_classifier()
 images = images.to(b.device)
 inks = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]]
 inks = torch.tensor(inks, dtype=torch.float32, device=b.device)
@@ -331,7 +331,7 @@ plt.show()
 # These are the *kept maps*, and with them the detail need not pass through the bottom.
 #
 # A *stage* is one of your residual blocks, followed, where it attends, by your attention. It is given; here is how
-# `minivdm/unet.py` writes it. (It runs your blocks once they have passed their checks. Words are for chapter 05.)
+# `minivdm/models/unet.py` writes it. (It runs your blocks once they have passed their checks. Words are for chapter 05.)
 
 # %%
 print(inspect.getsource(Stage))
@@ -502,7 +502,7 @@ print(f"two sizes, with GroupNorm: {far:.1%} of it even 24 columns away")
 # `self.model` is the averaged copy; loop over its `parameters()` and those of `model` with `zip`, and change them in
 # place. Copy the `buffers()` (numbers that are no weights, such as running statistics) as they are.
 
-# %% piece="training.EMA" methods=["update"] exercise="4.7" points=2 minutes=10
+# %% piece="ema.EMA" methods=["update"] exercise="4.7" points=2 minutes=10
 
 # %% [markdown]
 # Your average at work, on a "network" of one weight: it starts at -3, the best value is 1, and every step is blurred
@@ -586,7 +586,7 @@ def train_one(kind):
     def batch(generator):
         return strips(b.batch, generator), None
 
-    for step, loss in train(net, ema, batch, schedule, b.steps, lr=2e-3, replay=True):
+    for step, loss in train(net, ema, batch, schedule, b.steps, lr=2e-3, cuda_graph=True):
         losses.append(loss)
         if step % (b.steps // 10) == 0 and step >= b.steps // 2:
             kept[step] = copy.deepcopy(ema.model), copy.deepcopy(net).eval()
@@ -651,7 +651,7 @@ def draw(net, n, seed):
     generator = torch.Generator(b.device).manual_seed(seed)
     noise = torch.randn(n, 3, 8, 24, generator=generator, device=b.device)
     walk = sampling_levels(schedule.T, b.walk)
-    return ddpm_sample(net, noise, schedule, walk, clip=True, generator=generator).cpu()
+    return ddpm_sample(net, noise, schedule, walk, clip_x0=True, generator=generator).cpu()
 
 
 samples = {}

@@ -23,21 +23,23 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
-from minivdm import viz
-from minivdm.attention_maps import attention_weights
-from minivdm.attribute_probe import recognised
-from minivdm.checkpoints import load_pretrained
 from minivdm.course import budget, check, piece, start
-from minivdm.diffusion import to_x0
-from minivdm.layers import norm, zero_module
-from minivdm.metrics import psnr
-from minivdm.predictions import prediction_loss
-from minivdm.samplers import checked_levels, ddim_invert, ddim_sample, ddim_step, sampling_levels
-from minivdm.sprites import all_triples, held_out, names_of
-from minivdm.stills import STILL_ATTRIBUTES, SpriteStills
-from minivdm.text import TextEncoder, caption_table, vocabulary
-from minivdm.text2image import build_text2image, text_to_image
-from minivdm.training import EMA, train
+from minivdm.datasets.captions import caption_table, vocabulary
+from minivdm.datasets.sprites import all_triples, held_out, names_of
+from minivdm.datasets.stills import STILL_ATTRIBUTES, SpriteStills
+from minivdm.diffusion.forward_process import to_x0
+from minivdm.diffusion.predictions import prediction_loss
+from minivdm.diffusion.samplers import checked_levels, ddim_invert, ddim_sample, ddim_step, sampling_levels
+from minivdm.evaluation import viz
+from minivdm.evaluation.attention_maps import attention_weights
+from minivdm.evaluation.attribute_classifier import correct_attributes
+from minivdm.evaluation.metrics import psnr
+from minivdm.models.layers import norm, zero_module
+from minivdm.models.text_encoder import TextEncoder
+from minivdm.pipelines.pretrained import load_pretrained
+from minivdm.pipelines.text2image import build_text2image, text_to_image
+from minivdm.training.ema import EMA
+from minivdm.training.loop import train
 
 start("05_clip")
 plt.rcParams.update(viz.STYLE)
@@ -90,9 +92,9 @@ print(", ".join(stills.captions(unseen[::9])))
 # pieces, so that they can spell out any word. Ours knows 36 words, and one that it has never seen is an error, with a
 # proposal: a silent guess would be worse.
 #
-# Write `encode`. `number_of(word)` is given; it returns a number, or raises the error.
+# Write `encode`. `token_id(word)` is given; it returns a number, or raises the error.
 
-# %% piece="text.Tokenizer" methods=["encode"] exercise="5.1" points=2 minutes=10
+# %% piece="captions.Tokenizer" methods=["encode"] exercise="5.1" points=2 minutes=10
 
 # %%
 tokenizer = Tokenizer(words=vocabulary(SpriteStills))
@@ -323,7 +325,7 @@ def batch(generator):
     return pool[i], drop_condition(table[(*kinds[i].unbind(1), wording)], 0.1, generator)
 
 
-options = dict(loss=prediction_loss, replay=True)  # replay: on a GPU, record the kernels once
+options = dict(loss=prediction_loss, cuda_graph=True)  # cuda_graph: on a GPU, record the kernels once
 steps = train(model.net, ema, batch, model.schedule.to(b.device), b.steps, **options)
 losses = torch.stack([loss for step, loss in steps]).cpu()
 model.net = ema.model
@@ -339,7 +341,7 @@ print(f"{sum(p.numel() for p in model.parameters()):,} parameters; the embedding
 print(f"of which the empty prompt is made, has moved by {moved:.3f}: it is trained, too")
 
 # %% [markdown]
-# The course carries the same network, trained for longer by `python -m minivdm.make_text2image` on a GPU (8,000 steps
+# The course carries the same network, trained for longer by `python -m minivdm.commands.make_text2image` on a GPU (8,000 steps
 # of 256 pictures, two minutes). Look at both. The prompts in the second row are held-out triples.
 
 # %%
@@ -409,10 +411,10 @@ plt.show()
 # - **diversity**: how much pictures for *one* prompt differ from each other (standard deviation over them, mean over pixels).
 
 # %%
-probe = load_pretrained("stills_probe").to(b.device)
+classifier = load_pretrained("stills_classifier").to(b.device)
 with torch.no_grad():
     drawn, truth = stills.sample(2000, generator, "all")
-    trust = recognised(probe, drawn, truth).float().mean(0)
+    trust = correct_attributes(classifier, drawn, truth).float().mean(0)
 shares = ", ".join(f"{kind} {share:.1%}" for kind, share in zip(STILL_ATTRIBUTES, trust))
 print("the judge is right on drawn stills:", shares)
 
@@ -428,7 +430,7 @@ for scale in scales:
     drawn = text_to_image(texts, judged, **options)
     with torch.no_grad():
         cosine = clip.embed_images(drawn) * clip.embed_texts(tokenizer.encode(texts).to(b.device))
-    sweep["accuracy"].append(recognised(probe, drawn, asked).all(1).float().mean().item())
+    sweep["accuracy"].append(correct_attributes(classifier, drawn, asked).all(1).float().mean().item())
     sweep["CLIP score"].append(cosine.sum(1).mean().item())
     several = text_to_image(one, judged, **options)
     sweep["diversity"].append(several.std(0).mean().item())
@@ -473,7 +475,7 @@ asked = triples.repeat(2, 1)[: b.prompts]
 texts = stills.captions(asked.cpu(), torch.Generator().manual_seed(5))
 seed = torch.Generator(b.device).manual_seed(6)
 drawn = text_to_image(texts, judged, steps=b.steps_ddim, guidance_scale=3, generator=seed)
-right, new = recognised(probe, drawn, asked), held_out(asked)
+right, new = correct_attributes(classifier, drawn, asked), held_out(asked)
 accuracy = {}
 for name, part in {"seen triples": right[~new], "unseen triples": right[new]}.items():
     accuracy[name] = part.all(1).float().mean().item()
@@ -577,7 +579,7 @@ viz.show_images(rows, title, min(8, b.inverted), width=5)
 plt.show()
 print("new colours:", ", ".join(name[1] for name in names_of(recoloured[:8], STILL_ATTRIBUTES)))
 for name, x in edits.items():
-    right = recognised(probe, x, recoloured).float().mean(0)
+    right = correct_attributes(classifier, x, recoloured).float().mean(0)
     change = ((x - x0).abs() * ground).sum() / (3 * ground.sum())
     shares = f"shape kept {right[0]:.0%}, colour changed {right[1]:.0%}, place kept"
     print(f"{name:10s} {shares} {right[2]:.0%}; the ground is off by {change:.3f} on average")

@@ -27,14 +27,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from minivdm import viz
-from minivdm.attribute_probe import AttributeProbe, recognised, train_probe
-from minivdm.checkpoints import DATA, load_pretrained
-from minivdm.conv3d import Conv3d, checked_inflation, triple
 from minivdm.course import budget, check, piece, start
-from minivdm.sprites import ATTRIBUTES, MovingSprites, all_triples, captions_of, names_of
-from minivdm.video_files import write_video
-from minivdm.video_folder import VideoFolder
+from minivdm.datasets.sprites import ATTRIBUTES, MovingSprites, all_triples, captions_of, names_of
+from minivdm.datasets.video_files import write_video
+from minivdm.datasets.video_folder import VideoFolder
+from minivdm.evaluation import viz
+from minivdm.evaluation.attribute_classifier import AttributeClassifier, correct_attributes, train_classifier
+from minivdm.models.conv3d import Conv3d, checked_inflation, triple
+from minivdm.pipelines.pretrained import DATA, load_pretrained
 
 start("09_videos")
 plt.rcParams.update(viz.STYLE)
@@ -736,16 +736,16 @@ plt.show()
 # ## 8 · A judge of clips
 #
 # From chapter 10 on, networks will draw clips, and somebody must say whether a clip shows what was asked for.
-# The `AttributeProbe` names shape, colour and motion. It is the idea of this chapter in its barest form: `self.frame`
+# The `AttributeClassifier` names shape, colour and motion. It is the idea of this chapter in its barest form: `self.frame`
 # are convolutions *within* each frame, down to one vector per frame, then `self.time` are convolutions *along time*
 # over those vectors. (`rearrange`, of the library einops, lays out axes as its pattern says.)
 
 # %%
-print(inspect.getsource(AttributeProbe.features))
+print(inspect.getsource(AttributeClassifier.features))
 
 # %% [markdown]
 # Training it takes a GPU less than half a minute and a CPU too long for a notebook, so on a CPU we load the one in
-# `data/` (`python -m minivdm.make_video_probe` made it). How good is it on fresh clips of 16 frames and 32 × 32 pixels?
+# `data/` (`python -m minivdm.commands.make_video_classifier` made it). How good is it on fresh clips of 16 frames and 32 × 32 pixels?
 # The bar of this chapter is 99% for each attribute.
 
 # %%
@@ -754,14 +754,14 @@ generator = torch.Generator(b.device).manual_seed(5)
 if b.probe_steps:
     torch.manual_seed(0)
     exact = torch.bfloat16 if b.dtype == torch.bfloat16 else torch.float32  # float16 needs a scaler
-    judge = train_probe(sprites, generator, steps=b.probe_steps, batch=128, dtype=exact)
+    judge = train_classifier(sprites, generator, steps=b.probe_steps, batch=128, dtype=exact)
     print(f"trained in {time.perf_counter() - began:.0f} s")
 else:
-    judge = load_pretrained("video_probe").to(b.device)
-    print("loaded from data/video_probe.pt")
+    judge = load_pretrained("video_classifier").to(b.device)
+    print("loaded from data/video_classifier.pt")
 drawn, asked = sprites.sample(b.judged, generator, split="all")
 with torch.no_grad():
-    trust = recognised(judge, drawn, asked, batch=64).float().mean(dim=0).tolist()
+    trust = correct_attributes(judge, drawn, asked, batch=64).float().mean(dim=0).tolist()
 for kind, share in zip(ATTRIBUTES, trust):
     print(f"  {kind:8s}{share:8.2%} of {b.judged} fresh clips")
 
@@ -779,7 +779,7 @@ meaning = {text: row for row in all_triples() for text in captions_of(*names_of(
 files = torch.stack([folder[i][0] for i in range(len(folder))]).to(b.device)
 meant = torch.stack([meaning[folder[i][1]] for i in range(len(folder))])
 with torch.no_grad():
-    on_files = recognised(judge, files, meant).float().mean(dim=0).tolist()
+    on_files = correct_attributes(judge, files, meant).float().mean(dim=0).tolist()
 print("files:", ", ".join(f"{kind} {share:.0%}" for kind, share in zip(ATTRIBUTES, on_files)))
 
 
@@ -792,7 +792,7 @@ def said_backwards(judge):
     return counts / counts.sum(dim=1, keepdim=True)
 
 
-backwards = said_backwards(load_pretrained("video_probe").to(b.device))
+backwards = said_backwards(load_pretrained("video_classifier").to(b.device))
 fig, ax = plt.subplots(figsize=(4, 3.8))
 show_confusion(backwards, "The course's judge on clips played backwards, in %", ax)
 ax.set_xlabel("answer")

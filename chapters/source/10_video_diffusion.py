@@ -27,28 +27,29 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
-from minivdm import viz
-from minivdm.attribute_probe import recognised
-from minivdm.checkpoints import load_pretrained
-from minivdm.conv3d import inflate_conv
+from minivdm.commands.train import render_clips
 from minivdm.course import budget, check, piece, start
-from minivdm.data import to_model_range
-from minivdm.diffusion import to_x0
-from minivdm.guidance import drop_condition
-from minivdm.kernels import accelerate
-from minivdm.layers import norm, timestep_embedding, zero_module
-from minivdm.metrics import frechet_distance
-from minivdm.precision import best_dtype
-from minivdm.predictions import EpsModel, prediction_loss, to_eps
-from minivdm.samplers import ddim_sample, sampling_levels
-from minivdm.schedules import NoiseSchedule, cosine_betas, per_sample, shifted_betas
-from minivdm.sprites import ATTRIBUTES, MovingSprites, all_triples, held_out, names_of
-from minivdm.text import Tokenizer, caption_table, random_captions
-from minivdm.text2image import still_tokenizer
-from minivdm.text2video import build_text2video, text_to_video
-from minivdm.train_text2video import draw_pool
-from minivdm.training import EMA, train
-from minivdm.unet import UNet
+from minivdm.datasets.captions import Tokenizer, caption_table, random_captions
+from minivdm.datasets.pixels import to_model_range
+from minivdm.datasets.sprites import ATTRIBUTES, MovingSprites, all_triples, held_out, names_of
+from minivdm.diffusion.forward_process import to_x0
+from minivdm.diffusion.guidance import drop_condition
+from minivdm.diffusion.predictions import EpsModel, prediction_loss, to_eps
+from minivdm.diffusion.samplers import ddim_sample, sampling_levels
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, per_sample, shifted_betas
+from minivdm.evaluation import viz
+from minivdm.evaluation.attribute_classifier import correct_attributes
+from minivdm.evaluation.metrics import frechet_distance
+from minivdm.models.conv3d import inflate_conv
+from minivdm.models.kernels import accelerate
+from minivdm.models.layers import norm, timestep_embedding, zero_module
+from minivdm.models.unet import UNet
+from minivdm.pipelines.pretrained import load_pretrained
+from minivdm.pipelines.text2image import still_tokenizer
+from minivdm.pipelines.text2video import build_text2video, text_to_video
+from minivdm.training.ema import EMA
+from minivdm.training.loop import train
+from minivdm.training.precision import best_dtype
 
 start("10_video_diffusion")
 plt.rcParams.update(viz.STYLE)
@@ -93,7 +94,7 @@ levels = sampling_levels(schedule.T, b.walk)
 def frame_by_frame(noise):
     """The image model on each frame of noise (1, 3, F, H, W) by itself."""
     frames = rearrange(noise, "1 c f h w -> f c h w")
-    made = ddim_sample(pictures, frames, schedule, levels, tokens.expand(16, -1), clip=True)
+    made = ddim_sample(pictures, frames, schedule, levels, tokens.expand(16, -1), clip_x0=True)
     return rearrange(made, "f c h w -> 1 c f h w")
 
 
@@ -157,7 +158,7 @@ for name, view in (("pictures (B F, C, H, W)", x), ("time by place (B, C, F, H W
 # frames of one clip lie one after the other in the batch, so `(b f)` it is.
 #
 # One thing more. Later we shall want to train on clips and on single pictures *at the same time*. For that, some rows
-# of the batch hold $F$ unrelated pictures instead of the $F$ frames of a clip, and `stills` says which. There, no frame
+# of the batch hold $F$ unrelated pictures instead of the $F$ frames of a clip, and `independent_frames` says which. There, no frame
 # may see another. What would the convolution compute for a clip of one frame only? Its neighbours would be the zeros
 # of the padding, so only the middle slice of the kernel would count, and the bias. `F.conv2d(h, weight, bias)` takes
 # any part of a kernel, and `torch.where` chooses per row.
@@ -183,12 +184,12 @@ mean = rearrange(blurred, "f c h w -> c f h w")[:, :5]
 viz.show_strip(mean, "The same, mean over three frames", ax=axes[1])
 plt.show()
 print(f"a new layer changes its input by {(new - frames).abs().max():.1e}")
-print(f"as stills: the middle third alone, off by {(alone - frames / 3).abs().max():.1e}")
+print(f"as independent_frames: the middle third alone, off by {(alone - frames / 3).abs().max():.1e}")
 
 # %% [markdown]
 # Motion blur, made by a layer that knows nothing of space. (The first frame gets pale: one third of it is a frame of
 # zeros from outside, and 0 is a medium grey in pictures between -1 and 1. That is how a network can tell where a clip
-# begins and ends.) As stills, no frame has noticed its neighbours.
+# begins and ends.) As independent_frames, no frame has noticed its neighbours.
 #
 # ## 3 · Looking further than one frame
 #
@@ -222,7 +223,7 @@ print(f"forwards and backwards, each frame finds the same up to {difference:.0e}
 # $$\text{out} = x + W_o\,\mathrm{softmax}\!\Big(\frac{Q K^\top}{\sqrt d}\Big) V + b_o, \qquad Q = W_q (h + p) + b_q,\quad K = W_k (h + p) + b_k,\quad V = W_v h + b_v$$
 #
 # with $h = \mathrm{norm}(x)$. The norm takes pictures, and so each frame is normalised by itself: one that looked at
-# whole clips would let frames leak into each other, behind the back of any mask. In rows of `stills` a frame may look
+# whole clips would let frames leak into each other, behind the back of any mask. In rows of `independent_frames` a frame may look
 # at itself alone. You write that as a mask: a score of $-\infty$ has the weight 0.
 #
 # Compute the weights openly, with a matrix product and a softmax. There are very many sequences, but each is only $F$
@@ -242,11 +243,11 @@ def with_random_weights(module):
 
 
 layer, x = with_random_weights(TemporalAttention(32)), torch.randn(2 * 5, 32, 2, 2)
-stills = torch.tensor([False, True])
+independent_frames = torch.tensor([False, True])
 with torch.no_grad():
     backwards = layer(x[:5].flip(0), 5).flip(0)
     difference = (backwards - layer(x[:5], 5)).abs().max()
-    both = layer(x, 5, stills)
+    both = layer(x, 5, independent_frames)
     apart = torch.cat([layer(x[:5], 5), *(layer(frame[None], 1) for frame in x[5:])])
     changed = (layer(x, 5) - both).abs().flatten(1).amax(dim=1).view(2, 5)
 print(f"with positions, a clip and its reverse differ by {difference:.2f}")
@@ -260,12 +261,12 @@ for name, row in zip(("the clip", "the stills"), changed.tolist()):
 #
 # ## 4 · The image model among them
 #
-# `Temporal` is what follows a stage: your convolution and, at the coarser resolutions, your attention. `after` makes
+# `TemporalBlock` is what follows a stage: your convolution and, at the coarser resolutions, your attention. `after` makes
 # one for each stage of an image model, and nothing for a layer that changes the resolution. Both are given:
 
-# %% piece="unet3d.Temporal"
+# %% piece="unet3d.TemporalBlock"
 
-# %% piece="unet3d.after"
+# %% piece="unet3d.temporal_block_for"
 
 # %% [markdown]
 # ### Exercise 10.3: the video U-Net
@@ -327,13 +328,13 @@ print(f"3 x 3 on frames and 1 x 3 x 3 on clips differ by at most {(flat - deep).
 # %%
 video = with_random_weights(inflate(image))
 with torch.no_grad():
-    both = video(clips, t, cond, stills)[1:]
+    both = video(clips, t, cond, independent_frames)[1:]
     alone = torch.cat([video(one[1:, :, None], t[1:], cond[1:]) for one in clips.unbind(2)], dim=2)
     as_clip = video(clips, t, cond)[1:]
 scale = both.abs().mean()
 masked = ((both - alone).abs().max() / scale).item()
 leak = ((as_clip - alone).abs().max() / scale).item()
-print(f"as stills: off by {masked:.0e} of a typical value; as a clip, by {leak:.2f}")
+print(f"as independent_frames: off by {masked:.0e} of a typical value; as a clip, by {leak:.2f}")
 
 # %% [markdown]
 # With the mask nothing leaks but rounding. Without it, frames change each other by more than a typical value.
@@ -425,12 +426,12 @@ class Reader(nn.Module):
         self.net, self.words, self.masks = net, nn.Embedding(len(WORDS), 32), masks
 
     def forward(self, x, t, cond):
-        stills = cond.flatten(1)[:, 1] == STILL if self.masks else None
-        return self.net(x, t, self.words(cond), stills)
+        independent_frames = cond.flatten(1)[:, 1] == STILL if self.masks else None
+        return self.net(x, t, self.words(cond), independent_frames)
 
 
 class Nothing(nn.Module):
-    def forward(self, x, frames, stills=None):
+    def forward(self, x, frames, independent_frames=None):
         return x
 
 
@@ -441,9 +442,9 @@ class Shuffled(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x, frames, stills=None):
+    def forward(self, x, frames, independent_frames=None):
         order = torch.rand(frames, device=x.device).argsort()
-        x = self.layer(x.unflatten(0, (-1, frames))[:, order].flatten(0, 1), frames, stills)
+        x = self.layer(x.unflatten(0, (-1, frames))[:, order].flatten(0, 1), frames, independent_frames)
         return x.unflatten(0, (-1, frames))[:, order.argsort()].flatten(0, 1)
 
 
@@ -484,11 +485,11 @@ def draw_small(net, words, frames=4):
     seed = torch.Generator(b.device).manual_seed(1)
     noise = torch.randn(len(words), 3, frames, 1, 8, generator=seed, device=b.device)
     walk = sampling_levels(schedule.T, b.small_walk)
-    return ddim_sample(EpsModel(net, "v", schedule), noise, schedule, walk, words, clip=True)
+    return ddim_sample(EpsModel(net, "v", schedule), noise, schedule, walk, words, clip_x0=True)
 
 
 made_small, trained, seconds = {}, {}, {}
-options = dict(lr=4e-3, loss=prediction_loss, replay=True, progress=False)
+options = dict(lr=4e-3, loss=prediction_loss, cuda_graph=True, progress=False)
 pairs = torch.cartesian_prod(torch.arange(1, 4), torch.arange(4, 6)).to(b.device)
 asked = pairs.repeat(b.copies, 1)  # each colour with each motion
 for row in variants:
@@ -737,12 +738,12 @@ plt.show()
 # text-to-image model. But that one has learnt other sentences, about places, and in so small a world two minutes are
 # enough for everything. Where pictures are many and clips are few, the start decides, and chapter 11 begins with it.) On
 # a laptop that would take many hours, so with the other budgets
-# it is the one that comes with the course, made by `python -m minivdm.make_text2video` on an H200 (4,500 steps of 64
+# it is the one that comes with the course, made by `python -m minivdm.commands.make_text2video` on an H200 (4,500 steps of 64
 # clips, about two minutes). Smaller clips are within a laptop's reach: `python -m minivdm train text2video --budget cpu`
 # begins with single frames, goes on with clips of 8 frames of 16 x 16, and follows its prompts after twelve minutes on
 # two cores. Two lines of the cell are about speed alone. `accelerate` exchanges norms and attention on
 # a CUDA card for versions that compute the same numbers with fewer trips to memory; layers of your own are left alone.
-# And `replay=True` records the many small kernels of a step once, and launches them as one graph.
+# And `cuda_graph=True` records the many small kernels of a step once, and launches them as one graph.
 
 # %%
 torch.manual_seed(0)
@@ -751,7 +752,7 @@ model = build_text2video().to(b.device)
 accelerate(model)  # on CUDA: same numbers, fewer trips to memory; your own layers are left alone
 if b.steps:
     began = time.perf_counter()
-    pool, kinds = draw_pool(sprites, b.pool, generator)  # clips as bytes: a quarter of the memory
+    pool, kinds = render_clips(sprites, b.pool, generator)  # clips as bytes: a quarter of the memory
     ema = EMA(model.net)
 
     def batch(generator):
@@ -759,7 +760,7 @@ if b.steps:
         tokens = random_captions(table, kinds[i], generator)
         return to_model_range(pool[i]), drop_condition(tokens, 0.1, generator)
 
-    options = dict(loss=prediction_loss, dtype=best_dtype(b.device), decay=True, replay=True)
+    options = dict(loss=prediction_loss, dtype=best_dtype(b.device), decay=True, cuda_graph=True)
     steps = train(model.net, ema, batch, model.schedule.to(b.device), b.steps, **options)
     losses = torch.stack([loss for step, loss in steps]).cpu()
     model.net = ema.model
@@ -854,7 +855,7 @@ except ImportError:
 # uses the 400 outputs of chapter 09's I3D, trained on real videos. The numbers cannot be compared.)
 
 # %%
-probe = load_pretrained("video_probe").to(b.device)
+classifier = load_pretrained("video_classifier").to(b.device)
 triples = all_triples()
 pick = torch.randperm(len(triples), generator=torch.Generator().manual_seed(0))
 new = held_out(triples[pick])
@@ -870,13 +871,13 @@ sampling = time.perf_counter() - began
 with torch.no_grad():
     drawn = [sprites.draw(wanted, generator) for _ in range(2)]
     both = torch.cat(drawn)
-    trusted = recognised(probe, both, wanted.repeat(2, 1)).float().mean(0)
-    right, unseen = recognised(probe, made, wanted), held_out(wanted)
+    trusted = correct_attributes(classifier, both, wanted.repeat(2, 1)).float().mean(0)
+    right, unseen = correct_attributes(classifier, made, wanted), held_out(wanted)
     grain = max(0, flicker(made) - flicker(drawn[0])) / 1.13  # the mean |difference| of two normals
     noise = torch.randn(drawn[0].shape, generator=generator, device=b.device)
     shuffled = drawn[0][:, :, torch.randperm(16, generator=torch.Generator().manual_seed(1))]
     sets = (made, *drawn, shuffled, drawn[0] + grain * noise)
-    features = [torch.cat([probe.features(p) for p in x.split(64)]) for x in sets]
+    features = [torch.cat([classifier.features(p) for p in x.split(64)]) for x in sets]
 fvd, floor, *spoilt = (frechet_distance(features[i], features[2]) for i in (0, 1, 3, 4))
 shares = ", ".join(f"{kind} {share:.1%}" for kind, share in zip(ATTRIBUTES, trusted))
 print(f"the judge is right on drawn clips: {shares}")
@@ -894,7 +895,7 @@ print(f"in drawn clips by {flicker(drawn[0]):.3f}; {sampling:.0f} s for {len(mad
 wrong = (~right.all(1)).nonzero()[:, 0].tolist()
 with torch.no_grad():
     for i in wrong[:5]:
-        found = torch.tensor([[g.argmax(1).item() for g in probe(made[i : i + 1])]])
+        found = torch.tensor([[g.argmax(1).item() for g in classifier(made[i : i + 1])]])
         told, seen_as = (" ".join(names_of(row)[0]) for row in (wanted[i : i + 1], found))
         print(f"asked for {told}, found {seen_as}")
 
@@ -924,8 +925,8 @@ for scale in b.scales:
     parts = [texts[::every][i : i + 64] for i in range(0, len(texts[::every]), 64)]
     some = torch.cat([text_to_video(part, model, **options) for part in parts])
     with torch.no_grad():
-        share = recognised(probe, some, wanted[::every]).all(1).float().mean()
-        distance = frechet_distance(probe.features(some), features[2][::every])
+        share = correct_attributes(classifier, some, wanted[::every]).all(1).float().mean()
+        distance = frechet_distance(classifier.features(some), features[2][::every])
     print(f"{scale:8g}{share:18.0%}{distance:11.0f}{flicker(some):18.3f}")
 distance = frechet_distance(features[1][::every], features[2][::every])
 print(f"drawn clips{'':15s}{distance:11.0f}{flicker(drawn[0]):18.3f}")
@@ -1071,10 +1072,10 @@ went_on, kept, follows = {}, {}, {}
 levels = sampling_levels(schedule.T, b.walk)
 for weight in b.weights:
     guided = ReconstructionGuidance(model, model.schedule, truth[:, :, :K], weight)
-    made = ddim_sample(guided, noise, model.schedule, levels, cond, clip=True)
+    made = ddim_sample(guided, noise, model.schedule, levels, cond, clip_x0=True)
     went_on[weight] = made
     kept[weight] = (made[:, :, :K] - truth[:, :, :K]).abs().max().item()
-    follows[weight] = recognised(probe, made, going).all(1).float().mean().item()
+    follows[weight] = correct_attributes(classifier, made, going).all(1).float().mean().item()
     print(f"weight {weight:3d}: seam {seam(made):5.2f}, later {seam(made, K, 15):.2f}, ", end="")
     print(f"as the prompt says {follows[weight]:.0%}, known frames off by {kept[weight]:.0e}")
 
@@ -1139,7 +1140,7 @@ plt.show()
 drift = []
 for part in (longer[:, :, :16], longer[:, :, 12:]):
     with torch.no_grad():
-        guess = torch.stack([g.argmax(1) for g in probe(part)], dim=1).cpu()
+        guess = torch.stack([g.argmax(1) for g in classifier(part)], dim=1).cpu()
     drift.append(names_of(guess))
 for (first, second), was, now in zip(stories, *drift):
     print(f"{first} -> {second}:\n    the judge finds {' '.join(was)}, then {' '.join(now)}")
@@ -1150,7 +1151,7 @@ clips = text_to_video(sprites.captions(going.cpu()), model, steps=b.walk, genera
 noise = torch.randn(clips.shape, generator=seed, device=b.device)
 cond = table[(*turned.unbind(1),)][:, 0]
 many = extend(clips, model, noise, model.schedule, 4, levels, cond, best)
-heard = recognised(probe, many[:, :, :16], going), recognised(probe, many[:, :, 12:], turned)
+heard = correct_attributes(classifier, many[:, :, :16], going), correct_attributes(classifier, many[:, :, 12:], turned)
 heard = torch.stack([part.all(1) for part in heard]).float().mean(dim=1).tolist()
 shares = f"the first sentence is heard in {heard[0]:.0%}, the second in {heard[1]:.0%}"
 print(f"{len(many)} turns: {shares}")

@@ -9,7 +9,7 @@ Nothing in `minivdm/*.py` imports this folder.
 
 from .budgets import budget
 from .checking import check
-from .keep import start
 from .pieces import piece
+from .start import start
 
 __all__ = ["budget", "check", "piece", "start"]

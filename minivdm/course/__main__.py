@@ -46,7 +46,7 @@ def build(root, check):
 
 def status():
     """Print a table of all exercises: yours or open."""
-    from .keep import kept_files
+    from .kept_pieces import kept_files
 
     kept, exercises = kept_files(), sources.exercises()
     if not exercises:

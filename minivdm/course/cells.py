@@ -1,8 +1,4 @@
-"""A cell that Python cannot even parse should not stop the chapter.
-
-Jupyter would stop at the first `SyntaxError`. So `start` registers a transformer: a cell with `@piece("...")` that does
-not parse is replaced by one line that shows the error's card and defines the piece as not solved.
-"""
+"""Reading a cell's text: which pieces it holds, and whether Python can parse it."""
 
 import re
 import warnings
@@ -18,31 +14,6 @@ def running_shell():
     except ImportError:
         return None
     return get_ipython()
-
-
-def register():
-    """Watch the cells of the running IPython for broken pieces; a no-op elsewhere."""
-    shell = running_shell()
-    if shell is not None and replace_broken not in shell.input_transformers_post:
-        shell.input_transformers_post.append(replace_broken)
-
-
-def replace_broken(lines):
-    """The cell's lines, or, if it holds a piece and does not parse, one that shows why."""
-    text = "".join(lines)
-    names = PIECE.findall(text)
-    if not names:
-        return lines
-    error = syntax_error(text, lines)
-    if error is None:
-        return lines
-    shorts = [name.rpartition(".")[2] for name in names]
-    call = f'__import__("minivdm.course.broken", fromlist=["broken"]).broken({names!r}, {error!r})'
-    return [f"{', '.join(shorts)}, = {call}\n"]
-
-
-# IPython asks "is this cell complete?" while it is being typed: a half-typed piece must then stay as it is.
-replace_broken.has_side_effects = True
 
 
 def syntax_error(text, lines=None):

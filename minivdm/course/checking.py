@@ -10,17 +10,17 @@ import secrets
 import time
 from dataclasses import dataclass, field
 
-from . import card, keep
-from .barred import barred, borrowed
-from .below import pieces_below
-from .classes import functions_in
-from .exercise import find
+from . import kept_pieces, result_view
+from .checks import find
+from .dependencies import piece_dependencies
 from .guard import Guard
-from .pieces import is_unfinished, latest, own_methods, piece_of, quiet, reference
+from .method_transplant import functions_in
+from .no_reference import is_reference, no_reference
+from .pieces import is_unfinished, own_methods, piece_of, quiet, reference
 from .probes import describe
-from .runs import Run, matching_hint, run_probes, works
-from .trace import learner_frames, short_trace, shown
-from .watch import TimeUp, captured, flush, random_state_kept, time_limit
+from .run_check import Run, matching_hint, run_probes, works
+from .sandbox import TimeUp, captured, flush, random_state_kept, time_limit
+from .short_traceback import learner_frames, short_trace, shown
 
 
 class CheckFailed(AssertionError):
@@ -33,7 +33,7 @@ class Result:
 
     Attributes:
         status: "not attempted", "passed", "wrong" or "error".
-        name: the piece, such as "diffusion.q_sample".
+        name: the piece, such as "forward_process.q_sample".
         exercise: its number, such as "1.3", or None.
         message: what went wrong, in words and numbers.
         hint: what is probably the cause, or "".
@@ -90,10 +90,10 @@ def check(target, seed=None):
     result.seconds = time.perf_counter() - began
     if result:
         piece.accept()
-    if result and keep.settings["keep"]:
-        result.notes.append(keep.keep(piece))
+    if result and kept_pieces.settings["keep"]:
+        result.notes.append(kept_pieces.keep_piece(piece))
     elif result.status in ("wrong", "error"):
-        blame(result, piece)
+        note_failing_dependency(result, piece)
         result.notes.append(what_runs(piece, result))
     return finish(result)
 
@@ -101,9 +101,9 @@ def check(target, seed=None):
 def finish(result):
     """Show the card; under `MINIVDM_STRICT=1` raise unless it says "passed"."""
     flush()
-    card.show(result)
+    result_view.show(result)
     if os.environ.get("MINIVDM_STRICT") == "1" and not result:
-        raise CheckFailed(card.as_text(result))
+        raise CheckFailed(result_view.as_text(result))
     return result
 
 
@@ -124,17 +124,17 @@ def examine(piece, seed=None, hints=True):
     if exercise is None:
         result.status, result.message = "error", f"there is no check for {piece.name}"
         return result
-    if borrowed(piece):
+    if is_reference(piece):
         result.status, result.message = "wrong", f"this is minivdm's own {piece.short}: write one of your own"
         return result
     with random_state_kept(), captured() as printed:
         quiet["on"] = True
         try:
             with time_limit(seconds):
-                with barred(piece):
+                with no_reference(piece):
                     run_probes(exercise, piece.target, seed, own_methods(piece) if piece.is_class else None, run)
                 result.printed = printed.text
-                judge(result, run, piece, exercise, seed)
+                decide(result, run, piece, exercise, seed)
                 if hints and result.status in ("wrong", "error"):
                     result.hint = matching_hint(exercise, run, seed)
         except KeyboardInterrupt as error:
@@ -148,7 +148,7 @@ def examine(piece, seed=None, hints=True):
     return result
 
 
-def judge(result, run, piece, exercise, seed):
+def decide(result, run, piece, exercise, seed):
     """Fill a result in from the learner's run."""
     kind, what = run.end or (None, None)
     targets = own_methods(piece).values() if piece.is_class else [piece.target]
@@ -188,21 +188,12 @@ def functions_of(attributes):
 def what_runs(piece, result):
     """Decide whether the chapter can go on with a version that does not pass, and say so in a line."""
     kept = ""
-    if piece.name in keep.kept_files():
+    if piece.name in kept_pieces.kept_files():
         kept = " Inside minivdm your earlier version, which passed, goes on running."
     if result.status == "error" or not result.usable:
         piece.reject()
         return f"Until it is mended, the reference runs in its place.{kept}"
     return f"Your version runs in this notebook as it is, so that you can see what it does.{kept}"
-
-
-def note_suspects(outcome):
-    """After a cell that raised: name the pieces whose latest check did not pass. IPython calls this after each cell."""
-    if outcome.error_in_exec is None:
-        return
-    wrong = [each.label for each in latest.values() if getattr(each.result, "status", "") in ("wrong", "error")]
-    if wrong:
-        print(f"Before you look elsewhere: {', '.join(wrong)} did not pass the check, which may be the cause.")
 
 
 def interrupted(result, run, error, seconds):
@@ -226,9 +217,9 @@ def short_report(error):
     return f"{place}: {type(error).__name__}: {error}"
 
 
-def blame(result, piece):
+def note_failing_dependency(result, piece):
     """Where the first of the learner's pieces below this one does not pass, say so, and give no hint on this one."""
-    for other in pieces_below(piece):
+    for other in piece_dependencies(piece):
         known = other.result
         if known is None or known.status != "error":  # what never ends need not run out its time again
             known = examine(other, hints=False)

@@ -1,27 +1,27 @@
 """How a check is written: a generator function that yields probes, and its misconceptions.
 
-    @exercise("diffusion.q_sample")
+    @exercise("forward_process.q_sample")
     def q_sample(f, draw):
         x0 = draw.normal(4, 3, 8, 8)
         yield close("x_t for images", f(x0, ...), want)
 
-    @q_sample.misconception("no square root", "alpha_bar is a variance: which power of it scales the data?")
-    def _(x0, t, noise, schedule): ...
+    q_sample.edit("no square root", {"alpha_bar.sqrt()": "alpha_bar"}, "alpha_bar is a variance: which power ...?")
 
 `f` is the learner's function or class; `draw` makes inputs that are new each time. Each probe compares one property
 with what theory says, never with the reference's output. A misconception is a wrong implementation that people really
-write; a wrong answer that agrees with it on every probe gets its hint.
+write, most of them an edit of the reference; a wrong answer that agrees with it on every probe gets its hint.
 """
 
-import importlib
+import ast
+import functools
 import inspect
-import pkgutil
 
 import torch
 
-from .classes import copy_class, vars_of
-from .pieces import reference
+from .method_transplant import copy_class, vars_of
+from .pieces import reference, resolve
 from .probes import close, equal, holds, near, raises
+from .sources import modules
 
 __all__ = ["close", "equal", "exercise", "holds", "near", "raises"]
 
@@ -35,8 +35,20 @@ class Exercise:
         self.name, self.probes = name, probes
         self.misconceptions = []
 
+    def edit(self, label, changes, hint):
+        """Add a mistake that differs from the reference in a few words.
+
+            q_sample.edit("no square root", {"alpha_bar.sqrt()": "alpha_bar"}, "alpha_bar is a variance: ...")
+
+        Args:
+            label: a name for it, unique in this exercise.
+            changes: dict from text in the reference, its docstrings apart, to what stands there instead.
+            hint: what to tell whoever has made it.
+        """
+        self.misconceptions.append((label, hint, changes))
+
     def misconception(self, label, hint):
-        """Add a wrong implementation: a function, or a class whose methods override the reference's."""
+        """Add a mistake that is no edit: a function, or a class whose methods override the reference's."""
 
         def add(wrong):
             self.misconceptions.append((label, hint, wrong))
@@ -45,14 +57,49 @@ class Exercise:
         return add
 
     def wrong(self, label):
-        """The complete wrong implementation behind a misconception, ready to be checked."""
+        """The complete wrong implementation behind a misconception, ready to be checked.
+
+        Raises:
+            ValueError: if a text to be changed is not in the reference (any more).
+        """
         found = {name: made for name, _, made in self.misconceptions}[label]
+        if isinstance(found, dict):
+            return edited(self.name, found)
         if not inspect.isclass(found):
             return found
         made = reference(self.name)
         for cls in reversed(found.__mro__[:-1]):  # misconceptions may share a base class; the last is `object`
             made = copy_class(made, vars_of(cls), cls)
         return made
+
+
+def edited(name, changes):
+    """A piece's reference with some of its text exchanged; a ValueError if a text is not there."""
+    source = source_without_docstrings(name)
+    for old, new in changes.items():
+        if old not in source:
+            raise ValueError(f"the reference of {name} holds no {old!r}: this mistake is no edit of it any more")
+        source = source.replace(old, new)
+    module, attribute, _ = resolve(name)
+    space = dict(vars(module))
+    exec(compile(source, f"<{name}, edited>", "exec"), space)
+    return space[attribute]
+
+
+@functools.cache
+def source_without_docstrings(name):
+    """A piece's definition as it stands in the package, without the text of its docstrings."""
+    module, _, attribute = name.rpartition(".")
+    lines = modules()[module].read_text(encoding="utf-8").splitlines(keepends=True)
+    body = ast.parse("".join(lines)).body
+    node = next(each for each in body if getattr(each, "name", None) == attribute)
+    for part in ast.walk(node):
+        if isinstance(part, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(part) is not None:
+            first, last = part.body[0].lineno, part.body[0].end_lineno
+            lines[first - 1] = " " * part.body[0].col_offset + '""\n'
+            lines[first:last] = [""] * (last - first)
+    start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    return "".join(lines[start - 1 : node.end_lineno])
 
 
 def exercise(name):
@@ -63,17 +110,6 @@ def exercise(name):
         return made
 
     return register
-
-
-def find(name):
-    """The exercise for a piece, or None; imports the chapters' checks until it is found."""
-    from . import checks
-
-    for module in sorted(pkgutil.iter_modules(checks.__path__), key=lambda module: module.name):
-        if name in registry:
-            break
-        importlib.import_module(f"{checks.__name__}.{module.name}")
-    return registry.get(name)
 
 
 class Draw:

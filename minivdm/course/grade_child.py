@@ -10,10 +10,10 @@ import linecache
 import os
 import sys
 
-from . import broken, pieces
+from . import pieces, syntax_errors
 from .cells import PIECE, syntax_error
-from .checking import blame, examine
-from .watch import captured, time_limit
+from .checking import examine, note_failing_dependency
+from .sandbox import captured, time_limit
 
 CONSTANT = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.Load)
 DEFINITION = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -40,15 +40,15 @@ def main():
         for name in names:
             short = name.rpartition(".")[2]
             if problem:
-                space[short] = broken.unsolved(name, problem)
+                space[short] = syntax_errors.unsolved(name, problem)
             if name in task["answered"]:
                 continue
             say(at=name)
             if name not in pieces.latest:  # the cell ran, but did not define it
-                broken.unsolved(name, "the cell does not define it")
+                syntax_errors.unsolved(name, "the cell does not define it")
             result = examine(pieces.latest[name])
             if result.status in ("wrong", "error"):
-                blame(result, pieces.latest[name])
+                note_failing_dependency(result, pieces.latest[name])
             message = "\n".join([result.message, *result.notes])
             answer = {"status": result.status, "message": message, "hint": result.hint}
             say(piece=name, **answer, seconds=round(result.seconds, 3))

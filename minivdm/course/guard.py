@@ -10,7 +10,7 @@ import inspect
 
 import torch
 
-from .classes import map_functions, vars_of
+from .method_transplant import map_functions, vars_of
 
 
 class InputChanged(Exception):

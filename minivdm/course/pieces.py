@@ -1,8 +1,8 @@
 """Pieces: the learner's own version of a function or class of minivdm.
 
-`@piece("diffusion.q_sample")` above a function in a notebook says which part of `minivdm` it stands for. As long as its
-body still raises `NotImplementedError("Exercise 1.3: ...")`, a call runs the reference and says so once, so that the
-chapter goes on. A body that is finished but wrong is *not* replaced: the learner sees their own result.
+`@piece("forward_process.q_sample")` above a function in a notebook says which part of `minivdm` it stands for. As long
+as its body still raises `NotImplementedError("Exercise 1.3: ...")`, a call runs the reference and says so once, so that
+the chapter goes on. A body that is finished but wrong is *not* replaced: the learner sees their own result.
 """
 
 import ast
@@ -13,7 +13,7 @@ import inspect
 import re
 
 from . import sources
-from .classes import copy_class, functions_in, map_functions, moved, vars_of
+from .method_transplant import copy_class, functions_in, map_functions, moved, vars_of
 
 pristine = {}  # piece name -> the reference, as it was before any learner's code was installed
 latest = {}  # piece name -> the learner's most recent Piece in this process
@@ -21,22 +21,20 @@ quiet = {"on": False}  # set while a check runs: what falls back then says so wh
 
 
 def resolve(name):
-    """The module, the attribute and the object that run in minivdm now under a name such as "diffusion.q_sample".
+    """The module, the attribute and the object that run in minivdm now under a name such as "forward_process.q_sample".
 
     Raises:
         ValueError: for an unknown name; it lists the nearest known ones.
     """
     module_name, _, attribute = str(name).rpartition(".")
-    try:
-        module = importlib.import_module(f"minivdm.{module_name}") if module_name else None
-    except ModuleNotFoundError as error:
-        if not str(error.name).startswith("minivdm"):
-            raise
-        module = None
+    path = sources.modules().get(module_name)
+    module = importlib.import_module(sources.import_name(path)) if path else None
     found = vars(module).get(attribute) if module else None
     if not callable(found):
         near = difflib.get_close_matches(str(name), known_names(), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "names look like 'diffusion.q_sample'."
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?" if near else "names look like 'forward_process.q_sample'."
+        )
         raise ValueError(f"minivdm has no piece {name!r}; {hint}")
     return module, attribute, found
 
@@ -44,9 +42,9 @@ def resolve(name):
 def known_names():
     """All "module.name" of the package's functions and classes, read from its files without importing them."""
     names = []
-    for path in sorted(sources.PACKAGE.glob("[a-z]*.py")):
+    for stem, path in sources.modules().items():
         body = ast.parse(path.read_text(encoding="utf-8")).body
-        names += [f"{path.stem}.{node.name}" for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        names += [f"{stem}.{node.name}" for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     return names
 
 
@@ -65,7 +63,7 @@ def piece(name):
     """Mark the function or class below as the learner's version of `minivdm.<name>`.
 
     Args:
-        name: "module.object" inside minivdm, such as "diffusion.q_sample".
+        name: "module.object" inside minivdm, such as "forward_process.q_sample".
 
     Returns:
         A decorator. A decorated function comes back in a wrapper with its name, signature and `__wrapped__`; a class
@@ -95,7 +93,7 @@ class Piece:
     """One learner's function or class: what they wrote, and what runs where it is not written yet.
 
     Attributes:
-        name: "diffusion.q_sample".
+        name: "forward_process.q_sample".
         target: the function or class as the learner wrote it.
         written: for a class, the learner's own version of each method that may fall back, by name.
         open: names of the functions (methods) whose body is still only the exercise's `raise`.

@@ -2,7 +2,7 @@
 
 Numbers, points and minutes stand in the piece cells of `chapters/source/*.py` and nowhere else:
 
-    # %% piece="diffusion.q_sample" exercise="1.3" points=2 minutes=10
+    # %% piece="forward_process.q_sample" exercise="1.3" points=2 minutes=10
 """
 
 import json
@@ -12,6 +12,17 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SETTING = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\[[^\]]*\]|[^\s"\[\]]+)')
+
+
+def modules(package=PACKAGE):
+    """The modules that may hold pieces, by their last names, which no two share: "samplers" -> its file."""
+    paths = sorted(Path(package).glob("*/[a-z]*.py"))
+    return {path.stem: path for path in paths if path.parent.name not in ("course", "commands")}
+
+
+def import_name(path):
+    """A module's file as the name to import it by: "minivdm.diffusion.samplers"."""
+    return f"minivdm.{path.parent.name}.{path.stem}"
 
 
 def repository_root():

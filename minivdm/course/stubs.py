@@ -6,7 +6,7 @@ The package's files are read as text, so a cell shows exactly what stands there,
 import ast
 from pathlib import Path
 
-from .sources import PACKAGE
+from .sources import PACKAGE, modules
 
 
 class BuildError(Exception):
@@ -54,9 +54,9 @@ def code_of(root, chapter, settings, solution):
 def definition_of(root, name, where=""):
     """The lines of a piece's module, and the ast node of its function or class."""
     module, _, attribute = str(name).rpartition(".")
-    here = Path(root) / "minivdm" / f"{module}.py"
-    path = here if here.parent.is_dir() else PACKAGE / f"{module}.py"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if module and path.is_file() else []
+    package = Path(root) / "minivdm"
+    path = modules(package if package.is_dir() else PACKAGE).get(module)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path else []
     node = find(lines, attribute)
     if node is None:
         raise BuildError(f"{where or name}: minivdm has no function or class {name}")

@@ -88,8 +88,11 @@ def table(reports):
             cells.append(f"{m['seconds']:.0f} s, {memory}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     for report in reports:
-        lines.append(f"\n`{report['budget']}`: {report['machine']}." if report is reports[0] else
-                     f"`{report['budget']}`: {report['machine']}.")
+        lines.append(
+            f"\n`{report['budget']}`: {report['machine']}."
+            if report is reports[0]
+            else f"`{report['budget']}`: {report['machine']}."
+        )
     return "\n".join(lines)
 
 
@@ -105,8 +108,12 @@ def main():
     if args.readme:
         path = ROOT / "README.md"
         new = table([json.loads(file.read_text()) for file in args.readme])
-        text, found = re.subn(r"<!-- times -->.*?<!-- end of times -->", lambda _: (
-            f"<!-- times -->\n{new}\n<!-- end of times -->"), path.read_text(encoding="utf-8"), flags=re.S)
+        text, found = re.subn(
+            r"<!-- times -->.*?<!-- end of times -->",
+            lambda _: f"<!-- times -->\n{new}\n<!-- end of times -->",
+            path.read_text(encoding="utf-8"),
+            flags=re.S,
+        )
         if not found:
             sys.exit("README.md has no <!-- times --> ... <!-- end of times -->")
         path.write_text(text, encoding="utf-8")

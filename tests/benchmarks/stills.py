@@ -1,14 +1,14 @@
 """How many `SpriteStills` and `MovingSprites` clips a device draws per second, at 32 x 32 pixels.
 
-    python tests/benchmarks/stills.py
+python tests/benchmarks/stills.py
 """
 
 import time
 
 import torch
 
-from minivdm.sprites import MovingSprites
-from minivdm.stills import SpriteStills
+from minivdm.datasets.sprites import MovingSprites
+from minivdm.datasets.stills import SpriteStills
 
 
 def rate(sprites, batch, generator, seconds=2.0):

@@ -18,15 +18,16 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from minivdm.guidance import ClassifierFreeGuidance
-from minivdm.kernels import accelerate
-from minivdm.precision import best_dtype
-from minivdm.predictions import prediction_loss
-from minivdm.samplers import ddim_sample, sampling_levels
-from minivdm.schedules import NoiseSchedule, cosine_betas
-from minivdm.training import EMA, train
-from minivdm.unet import UNet
-from minivdm.unet3d import UNet3D
+from minivdm.diffusion.guidance import ClassifierFreeGuidance
+from minivdm.diffusion.predictions import prediction_loss
+from minivdm.diffusion.samplers import ddim_sample, sampling_levels
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas
+from minivdm.models.kernels import accelerate
+from minivdm.models.unet import UNet
+from minivdm.models.unet3d import UNet3D
+from minivdm.training.ema import EMA
+from minivdm.training.loop import train
+from minivdm.training.precision import best_dtype
 
 PEAK = 989e12  # dense bfloat16 operations per second of an H100 or H200 (SXM), by its datasheet
 SHAPES = {(16, 32): 64, (16, 64): 16}  # (frames, pixels): clips in a batch
@@ -65,13 +66,19 @@ def seconds_per_step(step, warm=5, steps=20):
     return (time.perf_counter() - start) / steps
 
 
-def train_ours(frames, size, batch_size, parts=1):
+def train_ours(frames, size, batch_size, micro_batches=1):
     """Seconds for a training step, by the course's own training loop, and gigabytes."""
     torch.cuda.reset_peak_memory_stats()
     net = accelerate(ours().cuda())
-    data = torch.randn(batch_size // parts, 3, frames, size, size, device="cuda").clamp(-1, 1)
-    cond = torch.randn(batch_size // parts, 12, 128, device="cuda")
-    options = dict(progress=False, loss=prediction_loss, dtype=best_dtype(data.device), replay=True, parts=parts)
+    data = torch.randn(batch_size // micro_batches, 3, frames, size, size, device="cuda").clamp(-1, 1)
+    cond = torch.randn(batch_size // micro_batches, 12, 128, device="cuda")
+    options = dict(
+        progress=False,
+        loss=prediction_loss,
+        dtype=best_dtype(data.device),
+        cuda_graph=True,
+        micro_batches=micro_batches,
+    )
     schedule = NoiseSchedule(cosine_betas(1000)).to("cuda")
     run = train(net, EMA(net), lambda generator: (data, cond), schedule, 10**6, **options)
     return seconds_per_step(lambda: next(run)), torch.cuda.max_memory_allocated() / 2**30
@@ -136,8 +143,10 @@ def speed():
     torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     rows = []
     for (frames, size), batch_size in SHAPES.items():
-        mine, other = (size_of(ours(), frames, size, torch.randn(1, 12, 128)),
-                       size_of(theirs(), frames, size, torch.randn(1, 128)))
+        mine, other = (
+            size_of(ours(), frames, size, torch.randn(1, 12, 128)),
+            size_of(theirs(), frames, size, torch.randn(1, 128)),
+        )
         row = {"frames": frames, "size": size, "batch": batch_size, "sizes": [mine, other]}
         for name, measure in (("ours", train_ours), ("theirs", train_theirs)):
             seconds, memory = measure(frames, size, batch_size)
@@ -147,11 +156,11 @@ def speed():
         row["factor"] = row["ours"]["clips_per_s"] / row["theirs"]["clips_per_s"]
         rows.append(row)
         print(json.dumps(row), flush=True)
-    small = train_ours(16, 32, 64, parts=8)
+    small = train_ours(16, 32, 64, micro_batches=8)
     print(f"64 clips of 16 x 32 x 32 in 8 parts: {small[0]:.3f} s a step, {small[1]:.1f} GiB", flush=True)
     sampling = {"ours": sample_ours(16, 32), "theirs": sample_theirs(16, 32)}
     print(json.dumps(sampling), flush=True)
-    return {"training": rows, "parts": small, "sampling": sampling}
+    return {"training": rows, "micro_batches": small, "sampling": sampling}
 
 
 def main():

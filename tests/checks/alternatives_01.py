@@ -6,18 +6,18 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from minivdm.diffusion import q_posterior, q_sample, to_x0
-from minivdm.samplers import checked_levels, ddpm_step
-from minivdm.schedules import checked_betas
+from minivdm.diffusion.forward_process import q_posterior, q_sample, to_x0
+from minivdm.diffusion.samplers import checked_levels, ddpm_step
+from minivdm.diffusion.schedules import checked_betas
 from tests.checks.collected import alternative
 
 
-@alternative("data.to_model_range")
+@alternative("pixels.to_model_range")
 def with_doubles(images):
     return (images.to(torch.float64) * 2).div_(255).sub_(1).float()
 
 
-@alternative("data.to_model_range")
+@alternative("pixels.to_model_range")
 def with_lerp(images):
     share = images / 255
     return torch.lerp(-torch.ones_like(share), torch.ones_like(share), share)
@@ -63,7 +63,7 @@ class WithLogarithms:
         self.alpha_bar = torch.log1p(-padded).cumsum(0).exp().to(torch.float32)
 
 
-@alternative("diffusion.q_sample")
+@alternative("forward_process.q_sample")
 def sample_by_sample(x0, t, noise, schedule):
     rows = []
     for x, level, eps in zip(x0, t.tolist(), noise):
@@ -72,7 +72,7 @@ def sample_by_sample(x0, t, noise, schedule):
     return torch.stack(rows)
 
 
-@alternative("diffusion.q_sample")
+@alternative("forward_process.q_sample")
 def in_place_on_a_copy(x0, t, noise, schedule):
     keep = schedule.alpha_bar[t]
     keep = keep.view([len(t)] + [1] * (x0.dim() - 1))
@@ -80,7 +80,7 @@ def in_place_on_a_copy(x0, t, noise, schedule):
     return out.addcmul_(x0, torch.sqrt(keep))
 
 
-@alternative("diffusion.q_sample")
+@alternative("forward_process.q_sample")
 def with_einsum(x0, t, noise, schedule):
     keep = schedule.alpha_bar.double()[t]
     out = torch.einsum("b,b...->b...", keep.sqrt(), x0.double()) + torch.einsum(
@@ -106,20 +106,20 @@ def cosine_by_alpha_bar(T, s=0.008, max_beta=0.999):
     return torch.minimum(betas, torch.full_like(betas, max_beta))
 
 
-@alternative("diffusion.to_x0")
+@alternative("forward_process.to_x0")
 def by_signal_to_noise(x_t, t, eps, schedule):
     keep = schedule.alpha_bar[t].reshape(-1, *(1,) * (x_t.ndim - 1))
     return x_t * keep.rsqrt() - (1 / keep - 1).sqrt() * eps
 
 
-@alternative("diffusion.to_x0")
+@alternative("forward_process.to_x0")
 def transposed(x_t, t, eps, schedule):
     keep = schedule.alpha_bar[t]
     flat_x, flat_eps = x_t.flatten(1).T, eps.flatten(1).T
     return ((flat_x - flat_eps * (1 - keep) ** 0.5) / keep**0.5).T.reshape(x_t.shape)
 
 
-@alternative("diffusion.q_posterior")
+@alternative("forward_process.q_posterior")
 def by_precisions(x0, x_t, t, s, schedule):
     shape = (-1,) + (1,) * (x0.ndim - 1)
     ab_t, ab_s = schedule.alpha_bar.double()[t].view(shape), schedule.alpha_bar.double()[s].view(shape)
@@ -129,7 +129,7 @@ def by_precisions(x0, x_t, t, s, schedule):
     return (mean / (1 - ab_t)).to(x0), variance.to(x0)
 
 
-@alternative("diffusion.q_posterior")
+@alternative("forward_process.q_posterior")
 def by_the_noise(x0, x_t, t, s, schedule):
     # x_s = sqrt(ab_s) x0 + what is left of the noise in x_t + fresh noise, as DDIM writes it
     shape = (-1,) + (1,) * (x0.ndim - 1)
@@ -156,7 +156,7 @@ def step_one_by_one(x_t, x0, t, s, noise, schedule):
 
 
 @alternative("samplers.ddpm_sample")
-def sample_with_while(model, x, schedule, levels=None, cond=None, clip=False, generator=None, callback=None):
+def sample_with_while(model, x, schedule, levels=None, cond=None, clip_x0=False, generator=None, callback=None):
     walk = list(levels) if levels is not None else list(reversed(range(schedule.T + 1)))
     if walk[-1] != 0 or walk != sorted(set(walk), reverse=True):
         raise ValueError("the levels must fall to 0")
@@ -164,7 +164,7 @@ def sample_with_while(model, x, schedule, levels=None, cond=None, clip=False, ge
         while len(walk) > 1:
             t, s = (torch.ones(len(x), dtype=torch.long) * level for level in walk[:2])
             guess = to_x0(x, t, model(x, t, cond), schedule)
-            if clip:
+            if clip_x0:
                 guess = torch.clamp(guess, -1.0, 1.0)
             x = ddpm_step(x, guess, t, s, torch.randn(x.shape, generator=generator, device=x.device), schedule)
             walk.pop(0)
@@ -175,14 +175,14 @@ def sample_with_while(model, x, schedule, levels=None, cond=None, clip=False, ge
 
 @alternative("samplers.ddpm_sample")
 @torch.no_grad()
-def sample_with_own_algebra(model, x, schedule, levels=None, cond=None, clip=False, generator=None, callback=None):
+def sample_with_own_algebra(model, x, schedule, levels=None, cond=None, clip_x0=False, generator=None, callback=None):
     levels = checked_levels(levels, schedule)
     for i in range(len(levels) - 1):
         t, s = levels[i], levels[i + 1]
         ab_t, ab_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
         eps = model(x, torch.tensor([t] * len(x)), cond)
         x0 = (x - (1 - ab_t).sqrt() * eps) / ab_t.sqrt()
-        if clip:
+        if clip_x0:
             x0 = x0.clip(-1, 1)
         beta = 1 - ab_t / ab_s
         x = (ab_s.sqrt() * beta * x0 + (ab_t / ab_s).sqrt() * (1 - ab_s) * x) / (1 - ab_t)
@@ -193,14 +193,14 @@ def sample_with_own_algebra(model, x, schedule, levels=None, cond=None, clip=Fal
     return x
 
 
-@alternative("diffusion.diffusion_loss")
+@alternative("forward_process.diffusion_loss")
 def loss_noise_first(model, x0, schedule, cond=None, generator=None):
     eps = torch.empty_like(x0).normal_(generator=generator)
     t = 1 + torch.randint(0, schedule.T, (x0.shape[0],), generator=generator, device=x0.device)
     return torch.nn.functional.mse_loss(model(q_sample(x0, t, eps, schedule), t, cond), eps)
 
 
-@alternative("diffusion.diffusion_loss")
+@alternative("forward_process.diffusion_loss")
 def loss_by_rows(model, x0, schedule, cond=None, generator=None):
     t = (torch.rand(len(x0), generator=generator, device=x0.device) * schedule.T).floor().long() + 1
     eps = torch.randn(x0.shape, generator=generator, device=x0.device)
@@ -208,7 +208,7 @@ def loss_by_rows(model, x0, schedule, cond=None, generator=None):
     return (error * error).mean(dim=1).mean()
 
 
-@alternative("diffusion.diffusion_loss")
+@alternative("forward_process.diffusion_loss")
 def loss_in_place(model, x0, schedule, cond=None, generator=None):
     t = torch.empty(len(x0), dtype=torch.long, device=x0.device).random_(1, schedule.T + 1, generator=generator)
     noise = torch.randn(x0.shape, generator=generator, device=x0.device)
@@ -219,13 +219,13 @@ def loss_in_place(model, x0, schedule, cond=None, generator=None):
 
 @alternative("samplers.ddpm_sample")
 @torch.no_grad()
-def sample_into_one_tensor(model, x, schedule, levels=None, cond=None, clip=False, generator=None, callback=None):
+def sample_into_one_tensor(model, x, schedule, levels=None, cond=None, clip_x0=False, generator=None, callback=None):
     levels = checked_levels(levels, schedule)
     x, t, s = x.clone(), torch.empty(len(x), dtype=torch.long), torch.empty(len(x), dtype=torch.long)
     for level, target in zip(levels, levels[1:]):
         t.fill_(level), s.fill_(target)
         guess = to_x0(x, t, model(x, t, cond), schedule)
-        guess = guess.clamp_(-1, 1) if clip else guess
+        guess = guess.clamp_(-1, 1) if clip_x0 else guess
         noise = torch.randn(x.shape, generator=generator, device=x.device)
         x.copy_(ddpm_step(x, guess, t, s, noise, schedule))
         if callback:

@@ -5,7 +5,7 @@ import math
 import torch
 from einops import einsum, rearrange
 
-from minivdm.sde import at_time, checked_times, flow, spread, value_and_divergence
+from minivdm.diffusion.sde import at_time, checked_times, expand_like, probability_flow, value_and_divergence
 from tests.checks.collected import alternative
 
 
@@ -127,7 +127,7 @@ def sample_in_place(score, x, sde, times, generator=None, callback=None):
     x, last = x.clone(), len(times) - 2
     for i in range(last + 1):
         t, h = at_time(times[i].item(), x), (times[i] - times[i + 1]).item()
-        variance = spread(sde.diffusion(t) ** 2, x)
+        variance = expand_like(sde.diffusion(t) ** 2, x)
         x += h * (variance * score(x, t) - sde.drift(x, t))
         if i < last:
             x += torch.empty_like(x).normal_(generator=generator) * (h * variance).sqrt()
@@ -136,13 +136,13 @@ def sample_in_place(score, x, sde, times, generator=None, callback=None):
     return x
 
 
-@alternative("sde.flow")
+@alternative("sde.probability_flow")
 def flow_by_beta(score, x, t, sde):
     g = sde.diffusion(t).reshape(-1, *[1] * (x.ndim - 1))
     return sde.drift(x, t).sub(0.5 * g.square() * score(x, t))
 
 
-@alternative("sde.flow")
+@alternative("sde.probability_flow")
 def flow_one_by_one(score, x, t, sde):
     f, s, g = sde.drift(x, t), score(x, t), sde.diffusion(t)
     return torch.stack([f[i] - g[i] ** 2 * s[i] / 2 for i in range(len(x))])
@@ -153,9 +153,9 @@ def heun_corrected(score, x, sde, times, callback=None):
     times = checked_times(times)
     for i in range(1, len(times)):
         h = times[i] - times[i - 1]
-        k_1 = flow(score, x, torch.full((len(x),), times[i - 1], dtype=x.dtype), sde)
+        k_1 = probability_flow(score, x, torch.full((len(x),), times[i - 1], dtype=x.dtype), sde)
         ahead = x + k_1 * h
-        k_2 = flow(score, ahead, torch.full((len(x),), times[i], dtype=x.dtype), sde)
+        k_2 = probability_flow(score, ahead, torch.full((len(x),), times[i], dtype=x.dtype), sde)
         x = ahead + (k_2 - k_1) * (h / 2)
         if callback:
             callback(times[i], x)
@@ -168,7 +168,7 @@ def heun_recursive(score, x, sde, times, callback=None):
 
     def slope(x, t):
         t = at_time(t, x)
-        return sde.drift(x, t) - 0.5 * spread(sde.diffusion(t), x).pow(2) * score(x, t)
+        return sde.drift(x, t) - 0.5 * expand_like(sde.diffusion(t), x).pow(2) * score(x, t)
 
     first = slope(x, now)
     x = x + (then - now) * torch.stack([first, slope(x + (then - now) * first, then)]).mean(0)
@@ -215,11 +215,12 @@ def by_vmap(field, x, noise=None):
 def with_distributions(score, x, sde, times, noise=None):
     times, total = checked_times(times, falling=False), torch.zeros(len(x), dtype=x.dtype)
     for i in range(len(times) - 1):
+
         def slope(y, time=times[i]):
-            return flow(score, y, at_time(time, y), sde)
+            return probability_flow(score, y, at_time(time, y), sde)
 
         def slope_after(y, time=times[i + 1]):
-            return flow(score, y, at_time(time, y), sde)
+            return probability_flow(score, y, at_time(time, y), sde)
 
         h = times[i + 1] - times[i]
         k_1, d_1 = value_and_divergence(slope, x, noise)
@@ -235,7 +236,9 @@ def with_one_state(score, x, sde, times, noise=None):
 
     def slope(state, time):
         points = state[:, :-1].reshape(shape)
-        value, divergence = value_and_divergence(lambda y: flow(score, y, at_time(time, y), sde), points, noise)
+        value, divergence = value_and_divergence(
+            lambda y: probability_flow(score, y, at_time(time, y), sde), points, noise
+        )
         return torch.cat([value.flatten(1), divergence[:, None]], dim=1)
 
     while len(times) > 1:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from minivdm.diffusion import q_posterior, to_x0
-from minivdm.samplers import checked_levels, ddim_invert, ddim_sample, ddim_step
+from minivdm.diffusion.forward_process import q_posterior, to_x0
+from minivdm.diffusion.samplers import checked_levels, ddim_invert, ddim_sample, ddim_step
 from tests.checks.collected import alternative
 
 
@@ -67,9 +67,7 @@ def ddim_step_in_place_on_copies(x_t, x0, t, s, noise, schedule, eta=0.0):
 
 
 @alternative("samplers.ddim_sample")
-def ddim_with_while(
-    model, x, schedule, levels=None, cond=None, eta=0.0, clip=False, generator=None, callback=None
-):
+def ddim_with_while(model, x, schedule, levels=None, cond=None, eta=0.0, clip_x0=False, generator=None, callback=None):
     if eta < 0 or eta > 1:
         raise ValueError(f"eta = {eta}")
     walk = checked_levels(levels, schedule)
@@ -77,7 +75,7 @@ def ddim_with_while(
         while len(walk) > 1:
             t, s = (torch.full((len(x),), level, device=x.device) for level in walk[:2])
             guess = to_x0(x, t, model(x, t, cond), schedule)
-            guess = torch.clamp(guess, -1.0, 1.0) if clip else guess
+            guess = torch.clamp(guess, -1.0, 1.0) if clip_x0 else guess
             noise = torch.randn(x.shape, generator=generator, device=x.device)
             x = ddim_step(x, guess, t, s, noise, schedule, eta)
             walk = walk[1:]
@@ -89,7 +87,7 @@ def ddim_with_while(
 @alternative("samplers.ddim_sample")
 @torch.no_grad()
 def ddim_with_own_algebra(
-    model, x, schedule, levels=None, cond=None, eta=0.0, clip=False, generator=None, callback=None
+    model, x, schedule, levels=None, cond=None, eta=0.0, clip_x0=False, generator=None, callback=None
 ):
     levels = checked_levels(levels, schedule)
     if abs(2 * eta - 1) > 1:
@@ -98,7 +96,7 @@ def ddim_with_own_algebra(
         ab_t, ab_s = schedule.alpha_bar[t].double(), schedule.alpha_bar[s].double()
         eps = model(x, torch.tensor([t] * len(x)), cond)
         x0 = (x - (1 - ab_t).sqrt() * eps) / ab_t.sqrt()
-        if clip:
+        if clip_x0:
             x0 = x0.clip(-1, 1)
             eps = (x - ab_t.sqrt() * x0) / (1 - ab_t).sqrt()
         sigma = eta * ((1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)).sqrt()
@@ -143,14 +141,14 @@ def invert_as_an_euler_step(model, x0, schedule, levels=None, cond=None, callbac
     return (scaled * schedule.alpha_bar[levels[0]].sqrt()).float()
 
 
-@alternative("translation.ddib")
+@alternative("bridge.ddib")
 def ddib_in_one_line(x0, source, target, schedule, levels=None, source_cond=None, target_cond=None):
     return ddim_sample(
         target, ddim_invert(source, x0, schedule, levels=levels, cond=source_cond), schedule, levels, cond=target_cond
     )
 
 
-@alternative("translation.ddib")
+@alternative("bridge.ddib")
 def ddib_by_the_last_callback(x0, source, target, schedule, levels=None, source_cond=None, target_cond=None):
     kept = []
     walk = checked_levels(levels, schedule)

@@ -8,9 +8,9 @@ from einops import rearrange, repeat
 from torch import nn
 from torch.nn import functional as F
 
-from minivdm.layers import norm, zero_module
-from tests.anew import anew
+from minivdm.models.layers import norm, zero_module
 from tests.checks.collected import alternative
+from tests.helpers import rewritten
 
 
 @alternative("layers.timestep_embedding")
@@ -176,7 +176,7 @@ def with_method(name, method):
     """Register the class `name`, written anew, with a method of another making."""
 
     def add(function):
-        made = anew(name)
+        made = rewritten(name)
         setattr(made, method, function)
         made.__name__ = function.__name__
         alternative(name)(made)
@@ -221,7 +221,7 @@ def unet_by_number(self, x, t, cond=None):
     return nn.Sequential(self.norm, self.head)(h)
 
 
-@alternative("training.EMA")
+@alternative("ema.EMA")
 class EMAByStateDict:
     def __init__(self, model, decay=0.999):
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
@@ -237,7 +237,7 @@ class EMAByStateDict:
             mine[name].copy_(d * mine[name] + (1 - d) * value if name in weights else value)
 
 
-@alternative("training.EMA")
+@alternative("ema.EMA")
 class EMAInPlace:
     def __init__(self, model, decay=0.999):
         self.model = copy.deepcopy(model).eval().requires_grad_(False)

@@ -10,23 +10,23 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from minivdm.layers import norm, zero_module
+from minivdm.models.layers import norm, zero_module
 from tests.checks.alternatives_04 import with_method
 from tests.checks.collected import alternative
 
 
-@with_method("text.Tokenizer", "encode")
+@with_method("captions.Tokenizer", "encode")
 def encode_by_regular_expression(self, prompts):
     if isinstance(prompts, str):
         return self.encode([prompts])
-    rows = [[self.number_of(word) for word in re.findall(r"[^\s,.]+", prompt.lower())] for prompt in prompts]
+    rows = [[self.token_id(word) for word in re.findall(r"[^\s,.]+", prompt.lower())] for prompt in prompts]
     for row in rows:
         if len(row) > self.length:
             raise ValueError("too long")
     return torch.tensor([row + [0] * (self.length - len(row)) for row in rows], dtype=torch.int64)
 
 
-@with_method("text.Tokenizer", "encode")
+@with_method("captions.Tokenizer", "encode")
 def encode_by_stripping(self, prompts):
     rows = [torch.zeros(self.length).long()]  # decides the width
     for prompt in (prompts,) if type(prompts) is str else prompts:

@@ -136,8 +136,16 @@ def by_stacking(conv, frames, how="centre"):
         "centre": [conv.weight if i == frames // 2 else zero for i in range(frames)],
         "mean": [conv.weight / frames] * frames,
     }[how]
-    made = nn.Conv3d(conv.in_channels, conv.out_channels, (frames,) + conv.kernel_size, (1,) + conv.stride,
-                     (frames // 2,) + conv.padding, (1,) + conv.dilation, conv.groups, conv.bias is not None)
+    made = nn.Conv3d(
+        conv.in_channels,
+        conv.out_channels,
+        (frames,) + conv.kernel_size,
+        (1,) + conv.stride,
+        (frames // 2,) + conv.padding,
+        (1,) + conv.dilation,
+        conv.groups,
+        conv.bias is not None,
+    )
     made.weight = nn.Parameter(torch.stack(slices, dim=2).detach())
     if conv.bias is not None:
         made.bias = nn.Parameter(conv.bias.detach().clone())

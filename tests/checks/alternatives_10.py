@@ -7,44 +7,44 @@ import torch
 from einops import rearrange, repeat
 from torch.nn import functional as F
 
-from minivdm.diffusion import to_x0
-from minivdm.extension import ReconstructionGuidance
-from minivdm.layers import timestep_embedding
-from minivdm.samplers import ddim_sample, sampling_levels
-from minivdm.unet3d import UNet3D
+from minivdm.diffusion.extension import ReconstructionGuidance
+from minivdm.diffusion.forward_process import to_x0
+from minivdm.diffusion.samplers import ddim_sample, sampling_levels
+from minivdm.models.layers import timestep_embedding
+from minivdm.models.unet3d import UNet3D
 from tests.checks.alternatives_04 import with_method
 from tests.checks.collected import alternative
 
 
 @with_method("unet3d.TemporalConv", "forward")
-def convolve_in_3d(self, x, frames, stills=None):
+def convolve_in_3d(self, x, frames, independent_frames=None):
     clips = x.unflatten(0, (-1, frames)).transpose(1, 2)  # (B, C, F, H, W)
     weight = self.conv.weight[..., None]  # (C, C, 3, 1, 1)
-    if stills is None:
-        stills = torch.zeros(len(clips), dtype=torch.bool, device=x.device)
+    if independent_frames is None:
+        independent_frames = torch.zeros(len(clips), dtype=torch.bool, device=x.device)
     out = [
         F.conv3d(clip[None], weight[:, :, 1:2], self.conv.bias)
         if still
         else F.conv3d(clip[None], weight, self.conv.bias, padding=(1, 0, 0))
-        for clip, still in zip(clips, stills.tolist())
+        for clip, still in zip(clips, independent_frames.tolist())
     ]
     return torch.cat(out).transpose(1, 2).flatten(0, 1)
 
 
 @with_method("unet3d.TemporalConv", "forward")
-def convolve_by_shifting(self, x, frames, stills=None):
+def convolve_by_shifting(self, x, frames, independent_frames=None):
     before, now, after = self.conv.weight[..., 0].unbind(2)  # (C, C) each
     clips = rearrange(x, "(b f) c h w -> b f h w c", f=frames)
     zero = torch.zeros_like(clips[:, :1])
     sides = torch.cat([zero, clips[:, :-1]], 1) @ before.T + torch.cat([clips[:, 1:], zero], 1) @ after.T
-    if stills is not None:
-        sides = sides * (~stills)[:, None, None, None, None]
+    if independent_frames is not None:
+        sides = sides * (~independent_frames)[:, None, None, None, None]
     out = clips @ now.T + self.conv.bias + sides
     return out.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 @with_method("unet3d.TemporalAttention", "forward")
-def attend_with_a_fused_kernel(self, x, frames, stills=None):
+def attend_with_a_fused_kernel(self, x, frames, independent_frames=None):
     c, height = x.shape[1], x.shape[2]
     h = rearrange(self.norm(x), "(b f) c h w -> b (h w) f c", f=frames)
     p = timestep_embedding(torch.arange(frames), c).to(x.dtype)
@@ -52,14 +52,14 @@ def attend_with_a_fused_kernel(self, x, frames, stills=None):
     q, k, v = F.linear(h + p, w[:c], bias[:c]), F.linear(h + p, w[c : 2 * c], bias[c : 2 * c]), F.linear(h, w[2 * c :])
     q, k, v = (rearrange(part, "b p f (n d) -> b p n f d", n=self.heads) for part in (q, k, v + bias[2 * c :]))
     mask = None
-    if stills is not None:
-        mask = (~stills)[:, None, None, None, None] | torch.eye(frames, dtype=torch.bool)
+    if independent_frames is not None:
+        mask = (~independent_frames)[:, None, None, None, None] | torch.eye(frames, dtype=torch.bool)
     found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return x + rearrange(self.out(rearrange(found, "b p n f d -> b p f (n d)")), "b (h w) f c -> (b f) c h w", h=height)
 
 
 @with_method("unet3d.TemporalAttention", "forward")
-def attend_by_einsum(self, x, frames, stills=None):
+def attend_by_einsum(self, x, frames, independent_frames=None):
     """Stills are put right afterwards: a frame that sees itself alone finds its own V."""
     h = rearrange(self.norm(x), "(b f) c h w -> b f h w c", f=frames)
     p = timestep_embedding(torch.arange(frames, device=x.device), h.shape[-1])[:, None, None].type_as(h)
@@ -69,13 +69,13 @@ def attend_by_einsum(self, x, frames, stills=None):
     scores = torch.einsum("bfhwnd,bghwnd->bhwnfg", q, k) * q.shape[-1] ** -0.5
     weights = (scores - scores.logsumexp(-1, keepdim=True)).exp()
     found = torch.einsum("bhwnfg,bghwnd->bfhwnd", weights, v)
-    if stills is not None:
-        found = torch.where(stills.reshape(-1, *[1] * 5), v, found)
+    if independent_frames is not None:
+        found = torch.where(independent_frames.reshape(-1, *[1] * 5), v, found)
     return x + self.out(found.flatten(-2)).flatten(0, 1).movedim(-1, 1)
 
 
 @with_method("unet3d.UNet3D", "forward")
-def video_by_recursion(self, x, t, cond=None, stills=None):
+def video_by_recursion(self, x, t, cond=None, independent_frames=None):
     """Each layer on the way down calls what lies below it, and hands its map to the Stages on the way up."""
     if x.dim() != 5:
         raise ValueError(f"clips, please, not {tuple(x.shape)}")
@@ -88,21 +88,21 @@ def video_by_recursion(self, x, t, cond=None, stills=None):
 
     def below(h, layers):
         if not layers:
-            out = self.middle(self.image.middle(h, emb, cond), f, stills)
+            out = self.middle(self.image.middle(h, emb, cond), f, independent_frames)
         else:
             (layer, time), *rest = layers
-            out = below(layer(h) if time is None else time(layer(h, emb, cond), f, stills), rest)
+            out = below(layer(h) if time is None else time(layer(h, emb, cond), f, independent_frames), rest)
         while up and up[0][1] is None:
             out = up.pop(0)[0](out)
         layer, time = up.pop(0)
-        return time(layer(torch.cat((out, h), 1), emb, cond), f, stills)
+        return time(layer(torch.cat((out, h), 1), emb, cond), f, independent_frames)
 
     h = below(self.image.stem(pictures), list(zip(self.image.down, self.down)))
     return self.image.head(self.image.norm(h)).unflatten(0, (b, f)).movedim(1, 2)
 
 
 @with_method("unet3d.UNet3D", "forward")
-def video_with_the_channels_counted(self, x, t, cond=None, stills=None):
+def video_with_the_channels_counted(self, x, t, cond=None, independent_frames=None):
     if x.ndim < 5:
         raise ValueError("expected 5 axes")
     net, f = self.image, x.shape[2]
@@ -114,11 +114,11 @@ def video_with_the_channels_counted(self, x, t, cond=None, stills=None):
     for i in range(len(net.down)):
         resizes = self.down[i] is None
         made = net.down[i](maps[-1]) if resizes else net.down[i](maps[-1], emb, cond)
-        maps.append(made if resizes else self.down[i](made, f, stills=stills))
-    h = self.middle(net.middle(maps[-1], emb, cond), f, stills=stills)
+        maps.append(made if resizes else self.down[i](made, f, independent_frames=independent_frames))
+    h = self.middle(net.middle(maps[-1], emb, cond), f, independent_frames=independent_frames)
     for i, layer in enumerate(net.up):
         if hasattr(layer, "block"):
-            h = self.up[i](layer(torch.cat([h, maps[-1]], dim=1), emb, cond), f, stills=stills)
+            h = self.up[i](layer(torch.cat([h, maps[-1]], dim=1), emb, cond), f, independent_frames=independent_frames)
             maps = maps[:-1]
         else:
             h = layer(h)
@@ -189,7 +189,7 @@ def extend_by_writing_in(video, model, noise, schedule, overlap, levels=None, co
     out = torch.empty(*video.shape[:2], n + f - overlap, *video.shape[3:], dtype=video.dtype, device=video.device)
     out[:, :, :n] = video
     guided = ReconstructionGuidance(model, schedule, video.narrow(2, n - overlap, overlap), weight)
-    new = ddim_sample(guided, noise, schedule, levels=levels, cond=cond, eta=0.0, clip=True)
+    new = ddim_sample(guided, noise, schedule, levels=levels, cond=cond, eta=0.0, clip_x0=True)
     out[:, :, n:] = new[:, :, overlap - f :]
     return out
 
@@ -202,4 +202,4 @@ def extend_over_the_end(video, model, noise, schedule, overlap, levels=None, con
     start = video.shape[2] - overlap
     guided = ReconstructionGuidance(model, schedule, video[:, :, start:], weight=weight)
     levels = sampling_levels(schedule.T, schedule.T) if levels is None else levels
-    return torch.cat([video[:, :, :start], ddim_sample(guided, noise, schedule, levels, cond, clip=True)], dim=2)
+    return torch.cat([video[:, :, :start], ddim_sample(guided, noise, schedule, levels, cond, clip_x0=True)], dim=2)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from minivdm.course import check, piece, sources
-from minivdm.course.exercise import find
+from minivdm.course.checks import find
 from minivdm.course.pieces import reference
-from tests.anew import anew
 from tests.checks.collected import ALTERNATIVES
+from tests.helpers import rewritten
 
 for path in sorted(Path(__file__).parent.glob("alternatives_*.py")):
     importlib.import_module(f"tests.checks.{path.stem}")
@@ -27,7 +27,7 @@ def status_and_hint(name, target, seed):
 def borrowing(name):
     """A version that hands all work to minivdm's own."""
     module, _, attribute = name.rpartition(".")
-    theirs = getattr(importlib.import_module(f"minivdm.{module}"), attribute)
+    theirs = getattr(importlib.import_module(sources.import_name(sources.modules()[module])), attribute)
     if inspect.isclass(theirs):
         return type(attribute, (theirs,), {})
     return lambda *args, **kwargs: theirs(*args, **kwargs)
@@ -49,7 +49,7 @@ def a_stub(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reference_passes(name):
     for seed in SEEDS:
-        result = check(piece(name)(anew(name)), seed=seed)
+        result = check(piece(name)(rewritten(name)), seed=seed)
         assert result, result
 
 

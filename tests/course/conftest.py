@@ -7,11 +7,11 @@ import textwrap
 import pytest
 from course_kit import q_sample_exercise, schedule_exercise
 
-import minivdm.diffusion
-import minivdm.samplers
-import minivdm.schedules  # noqa: F401
+import minivdm.diffusion.forward_process
+import minivdm.diffusion.samplers
+import minivdm.diffusion.schedules  # noqa: F401
 from minivdm.course import exercise as exercise_module
-from minivdm.course import keep, pieces
+from minivdm.course import kept_pieces, pieces
 
 numbers = itertools.count(1)
 
@@ -19,15 +19,15 @@ numbers = itertools.count(1)
 @pytest.fixture(autouse=True)
 def course(tmp_path, monkeypatch):
     """Exercises of this test alone, a folder of its own for kept pieces, and the pristine minivdm before and after."""
-    known = {"diffusion.q_sample": q_sample_exercise(), "schedules.NoiseSchedule": schedule_exercise()}
+    known = {"forward_process.q_sample": q_sample_exercise(), "schedules.NoiseSchedule": schedule_exercise()}
     monkeypatch.setattr(exercise_module, "registry", known)
     monkeypatch.setenv("MINIVDM_PIECES", str(tmp_path / "my_pieces"))
     monkeypatch.delenv("MINIVDM_STRICT", raising=False)
-    monkeypatch.setitem(keep.settings, "keep", True)
-    keep.uninstall_all()
+    monkeypatch.setitem(kept_pieces.settings, "keep", True)
+    kept_pieces.uninstall_all()
     pieces.latest.clear()
     yield known
-    keep.uninstall_all()
+    kept_pieces.uninstall_all()
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def cell():
     prelude = """
         import torch
         from minivdm.course import check, piece
-        from minivdm.schedules import per_sample
+        from minivdm.diffusion.schedules import per_sample
     """
 
     def run(source):

@@ -5,14 +5,14 @@ import torch
 from minivdm.course.exercise import Exercise, close, holds, raises
 
 RIGHT = '''
-@piece("diffusion.q_sample")
+@piece("forward_process.q_sample")
 def q_sample(x0, t, noise, schedule):
     """Jump to level t."""
     a = per_sample(schedule.alpha_bar, t, x0)
     return a.sqrt() * x0 + (1 - a).sqrt() * noise
 '''
 STUB = '''
-@piece("diffusion.q_sample")
+@piece("forward_process.q_sample")
 def q_sample(x0, t, noise, schedule):
     """Jump to level t."""
     raise NotImplementedError("Exercise 1.3: jump")
@@ -21,7 +21,7 @@ def q_sample(x0, t, noise, schedule):
 
 def body(*lines):
     """A q_sample cell with this body."""
-    head = '@piece("diffusion.q_sample")\ndef q_sample(x0, t, noise, schedule):\n'
+    head = '@piece("forward_process.q_sample")\ndef q_sample(x0, t, noise, schedule):\n'
     return head + "".join(f"    {line}\n" for line in lines)
 
 
@@ -47,7 +47,7 @@ def schedule_probes(f, draw):
 
 
 def q_sample_exercise():
-    made = Exercise("diffusion.q_sample", q_sample_probes)
+    made = Exercise("forward_process.q_sample", q_sample_probes)
 
     @made.misconception("no square root", "take the square root")
     def _(x0, t, noise, schedule):

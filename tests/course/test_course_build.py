@@ -81,8 +81,8 @@ x = 1
 @pytest.fixture
 def root(tmp_path):
     """A repository with one module and one chapter."""
-    (tmp_path / "minivdm").mkdir()
-    (tmp_path / "minivdm" / "toy.py").write_text(TOY)
+    (tmp_path / "minivdm" / "toys").mkdir(parents=True)
+    (tmp_path / "minivdm" / "toys" / "toy.py").write_text(TOY)
     (tmp_path / "chapters" / "source").mkdir(parents=True)
     (tmp_path / "chapters" / "source" / "01_toy.py").write_text(SOURCE)
     return tmp_path
@@ -110,9 +110,7 @@ def test_what_is_built(root):
     assert 'start("01_toy")' in student[1].source and 'start("01_toy", solution=True)' in solution[1].source
     head = "# Exercise 1.1 · 1 point · about 5 min\n"
     head += '@piece("toy.scale")\n@plain\ndef scale(x, by=2):\n    """Multiply x by a number."""\n'
-    assert student[2].source == (
-        head + '    raise NotImplementedError("Exercise 1.1: scale")\n\n\ncheck(scale)'
-    )
+    assert student[2].source == (head + '    raise NotImplementedError("Exercise 1.1: scale")\n\n\ncheck(scale)')
     assert solution[2].source == head + "    # how it is done\n    return x * by  # (B,)\n\n\ncheck(scale)"
     expected = {"piece": "toy.scale", "exercise": "1.1", "points": 1, "minutes": 5}
     assert student[2].metadata == solution[2].metadata == {"minivdm": expected}
@@ -220,7 +218,7 @@ def test_damaged_notebooks_are_found(root, capsys, damage, told):
 
 def test_a_change_in_the_package_makes_both_stale(root, capsys):
     build(root)
-    module = root / "minivdm" / "toy.py"
+    module = root / "minivdm" / "toys" / "toy.py"
     module.write_text(module.read_text().replace("by=2", "by=3"))
     capsys.readouterr()
     assert build(root, "--check") == 1

@@ -9,12 +9,12 @@ import torch
 from course_kit import RIGHT, STUB, body
 
 from minivdm.course import check
-from minivdm.course.card import as_html, as_text
 from minivdm.course.checking import CheckFailed, examine
 from minivdm.course.exercise import close, equal, near
 from minivdm.course.pieces import Piece
-from minivdm.course.watch import Printed, TimeUp, time_limit
-from tests.anew import anew
+from minivdm.course.result_view import as_html, as_text
+from minivdm.course.sandbox import Printed, TimeUp, time_limit
+from tests.helpers import rewritten
 
 A = "a = per_sample(schedule.alpha_bar, t, x0)"
 X = "x = a.sqrt() * x0 + (1 - a).sqrt() * noise"
@@ -34,9 +34,9 @@ def test_right_passes(cell):
     assert result.status == "passed" and result and not result.hint
 
 
-@pytest.mark.parametrize("name", ["diffusion.q_sample", "schedules.NoiseSchedule"])
+@pytest.mark.parametrize("name", ["forward_process.q_sample", "schedules.NoiseSchedule"])
 def test_reference_passes_and_misconceptions_get_their_hint(course, name):
-    assert examine(Piece(name, anew(name))).status == "passed"
+    assert examine(Piece(name, rewritten(name))).status == "passed"
     for label, hint, _ in course[name].misconceptions:
         result = examine(Piece(name, course[name].wrong(label)))
         assert (result.status, result.hint) == ("wrong", hint), label
@@ -80,7 +80,7 @@ def test_error_inside_a_library_shows_the_learners_line(cell):
 
 
 def test_wrong_signature_is_told(cell):
-    result = answer(cell, '@piece("diffusion.q_sample")\ndef q_sample(x0, t):\n    return x0\n')
+    result = answer(cell, '@piece("forward_process.q_sample")\ndef q_sample(x0, t):\n    return x0\n')
     assert result.status == "error" and "its signature should be q_sample(x0, t, noise, schedule)" in result.message
 
 
@@ -186,10 +186,10 @@ def test_fault_of_the_check_is_told_apart(cell, course):
 
     schedule = type("S", (), {"alpha_bar": torch.ones(3)})()
     arguments = torch.ones(2, 2), torch.ones(2).long(), torch.ones(2, 2), schedule
-    course["diffusion.q_sample"].probes = divides
+    course["forward_process.q_sample"].probes = divides
     result = answer(cell, RIGHT)
     assert result.status == "error" and "the check itself failed; please report" in result.message
-    course["diffusion.q_sample"].probes = uses
+    course["forward_process.q_sample"].probes = uses
     assert answer(cell, RIGHT)
     result = answer(cell, body("x0 + 1"))
     assert result.status == "wrong" and "None: is a `return` missing?" in result.message

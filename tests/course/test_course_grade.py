@@ -9,21 +9,21 @@ from course_kit import RIGHT, STUB, body
 from minivdm.course import sources
 from minivdm.course.__main__ import main
 
-SOURCE = """# %% piece="diffusion.q_sample" exercise="1.3" points=2 minutes=10
+SOURCE = """# %% piece="forward_process.q_sample" exercise="1.3" points=2 minutes=10
 
-# %% piece="diffusion.to_x0" exercise="1.4" points=1 minutes=10
+# %% piece="forward_process.to_x0" exercise="1.4" points=1 minutes=10
 """
 SETUP = """%matplotlib inline
 !ls
 import torch, nothing_of_that_name
 from minivdm.course import check, piece, start
-from minivdm.schedules import per_sample
+from minivdm.diffusion.schedules import per_sample
 start("01_toy")
 HALF = 1 / 2
 raise RuntimeError("an experiment that must not run")"""
 OTHER = """import torch
 
-@piece("diffusion.to_x0")
+@piece("forward_process.to_x0")
 def to_x0(x_t, t, eps, schedule):
     a = per_sample(schedule.alpha_bar, t, x_t)
     return (x_t - (1 - a) ** HALF * eps) / a ** HALF
@@ -52,8 +52,8 @@ def grade(tmp_path, monkeypatch, capsys):
 def test_all_right(grade, tmp_path):
     code, answers, grades = grade(RIGHT + "check(q_sample)", OTHER)
     assert {name: (each["status"], each["points"], each["exercise"]) for name, each in answers.items()} == {
-        "diffusion.q_sample": ("passed", 2, "1.3"),
-        "diffusion.to_x0": ("passed", 1, "1.4"),
+        "forward_process.q_sample": ("passed", 2, "1.3"),
+        "forward_process.to_x0": ("passed", 1, "1.4"),
     }
     assert (code, grades["points"], grades["possible"]) == (0, 3, 3)
     assert not sources.pieces_folder().exists() and not (tmp_path / "my_pieces").exists()
@@ -63,7 +63,7 @@ def test_all_right(grade, tmp_path):
     ("cell", "status", "told"),
     [
         (STUB, "not attempted", ""),
-        ("x = 1", "not attempted", 'no cell with @piece("diffusion.q_sample")'),
+        ("x = 1", "not attempted", 'no cell with @piece("forward_process.q_sample")'),
         (RIGHT.replace("return a", "return return a"), "error", "line 6 of the cell"),
         (body("return 1 / 0"), "error", "ZeroDivisionError"),
         (body("import os", "os._exit(3)"), "error", "it ended the process (exit code 3)"),
@@ -73,24 +73,33 @@ def test_all_right(grade, tmp_path):
         ("import os; os._exit(1)\n" + STUB, "error", "it ended the process (exit code 1)"),
         ("half = lambda x: x / 2\n" + RIGHT.replace("* noise", "* half(2 * noise)"), "passed", ""),
         ("if True:" + RIGHT.replace("\n", "\n    "), "passed", ""),
-        (body("from minivdm.diffusion import q_sample as r", "return r(x0, t, noise, schedule)"), "error", "your own"),
+        (
+            body("from minivdm.diffusion.forward_process import q_sample as r", "return r(x0, t, noise, schedule)"),
+            "error",
+            "your own",
+        ),
         (body("print('{\"end\": true}', 'x', flush=True)", "return noise"), "wrong", "x_t"),
     ],
 )
 def test_one_bad_exercise_leaves_the_others(grade, cell, status, told):
     code, answers, grades = grade(cell, OTHER)
     points = 2 if status == "passed" else 0
-    assert answers["diffusion.to_x0"]["status"] == "passed" and grades["points"] == 1 + points
-    answer = answers["diffusion.q_sample"]
+    assert answers["forward_process.to_x0"]["status"] == "passed" and grades["points"] == 1 + points
+    answer = answers["forward_process.q_sample"]
     assert code == (status != "passed")
     assert (answer["status"], answer["points"]) == (status, points) and told in answer["message"]
 
 
 def test_a_wrong_piece_below_is_named(grade):
-    using = '@piece("diffusion.to_x0")\ndef to_x0(x_t, t, eps, schedule):\n    return q_sample(x_t, t, eps, schedule)'
+    using = (
+        '@piece("forward_process.to_x0")\ndef to_x0(x_t, t, eps, schedule):\n    return q_sample(x_t, t, eps, schedule)'
+    )
     answers = grade(body("return x0"), using)[1]
     told = "Exercise 1.3 (q_sample) does not pass yet and this one uses it: mend that first."
-    assert answers["diffusion.to_x0"]["message"].endswith(told) and told not in answers["diffusion.q_sample"]["message"]
+    assert (
+        answers["forward_process.to_x0"]["message"].endswith(told)
+        and told not in answers["forward_process.q_sample"]["message"]
+    )
 
 
 def test_modules_beside_the_notebook_are_not_used(grade, tmp_path):
@@ -117,7 +126,9 @@ def test_table(grade, tmp_path, capsys):
     assert main(["check", str(tmp_path / "alice.ipynb")]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["exercise", "piece", "status", "points"]
-    assert lines[1].split() == ["1.3", "diffusion.q_sample", "passed", "2/2"] and lines[-1] == "total: 2 of 3 points"
+    assert (
+        lines[1].split() == ["1.3", "forward_process.q_sample", "passed", "2/2"] and lines[-1] == "total: 2 of 3 points"
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from course_kit import q_sample_exercise
 from minivdm.course import check, exercise, piece, start
-exercise.registry["diffusion.q_sample"] = q_sample_exercise()
+exercise.registry["forward_process.q_sample"] = q_sample_exercise()
 import torch
-import minivdm.diffusion
-from minivdm.diffusion import q_sample as imported
-from minivdm.schedules import per_sample
+import minivdm.diffusion.forward_process
+from minivdm.diffusion.forward_process import q_sample as imported
+from minivdm.diffusion.schedules import per_sample
 start("01_ddpm")
 """
 
@@ -92,7 +92,7 @@ def test_card_has_html_and_text_and_is_shown_once(kernel):
     assert shown[0]["text/html"].startswith("<div") and "not attempted" in shown[0]["text/html"]
 
 
-BROKEN = '@piece("diffusion.q_sample")\ndef q_sample(x0, t, noise, schedule):\n    return (x0\n\ncheck(q_sample)'
+BROKEN = '@piece("forward_process.q_sample")\ndef q_sample(x0, t, noise, schedule):\n    return (x0\n\ncheck(q_sample)'
 
 
 def test_broken_cell_shows_a_card_and_the_chapter_goes_on(kernel):
@@ -101,9 +101,9 @@ def test_broken_cell_shows_a_card_and_the_chapter_goes_on(kernel):
     lines = shown[0]["text/plain"].splitlines()
     assert lines[0].endswith("error") and lines[1] == "  SyntaxError: '(' was never closed, line 3 of the cell"
     assert lines[2].strip() == "return (x0" and lines[3].index("^") == lines[2].index("(")
-    schedule = "minivdm.schedules.NoiseSchedule(minivdm.schedules.linear_betas(50))"
+    schedule = "minivdm.diffusion.schedules.NoiseSchedule(minivdm.diffusion.schedules.linear_betas(50))"
     source = f"q_sample(torch.zeros(1), torch.tensor([1]), torch.ones(1), {schedule}).shape"
-    text, shown, failed = kernel.run("import minivdm.schedules\n" + source)
+    text, shown, failed = kernel.run("import minivdm.diffusion.schedules\n" + source)
     assert failed is None and shown[0]["text/plain"] == "torch.Size([1])" and "the reference runs instead" in text
     _, shown, _ = kernel.run("check(q_sample)")
     assert "SyntaxError" in shown[0]["text/plain"]
@@ -128,7 +128,7 @@ def test_other_cells_are_left_alone(kernel):
 
 
 def test_half_typed_cells_are_incomplete(kernel):
-    assert kernel.is_complete('@piece("diffusion.q_sample")\ndef q_sample(x0,') == "incomplete"
+    assert kernel.is_complete('@piece("forward_process.q_sample")\ndef q_sample(x0,') == "incomplete"
     assert kernel.is_complete("x = 1") == "complete"
 
 
@@ -155,12 +155,14 @@ def test_passed_piece_runs_after_a_restart(kernel, environment):
         "OFFSET = 0\n" + RIGHT.replace("a.sqrt() *", "OFFSET + a.sqrt() *") + "check(q_sample)"
     )
     assert failed is None and "passed" in shown[0]["text/plain"] and "Kept in my_pieces" in shown[0]["text/plain"]
-    _, shown, _ = kernel.run("imported is minivdm.diffusion.q_sample and imported is not q_sample")
+    _, shown, _ = kernel.run("imported is minivdm.diffusion.forward_process.q_sample and imported is not q_sample")
     assert shown[0]["text/plain"] == "True"
     fresh = Kernel(environment)
     try:
         assert "1 " in fresh.run(SETUP)[0]
-        _, shown, _ = fresh.run("import inspect; 'OFFSET' in inspect.getsource(minivdm.diffusion.q_sample)")
+        _, shown, _ = fresh.run(
+            "import inspect; 'OFFSET' in inspect.getsource(minivdm.diffusion.forward_process.q_sample)"
+        )
         assert shown[0]["text/plain"] == "True"
     finally:
         fresh.stop()

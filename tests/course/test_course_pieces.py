@@ -9,36 +9,34 @@ import pytest
 import torch
 from course_kit import RIGHT, STUB, body
 
-import minivdm.diffusion
-import minivdm.samplers
-import minivdm.schedules
-from minivdm.course import budget, check, keep, piece, sources, start
+from minivdm.course import budget, check, kept_pieces, piece, sources, start
 from minivdm.course.pieces import reference
-from minivdm.schedules import NoiseSchedule, linear_betas
+from minivdm.diffusion import forward_process, samplers, schedules
+from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 
 SCHEDULE = NoiseSchedule(linear_betas(50))
 INPUTS = torch.zeros(2, 3), torch.tensor([1, 50]), torch.ones(2, 3), SCHEDULE
 
 
-def kept(name="diffusion.q_sample"):
+def kept(name="forward_process.q_sample"):
     return sources.pieces_folder() / f"{name}.py"
 
 
 def test_unknown_piece_lists_near_names():
-    with pytest.raises(ValueError, match="did you mean 'diffusion.q_sample'"):
-        piece("difusion.qsample")
+    with pytest.raises(ValueError, match="did you mean 'forward_process.q_sample'"):
+        piece("forward_proces.qsample")
     with pytest.raises(ValueError, match="no piece 'nonsense'"):
         piece("nonsense")
 
 
 def test_kinds_must_agree(cell):
     with pytest.raises(ValueError, match="is a function in minivdm, but the cell defines a class"):
-        cell('@piece("diffusion.q_sample")\nclass q_sample:\n    pass\n')
+        cell('@piece("forward_process.q_sample")\nclass q_sample:\n    pass\n')
 
 
 def test_stub_runs_the_reference_and_says_so_once(cell, capsys):
     q_sample = cell(STUB)["q_sample"]
-    want = reference("diffusion.q_sample")(*INPUTS)
+    want = reference("forward_process.q_sample")(*INPUTS)
     assert torch.equal(q_sample(*INPUTS), want) and torch.equal(q_sample(*INPUTS), want)
     assert capsys.readouterr().out == "Exercise 1.3 (q_sample) is not solved yet: the reference runs instead.\n"
     assert q_sample.__name__ == "q_sample" and q_sample.__doc__ == "Jump to level t." and q_sample.__wrapped__
@@ -47,7 +45,7 @@ def test_stub_runs_the_reference_and_says_so_once(cell, capsys):
 
 def test_half_written_body_falls_back(cell):
     q_sample = cell(body("a = 1 + 1", "raise NotImplementedError('Exercise 1.3: jump')"))["q_sample"]
-    assert torch.equal(q_sample(*INPUTS), reference("diffusion.q_sample")(*INPUTS))
+    assert torch.equal(q_sample(*INPUTS), reference("forward_process.q_sample")(*INPUTS))
 
 
 def test_wrong_body_is_not_replaced(cell):
@@ -85,7 +83,7 @@ def test_super_inside_a_fallback(cell, monkeypatch):
         def forward(self, x):
             return self.linear(x)
 
-    monkeypatch.setattr(minivdm.schedules, "Small", Small, raising=False)
+    monkeypatch.setattr(schedules, "Small", Small, raising=False)
     source = """
         from torch import nn
         @piece("schedules.Small")
@@ -100,17 +98,17 @@ def test_super_inside_a_fallback(cell, monkeypatch):
 
 
 def test_passed_piece_is_kept_and_runs_everywhere(cell, monkeypatch):
-    original = minivdm.diffusion.q_sample
-    monkeypatch.setattr(minivdm.samplers, "borrowed", original, raising=False)
+    original = forward_process.q_sample
+    monkeypatch.setattr(samplers, "borrowed", original, raising=False)
     result = check(cell(RIGHT)["q_sample"])
-    assert "Kept in my_pieces/diffusion.q_sample.py" in result.notes[0]
-    assert kept().read_text().startswith("# The piece diffusion.q_sample") and "@piece" not in kept().read_text()
-    mine = minivdm.diffusion.q_sample
-    assert mine is not original and minivdm.samplers.borrowed is mine and reference("diffusion.q_sample") is original
+    assert "Kept in my_pieces/forward_process.q_sample.py" in result.notes[0]
+    assert kept().read_text().startswith("# The piece forward_process.q_sample") and "@piece" not in kept().read_text()
+    mine = forward_process.q_sample
+    assert mine is not original and samplers.borrowed is mine and reference("forward_process.q_sample") is original
     assert torch.equal(mine(*INPUTS), original(*INPUTS))
     assert list(kept().parent.iterdir()) == [kept()]  # no temporary file is left
-    keep.uninstall_all()
-    assert minivdm.diffusion.q_sample is original and minivdm.samplers.borrowed is original
+    kept_pieces.uninstall_all()
+    assert forward_process.q_sample is original and samplers.borrowed is original
 
 
 def test_wrong_piece_is_not_kept(cell):
@@ -126,7 +124,7 @@ def test_what_it_uses_comes_along(cell):
         import torch.nn.functional as F
         from functools import lru_cache, partial
         from torch import sqrt as root
-        from minivdm.samplers import all_levels
+        from minivdm.diffusion.samplers import all_levels
         POWER, NAMES, FAR = 0.5, ("a", ["b", None], 1 + 2j), float("inf")
 
         @lru_cache
@@ -139,7 +137,7 @@ def test_what_it_uses_comes_along(cell):
         """
     )
     source = """
-        @piece("diffusion.q_sample")
+        @piece("forward_process.q_sample")
         def q_sample(x0, t, noise, schedule):
             a = per_sample(schedule.alpha_bar, t, x0)
             assert NAMES[1] == ["b", None] and FAR > np.float64(3) and len(all_levels(schedule)) == schedule.T + 1
@@ -153,7 +151,7 @@ def test_what_it_uses_comes_along(cell):
         "import numpy as np",
         "import torch.nn.functional as F",
         "from functools import lru_cache",
-        "from minivdm.samplers import all_levels",
+        "from minivdm.diffusion.samplers import all_levels",
         "from torch import sqrt as root",
         'NAMES = ("a", ["b", None], (1+2j))'.replace('"', "'"),
         'FAR = float("inf")',
@@ -161,9 +159,10 @@ def test_what_it_uses_comes_along(cell):
         "@lru_cache",
     ):
         assert line in text, line
-    assert "per_sample import" not in text  # minivdm.diffusion has it
-    script = "from minivdm.course import start; start('x'); import minivdm.diffusion as d; print(d.q_sample.__module__)"
-    assert torch.equal(minivdm.diffusion.q_sample(*INPUTS), reference("diffusion.q_sample")(*INPUTS))
+    assert "per_sample import" not in text  # its module has it
+    script = "from minivdm.course import start; start('x'); "
+    script += "import minivdm.diffusion.forward_process as d; print(d.q_sample.__module__)"
+    assert torch.equal(forward_process.q_sample(*INPUTS), reference("forward_process.q_sample")(*INPUTS))
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "pieces are yours" in out and "skipped" not in out and not out.startswith("0")
 
@@ -191,16 +190,16 @@ def test_changed_signature_is_not_kept(cell):
 
 def test_a_kept_piece_calls_the_learners_other_pieces(monkeypatch):
     calls = []
-    text = "from minivdm.schedules import linear_betas as lb\n\n\ndef q_sample(x0, t, noise, schedule):\n"
+    text = "from minivdm.diffusion.schedules import linear_betas as lb\n\n\ndef q_sample(x0, t, noise, schedule):\n"
     text += "    [to_x0(x0, t, noise, schedule) for _ in range(2)]\n    return lb(50)\n"
-    keep.install("diffusion.q_sample", keep.load("diffusion.q_sample", text, "q_sample.py"))
-    monkeypatch.setattr(minivdm.diffusion, "to_x0", lambda *args: calls.append(args))
-    monkeypatch.setattr(minivdm.schedules, "linear_betas", lambda T: "mine")
-    assert minivdm.diffusion.q_sample(*INPUTS) == "mine" and len(calls) == 2
+    kept_pieces.install("forward_process.q_sample", kept_pieces.load("forward_process.q_sample", text, "q_sample.py"))
+    monkeypatch.setattr(forward_process, "to_x0", lambda *args: calls.append(args))
+    monkeypatch.setattr(schedules, "linear_betas", lambda T: "mine")
+    assert forward_process.q_sample(*INPUTS) == "mine" and len(calls) == 2
 
 
 def test_live_globals_in_nested_code(monkeypatch):
-    monkeypatch.setattr(minivdm.diffusion, "LIVE", 1, raising=False)
+    monkeypatch.setattr(forward_process, "LIVE", 1, raising=False)
     text = textwrap.dedent(
         """
         def decorate(function):
@@ -221,9 +220,9 @@ def test_live_globals_in_nested_code(monkeypatch):
             return nested() + Local.method() + Local().level * 0 + math.floor(0.5)
         """
     )
-    made = keep.load("diffusion.q_sample", text, "q_sample.py")
+    made = kept_pieces.load("forward_process.q_sample", text, "q_sample.py")
     assert made(*INPUTS) == 4
-    monkeypatch.setattr(minivdm.diffusion, "LIVE", 10)
+    monkeypatch.setattr(forward_process, "LIVE", 10)
     assert made(*INPUTS) == 40
 
 
@@ -248,7 +247,7 @@ class NoiseSchedule:
 
 
 def test_a_class_is_changed_in_place_and_restored(cell):
-    live = minivdm.schedules.NoiseSchedule
+    live = schedules.NoiseSchedule
     before = dict(vars(live))
 
     class Sub(live):
@@ -262,14 +261,14 @@ def test_a_class_is_changed_in_place_and_restored(cell):
     assert not hasattr(reference("schedules.NoiseSchedule"), "mark")
     check(cell(CLASS.replace("mine", "second"))["NoiseSchedule"])
     assert live.mark == "second"
-    keep.uninstall_all()
+    kept_pieces.uninstall_all()
     assert dict(vars(live)) == before
 
 
 def test_start_installs_resets_and_counts(cell, capsys, tmp_path, monkeypatch):
     (tmp_path / "chapters" / "source").mkdir(parents=True)
     cells = [
-        'piece="diffusion.q_sample" exercise="1.3"',
+        'piece="forward_process.q_sample" exercise="1.3"',
         'piece="schedules.NoiseSchedule" exercise="1.2"',
         'piece="x.y"',
     ]
@@ -277,15 +276,15 @@ def test_start_installs_resets_and_counts(cell, capsys, tmp_path, monkeypatch):
     (tmp_path / "chapters" / "source" / "01_ddpm.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     assert check(cell(RIGHT)["q_sample"]).exercise == "1.3"
-    mine, original = minivdm.diffusion.q_sample, reference("diffusion.q_sample")
+    mine, original = forward_process.q_sample, reference("forward_process.q_sample")
     capsys.readouterr()
     start("01_ddpm", solution=True)
-    assert minivdm.diffusion.q_sample is original and "nothing is kept" in capsys.readouterr().out
-    assert check(cell(RIGHT)["q_sample"]).notes == [] and minivdm.diffusion.q_sample is original
+    assert forward_process.q_sample is original and "nothing is kept" in capsys.readouterr().out
+    assert check(cell(RIGHT)["q_sample"]).notes == [] and forward_process.q_sample is original
     capsys.readouterr()
     start("01_ddpm")
     assert capsys.readouterr().out == "1 of 2 pieces are yours, 1 of 2 in this chapter\n"
-    assert minivdm.diffusion.q_sample not in (original, mine)
+    assert forward_process.q_sample not in (original, mine)
 
 
 @pytest.mark.parametrize(
@@ -304,18 +303,18 @@ def test_corrupt_kept_file_is_skipped(capsys, text, told):
     kept("nothing.at_all").write_text("x = 1")
     start("01_ddpm")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("skipped my_pieces/diffusion.q_sample.py: ") and told in lines[0]
+    assert lines[0].startswith("skipped my_pieces/forward_process.q_sample.py: ") and told in lines[0]
     assert lines[1].startswith("skipped my_pieces/nothing.at_all.py: ")
     assert lines[2].startswith("0 ") and kept().exists()
-    assert minivdm.diffusion.q_sample is reference("diffusion.q_sample")
+    assert forward_process.q_sample is reference("forward_process.q_sample")
 
 
 def test_unwritable_folder_is_told(cell, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MINIVDM_PIECES", str(tmp_path / "file"))
-    original = minivdm.diffusion.q_sample
+    original = forward_process.q_sample
     result = check(cell(RIGHT)["q_sample"])
-    assert result and "could not be kept" in result.notes[0] and minivdm.diffusion.q_sample is original
+    assert result and "could not be kept" in result.notes[0] and forward_process.q_sample is original
 
 
 def test_budget(monkeypatch, capsys):

@@ -8,9 +8,9 @@ from course_kit import body
 from test_course_check import CLASS, A, X
 
 from minivdm.course import check
-from minivdm.course.checking import note_suspects
-from minivdm.diffusion import q_sample
-from minivdm.schedules import NoiseSchedule, linear_betas
+from minivdm.course.start import note_suspects
+from minivdm.diffusion.forward_process import q_sample
+from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 
 SCHEDULE = NoiseSchedule(linear_betas(30))
 INPUTS = torch.ones(2, 3), torch.tensor([3, 30]), torch.zeros(2, 3), SCHEDULE
@@ -72,16 +72,18 @@ def test_a_version_that_passes_later_runs_again(cell):
 
 
 def test_minivdms_own_version_may_not_do_the_work(cell):
-    mine = cell(body("from minivdm.diffusion import q_sample as own", "return own(x0, t, noise, schedule)"))["q_sample"]
+    mine = cell(
+        body("from minivdm.diffusion.forward_process import q_sample as own", "return own(x0, t, noise, schedule)")
+    )["q_sample"]
     result = check(mine)
     assert result.status == "error" and "write one of your own" in result.message
     assert torch.equal(mine(*INPUTS), q_sample(*INPUTS))  # and minivdm's own is back in place
-    source = '''
-        import minivdm.schedules
+    source = """
+        import minivdm.diffusion.schedules
         @piece("schedules.NoiseSchedule")
-        class NoiseSchedule(minivdm.schedules.NoiseSchedule):
+        class NoiseSchedule(minivdm.diffusion.schedules.NoiseSchedule):
             pass
-    '''
+    """
     assert "write one of your own" in check(cell(source)["NoiseSchedule"]).message
 
 

@@ -5,7 +5,7 @@ import torch
 from minivdm.course.exercise import close, exercise
 
 
-@exercise("data.to_model_range")
+@exercise("pixels.to_model_range")
 def to_model_range(f, draw):
     ends = torch.tensor([0, 255], dtype=torch.uint8)
     yield close("black (0) and white (255)", f(ends), torch.tensor([-1.0, 1.0]))

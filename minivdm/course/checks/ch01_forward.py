@@ -7,7 +7,7 @@ from minivdm.course.exercise import close, exercise
 from .common import SHAPES, at, column, fresh_schedule, given_noise
 
 
-@exercise("diffusion.q_sample")
+@exercise("forward_process.q_sample")
 def q_sample(f, draw):
     schedule, ab = fresh_schedule(draw)
     x0, noise, t = draw.normal(4, 3, 8, 8), draw.normal(4, 3, 8, 8), draw.integers(1, schedule.T, 4)
@@ -110,7 +110,7 @@ def _(x0, t, noise, schedule):
     return ab.sqrt() * x0 + (1 - ab).sqrt() * noise
 
 
-@exercise("diffusion.to_x0")
+@exercise("forward_process.to_x0")
 def to_x0(f, draw):
     schedule, ab = fresh_schedule(draw, T=60)  # alpha_bar falls to about 0.001
     for name, shape in SHAPES.items():

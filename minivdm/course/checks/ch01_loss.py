@@ -8,7 +8,7 @@ from minivdm.course.probes import describe
 from .common import at, column, fresh_schedule, right_device
 
 
-@exercise("diffusion.diffusion_loss")
+@exercise("forward_process.diffusion_loss")
 def diffusion_loss(f, draw):
     schedule, ab = fresh_schedule(draw, T=10)
     x0, guess = 2 * draw.normal(4096, 1, 4, 4), draw.normal(4096, 1, 4, 4)

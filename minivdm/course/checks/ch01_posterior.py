@@ -7,7 +7,7 @@ from minivdm.course.exercise import close, exercise
 from .common import SHAPES, at, bayes, fresh_schedule, pair
 
 
-@exercise("diffusion.q_posterior")
+@exercise("forward_process.q_posterior")
 def q_posterior(f, draw):
     schedule, ab = fresh_schedule(draw)
     names = ("mean", "variance")

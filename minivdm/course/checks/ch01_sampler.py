@@ -45,11 +45,11 @@ def ddpm_sample(f, draw):
     def keep(*arguments):
         calls.append([a.clone() if torch.is_tensor(a) else a for a in arguments])
 
-    got = f(knows(far, 0.0), start, schedule, clip=True, generator=draw.generator(), callback=keep)
-    yield close("clip=True keeps the estimate of x0 in [-1, 1]", got, torch.ones(64, 1, 4, 4), atol=1e-4)
+    got = f(knows(far, 0.0), start, schedule, clip_x0=True, generator=draw.generator(), callback=keep)
+    yield close("clip_x0=True keeps the estimate of x0 in [-1, 1]", got, torch.ones(64, 1, 4, 4), atol=1e-4)
     free = min(x.abs().max().item() for x, _, _ in seen[: schedule.T // 2]) > 1.2
     message = "the noisy x was clamped on the way; only the estimate of x0 must stay in [-1, 1]"
-    yield holds("clip=True leaves the noisy x alone", free, message)
+    yield holds("clip_x0=True leaves the noisy x alone", free, message)
     yield equal("first argument of each callback(s, x, x0)", [a[0] for a in calls], list(range(schedule.T - 1, -1, -1)))
     yield close("x in the first callback: what the model sees next", calls[0][1], seen[1][0])
     yield close("x in the last callback: the result, at level 0", calls[-1][1], got)
@@ -86,13 +86,13 @@ def chain(ab, walk, mean, std):
 def wrong(mistake, label, hint):
     """Add a misconception: the sampler below with one mistake in it."""
 
-    def sampler(model, x, schedule, levels=None, cond=None, clip=False, generator=None, callback=None):
-        return walk_with(mistake, model, x, schedule, levels, cond, clip, generator, callback)
+    def sampler(model, x, schedule, levels=None, cond=None, clip_x0=False, generator=None, callback=None):
+        return walk_with(mistake, model, x, schedule, levels, cond, clip_x0, generator, callback)
 
     ddpm_sample.misconception(label, hint)(sampler)
 
 
-def walk_with(mistake, model, x, schedule, levels, cond, clip, generator, callback):
+def walk_with(mistake, model, x, schedule, levels, cond, clip_x0, generator, callback):
     """A sampler with room for one mistake."""
     levels = list(range(schedule.T, -1, -1)) if levels is None else list(levels)
     pairs = list(zip(levels[:-1], levels[1:]))
@@ -112,7 +112,7 @@ def walk_with(mistake, model, x, schedule, levels, cond, clip, generator, callba
         asked = {"shifted": t - 1, "int": level}.get(mistake, t)
         eps = model(x, asked, None if mistake == "no cond" else cond)
         x0 = eps if mistake == "eps as x0" else (x - (1 - ab).sqrt() * eps) / ab.sqrt()
-        clips = clip and mistake not in ("clips x", "no clip") or mistake == "always clip"
+        clips = clip_x0 and mistake not in ("clips x", "no clip") or mistake == "always clip"
         x0 = x0.clamp(-1, 1) if clips else x0
         if callback and mistake == "early callback":
             callback(target, x, x0)
@@ -120,7 +120,7 @@ def walk_with(mistake, model, x, schedule, levels, cond, clip, generator, callba
         noise = {"one noise": once, "no noise": torch.zeros_like(x)}.get(mistake, noise)
         mean, variance = mean_and_variance(x, x0, t, s, schedule)
         new = mean + variance.sqrt() * noise
-        x = x if mistake == "not assigned" else new.clamp(-1, 1) if clip and mistake == "clips x" else new
+        x = x if mistake == "not assigned" else new.clamp(-1, 1) if clip_x0 and mistake == "clips x" else new
         if callback and mistake not in ("early callback", "no callback"):
             callback(*{"swapped": (target, x0, x), "old level": (level, x, x0)}.get(mistake, (target, x, x0)))
         if mistake == "returns early":
@@ -176,7 +176,7 @@ wrong(
 wrong(
     "clips x",
     "x clipped instead of x0",
-    "With clip=True the noisy x is clamped. Noise may leave [-1, 1]; it is the estimate of the clean x0 that must not.",
+    "With clip_x0=True the noisy x is clamped. Noise may leave [-1, 1]; the estimate of the clean x0 must not.",
 )
 wrong(
     "no clip",

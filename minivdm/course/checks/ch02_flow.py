@@ -8,8 +8,8 @@ from .ch02_shared import FreshSDE, GaussianData, per, walk
 from .common import SHAPES
 
 
-@exercise("sde.flow")
-def flow(f, draw):
+@exercise("sde.probability_flow")
+def probability_flow(f, draw):
     sde = FreshSDE(draw)
     data = GaussianData(draw, sde)
     for name, shape in SHAPES.items():
@@ -25,25 +25,39 @@ def _flow(label, hint, formula):
     def wrong(score, x, t, sde):
         return formula(sde.drift(x, t), per(sde.diffusion(t), x), score(x, t))
 
-    flow.misconception(label, hint)(wrong)
+    probability_flow.misconception(label, hint)(wrong)
 
 
-_flow("no half", "This is the drift of the reverse *SDE*, whose noise undoes half of the pull. The flow has no noise: "
-      "it needs half of g^2 score.", lambda f, g, s: f - g**2 * s)
-_flow("plus", "The sign of the score is wrong: f - g^2 score / 2. (Time runs upwards here, towards noise; the score "
-      "points towards the data.)", lambda f, g, s: f + g**2 * s / 2)
+_flow(
+    "no half",
+    "This is the drift of the reverse *SDE*, whose noise undoes half of the pull. The flow has no noise: "
+    "it needs half of g^2 score.",
+    lambda f, g, s: f - g**2 * s,
+)
+_flow(
+    "plus",
+    "The sign of the score is wrong: f - g^2 score / 2. (Time runs upwards here, towards noise; the score "
+    "points towards the data.)",
+    lambda f, g, s: f + g**2 * s / 2,
+)
 _flow("g not squared", "The score is multiplied by g(t)^2, here by g(t).", lambda f, g, s: f - g * s / 2)
 _flow("no drift", "The drift f is missing.", lambda f, g, s: -(g**2) * s / 2)
-_flow("no score", "This is the drift alone: it shrinks everything to zero. The score's part is missing.",
-      lambda f, g, s: f)
-_flow("everything halved", "The drift is halved, too. Only the part with the score has the half.",
-      lambda f, g, s: (f - g**2 * s) / 2)
+_flow(
+    "no score",
+    "This is the drift alone: it shrinks everything to zero. The score's part is missing.",
+    lambda f, g, s: f,
+)
+_flow(
+    "everything halved",
+    "The drift is halved, too. Only the part with the score has the half.",
+    lambda f, g, s: (f - g**2 * s) / 2,
+)
 
 
-@flow.misconception(
+@probability_flow.misconception(
     "no shape for broadcasting",
     "sde.diffusion(t) has the shape (B,), and PyTorch lines it up with the *last* axis of x. "
-    "spread(sde.diffusion(t), x) gives it the shape (B, 1, ..., 1).",
+    "expand_like(sde.diffusion(t), x) gives it the shape (B, 1, ..., 1).",
 )
 def _(score, x, t, sde):
     return sde.drift(x, t) - sde.diffusion(t) ** 2 * score(x, t) / 2
@@ -121,30 +135,59 @@ def _ode(mistake, label, hint):
     probability_flow_ode.misconception(label, hint)(solve)
 
 
-_ode("euler", "Euler's step",
-     "This is Euler's step: one slope, at the start of the step. Heun asks a second time, where Euler's step ends, and "
-     "goes along the mean of both slopes.")
-_ode("same time", "second slope at the old time",
-     "The second slope is taken at the new place, but at the old time t. It belongs to the end of the step: time s.")
-_ode("same x", "second slope at the old place", "The second slope is taken at the new time, but at the old x. Try the "
-     "whole step first: x + (s - t) k_1.")
+_ode(
+    "euler",
+    "Euler's step",
+    "This is Euler's step: one slope, at the start of the step. Heun asks a second time, where Euler's step ends, and "
+    "goes along the mean of both slopes.",
+)
+_ode(
+    "same time",
+    "second slope at the old time",
+    "The second slope is taken at the new place, but at the old time t. It belongs to the end of the step: time s.",
+)
+_ode(
+    "same x",
+    "second slope at the old place",
+    "The second slope is taken at the new time, but at the old x. Try the whole step first: x + (s - t) k_1.",
+)
 _ode("no h", "trial step of length 1", "The trial step for the second slope is x + k_1: multiply the slope by s - t.")
 _ode("sum", "sum instead of mean", "The two slopes are added, so each step is twice as long: take their mean.")
 _ode("second only", "second slope only", "Only the second slope is used. Heun's step goes along the mean of both.")
-_ode("midpoint", "midpoint rule",
-     "This is the midpoint rule, which is of second order, too. Asked for is Heun's: slopes at both *ends* of the "
-     "step.")
+_ode(
+    "midpoint",
+    "midpoint rule",
+    "This is the midpoint rule, which is of second order, too. Asked for is Heun's: slopes at both *ends* of the step.",
+)
 _ode("twice", "step made twice", "The mean slope is added to the trial point. Add it to the x from before the step.")
-_ode("sign", "time runs backwards", "The step is t - s. It must be s - t, which is negative when times fall: then the "
-     "same formula leads from noise to data.")
+_ode(
+    "sign",
+    "time runs backwards",
+    "The step is t - s. It must be s - t, which is negative when times fall: then the "
+    "same formula leads from noise to data.",
+)
 _ode("abs", "absolute step", "The step is |s - t|, so falling times go the wrong way. Leave the sign in.")
-_ode("SDE", "the SDE's drift", "This follows f - g^2 score, the drift of the reverse SDE. Without noise, half of the "
-     "score's part is right: call flow.")
-_ode("falling only", "one direction only", "Rising times are refused, but they are the way from data to noise. Call "
-     "checked_times(times) without `falling`.")
-_ode("unchecked", "times not checked", "Good times are walked well, but a list that turns back or contains 0 is walked "
-     "without complaint. Call checked_times(times) first.")
-_ode("no callback", "callback never called",
-     "The callback is never called. After each step: callback(s, x), if there is one.")
+_ode(
+    "SDE",
+    "the SDE's drift",
+    "This follows f - g^2 score, the drift of the reverse SDE. Without noise, half of the "
+    "score's part is right: call flow.",
+)
+_ode(
+    "falling only",
+    "one direction only",
+    "Rising times are refused, but they are the way from data to noise. Call checked_times(times) without `falling`.",
+)
+_ode(
+    "unchecked",
+    "times not checked",
+    "Good times are walked well, but a list that turns back or contains 0 is walked "
+    "without complaint. Call checked_times(times) first.",
+)
+_ode(
+    "no callback",
+    "callback never called",
+    "The callback is never called. After each step: callback(s, x), if there is one.",
+)
 _ode("old time", "callback with the old time", "The callback gets the time *before* the step. It belongs to the new x.")
 _ode("returns early", "return inside the loop", "Only one step is made: the `return` stands inside the loop.")

@@ -73,21 +73,40 @@ def _div(mistake, label, hint):
     value_and_divergence.misconception(label, hint)(divergence)
 
 
-_div("sum of all", "one backward pass for everything",
-     "The gradient of value.sum(), summed up, adds up *all* entries of the Jacobian. The divergence is its diagonal "
-     "alone: one backward pass for each dimension i, of which entry i counts.")
-_div("whole rows", "whole rows", "For each dimension the whole row of the Jacobian is added up. Only entry i of row i "
-     "belongs to the diagonal.")
-_div("only once", "noise on one side only",
-     "noise^T J is right, but it must be multiplied by the noise once more before it is summed: noise^T J noise.")
+_div(
+    "sum of all",
+    "one backward pass for everything",
+    "The gradient of value.sum(), summed up, adds up *all* entries of the Jacobian. The divergence is its diagonal "
+    "alone: one backward pass for each dimension i, of which entry i counts.",
+)
+_div(
+    "whole rows",
+    "whole rows",
+    "For each dimension the whole row of the Jacobian is added up. Only entry i of row i belongs to the diagonal.",
+)
+_div(
+    "only once",
+    "noise on one side only",
+    "noise^T J is right, but it must be multiplied by the noise once more before it is summed: noise^T J noise.",
+)
 _div("mean", "mean instead of sum", "This is the mean over the dimensions. The divergence is the sum.")
-_div("always exact", "noise ignored",
-     "The exact divergence is computed even if `noise` is given. For a picture with its thousands of dimensions that "
-     "would take for ever.")
-_div("one number", "one number for the batch",
-     "The divergences of all samples are summed up: keep one for each sample, (B,).")
-_div("graph", "graph kept", "The results are still tied to the graph. Over a hundred steps it would fill the memory: "
-     "return .detach()ed tensors, and leave out create_graph.")
+_div(
+    "always exact",
+    "noise ignored",
+    "The exact divergence is computed even if `noise` is given. For a picture with its thousands of dimensions that "
+    "would take for ever.",
+)
+_div(
+    "one number",
+    "one number for the batch",
+    "The divergences of all samples are summed up: keep one for each sample, (B,).",
+)
+_div(
+    "graph",
+    "graph kept",
+    "The results are still tied to the graph. Over a hundred steps it would fill the memory: "
+    "return .detach()ed tensors, and leave out create_graph.",
+)
 _div("order", "wrong order", "The value comes first, then the divergence.")
 
 
@@ -167,26 +186,48 @@ def _ll(mistake, label, hint):
     ode_log_likelihood.misconception(label, hint)(likelihood)
 
 
-_ll("minus", "integral subtracted",
+_ll(
+    "minus",
+    "integral subtracted",
     "The integral has the wrong sign. Where the flow spreads points apart, the density at the start was *higher* than "
-    "it is at the end: add it.")
+    "it is at the end: add it.",
+)
 _ll("no prior", "no log N(x_1)", "The log density of the noise that the walk ends in is missing.")
-_ll("prior of the data", "log N of the data",
-    "log N is evaluated at the data x_0. It belongs to where the walk ends, x_1: does x move along the flow?")
+_ll(
+    "prior of the data",
+    "log N of the data",
+    "log N is evaluated at the data x_0. It belongs to where the walk ends, x_1: does x move along the flow?",
+)
 _ll("one 2 pi", "one dimension's constant", "log(2 pi) / 2 is subtracted once. It belongs to each dimension.")
 _ll("no constant", "constant missing", "The constant log(2 pi) / 2 of each dimension is missing from log N.")
 _ll("no half", "half missing in log N", "log N has x^2 / 2; here x^2 is not halved.")
 _ll("euler", "x moves by Euler's steps", "The integral is Heun's, but x moves by its first slope alone: use both.")
-_ll("first only", "integral by Euler", "Only the divergence at the start of each step is used: take the mean of both "
-    "ends, as for x.")
+_ll(
+    "first only",
+    "integral by Euler",
+    "Only the divergence at the start of each step is used: take the mean of both ends, as for x.",
+)
 _ll("sum", "divergences added", "The two divergences of a step are added: take their mean.")
 _ll("no dt", "divergence not times dt", "The divergences are added up as they are: multiply each by the step, s - t.")
 _ll("noise ignored", "noise ignored", "`noise` is not handed on to value_and_divergence.")
-_ll("per dimension", "per dimension", "This is divided by the number of dimensions. Asked for is log p of the whole "
-    "sample.")
-_ll("one number", "one number for the batch",
-    "The log-likelihoods of all samples are summed up: keep one for each, (B,).")
-_ll("negative", "negative log-likelihood", "This is -log p(x). Asked for is log p(x), which is large where data is "
-    "likely.")
-_ll("unchecked", "times not checked", "Good times are walked well, but falling ones (or a 0) are walked without "
-    "complaint. Call checked_times(times, falling=False) first.")
+_ll(
+    "per dimension",
+    "per dimension",
+    "This is divided by the number of dimensions. Asked for is log p of the whole sample.",
+)
+_ll(
+    "one number",
+    "one number for the batch",
+    "The log-likelihoods of all samples are summed up: keep one for each, (B,).",
+)
+_ll(
+    "negative",
+    "negative log-likelihood",
+    "This is -log p(x). Asked for is log p(x), which is large where data is likely.",
+)
+_ll(
+    "unchecked",
+    "times not checked",
+    "Good times are walked well, but falling ones (or a 0) are walked without "
+    "complaint. Call checked_times(times, falling=False) first.",
+)

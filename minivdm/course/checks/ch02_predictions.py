@@ -154,19 +154,37 @@ def _v(label, hint, formula):
     to_v.misconception(label, hint)(wrong)
 
 
-_v("sign", "v has the opposite sign: it points from the picture towards the noise, so eps has the plus.",
-   lambda ab, x0, eps: (1 - ab).sqrt() * x0 - ab.sqrt() * eps)
-_v("plus", "The two parts are added. v is at a right angle to x_t, so one of them has a minus: x0.",
-   lambda ab, x0, eps: ab.sqrt() * eps + (1 - ab).sqrt() * x0)
-_v("factors swapped",
-   "The two factors are swapped. In v each of them stands at the *other* place than in x_t: sqrt(alpha_bar) with eps.",
-   lambda ab, x0, eps: (1 - ab).sqrt() * eps - ab.sqrt() * x0)
-_v("no square roots", "The factors are square roots: their squares add up to 1, as the sine's and the cosine's do.",
-   lambda ab, x0, eps: ab * eps - (1 - ab) * x0)
-_v("no factors", "This is eps - x0, the velocity along a straight line (flow matching). Here the path is an arc: each "
-   "part has its factor.", lambda ab, x0, eps: eps - x0)
-_v("x_t", "This is x_t itself. v is x_t turned by a right angle.",
-   lambda ab, x0, eps: ab.sqrt() * x0 + (1 - ab).sqrt() * eps)
+_v(
+    "sign",
+    "v has the opposite sign: it points from the picture towards the noise, so eps has the plus.",
+    lambda ab, x0, eps: (1 - ab).sqrt() * x0 - ab.sqrt() * eps,
+)
+_v(
+    "plus",
+    "The two parts are added. v is at a right angle to x_t, so one of them has a minus: x0.",
+    lambda ab, x0, eps: ab.sqrt() * eps + (1 - ab).sqrt() * x0,
+)
+_v(
+    "factors swapped",
+    "The two factors are swapped. In v each of them stands at the *other* place than in x_t: sqrt(alpha_bar) with eps.",
+    lambda ab, x0, eps: (1 - ab).sqrt() * eps - ab.sqrt() * x0,
+)
+_v(
+    "no square roots",
+    "The factors are square roots: their squares add up to 1, as the sine's and the cosine's do.",
+    lambda ab, x0, eps: ab * eps - (1 - ab) * x0,
+)
+_v(
+    "no factors",
+    "This is eps - x0, the velocity along a straight line (flow matching). Here the path is an arc: each "
+    "part has its factor.",
+    lambda ab, x0, eps: eps - x0,
+)
+_v(
+    "x_t",
+    "This is x_t itself. v is x_t turned by a right angle.",
+    lambda ab, x0, eps: ab.sqrt() * x0 + (1 - ab).sqrt() * eps,
+)
 
 
 @to_v.misconception(
@@ -202,20 +220,40 @@ def _from(label, hint, formula):
 
 
 _from("order", "x0 and eps come in the wrong order: x0 first.", lambda a, b, x, v: (a * v + b * x, a * x - b * v))
-_from("sign in x0", "x0 has the wrong sign in front of v: put x_t and v into the equations and see what is left.",
-      lambda a, b, x, v: (a * x + b * v, a * v + b * x))
-_from("sign in eps", "eps has the wrong sign in front of x_t: put x_t and v into the equations and see what is left.",
-      lambda a, b, x, v: (a * x - b * v, a * v - b * x))
-_from("turned the wrong way",
-      "Both signs are wrong: this turns on by the angle, away from the data. Turn *back*: then x0 "
-      "has the minus, and eps the plus.", lambda a, b, x, v: (a * x + b * v, a * v - b * x))
-_from("factors swapped", "The two factors are swapped: at low levels x0 is nearly x_t, and eps nearly v.",
-      lambda a, b, x, v: (b * x - a * v, b * v + a * x))
-_from("no square roots", "The factors are square roots: their squares add up to 1, as the sine's and the cosine's do.",
-      lambda a, b, x, v: (a**2 * x - b**2 * v, a**2 * v + b**2 * x))
-_from("v taken for eps", "This treats v as if it were the noise (to_x0). v is another mixture, of eps *and* x0.",
-      lambda a, b, x, v: ((x - b * v) / a, v))
-_from("eps by a division",
-      "x0 is right, but eps is found by dividing by sqrt(1 - alpha_bar), which is 0 at level 0: NaN. Turning back "
-      "needs no division: eps = sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t.",
-      lambda a, b, x, v: (a * x - b * v, (x - a * (a * x - b * v)) / b))
+_from(
+    "sign in x0",
+    "x0 has the wrong sign in front of v: put x_t and v into the equations and see what is left.",
+    lambda a, b, x, v: (a * x + b * v, a * v + b * x),
+)
+_from(
+    "sign in eps",
+    "eps has the wrong sign in front of x_t: put x_t and v into the equations and see what is left.",
+    lambda a, b, x, v: (a * x - b * v, a * v - b * x),
+)
+_from(
+    "turned the wrong way",
+    "Both signs are wrong: this turns on by the angle, away from the data. Turn *back*: then x0 "
+    "has the minus, and eps the plus.",
+    lambda a, b, x, v: (a * x + b * v, a * v - b * x),
+)
+_from(
+    "factors swapped",
+    "The two factors are swapped: at low levels x0 is nearly x_t, and eps nearly v.",
+    lambda a, b, x, v: (b * x - a * v, b * v + a * x),
+)
+_from(
+    "no square roots",
+    "The factors are square roots: their squares add up to 1, as the sine's and the cosine's do.",
+    lambda a, b, x, v: (a**2 * x - b**2 * v, a**2 * v + b**2 * x),
+)
+_from(
+    "v taken for eps",
+    "This treats v as if it were the noise (to_x0). v is another mixture, of eps *and* x0.",
+    lambda a, b, x, v: ((x - b * v) / a, v),
+)
+_from(
+    "eps by a division",
+    "x0 is right, but eps is found by dividing by sqrt(1 - alpha_bar), which is 0 at level 0: NaN. Turning back "
+    "needs no division: eps = sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t.",
+    lambda a, b, x, v: (a * x - b * v, (x - a * (a * x - b * v)) / b),
+)

@@ -69,13 +69,22 @@ def walk_with(mistake, score, x, sde, times, generator, callback):
         h = now - then if mistake == "sign" else then - now
         f, g, s = sde.drift(x, t), per(sde.diffusion(t), x), score(x, t)
         drift = {
-            "half": f - g**2 * s / 2, "plus": f + g**2 * s, "g": f - g * s, "no score": f, "no drift": -(g**2) * s,
+            "half": f - g**2 * s / 2,
+            "plus": f + g**2 * s,
+            "g": f - g * s,
+            "no score": f,
+            "no drift": -(g**2) * s,
             "turned drift": -f - g**2 * s,
         }.get(mistake, f - g**2 * s)
         fresh = torch.randn(x.shape, generator=None if mistake == "own noise" else generator, **where)
         noise = {"no noise": 0 * x, "one noise": once, "rand": (fresh > 0).to(x.dtype)}.get(mistake, fresh)
-        size = {"dt": g * abs(h), "no dt": g, "no g": math.sqrt(abs(h)), "g squared": g**2 * math.sqrt(abs(h)),
-                "nan": g * torch.tensor(-abs(h)).sqrt()}.get(mistake, g * math.sqrt(abs(h)))
+        size = {
+            "dt": g * abs(h),
+            "no dt": g,
+            "no g": math.sqrt(abs(h)),
+            "g squared": g**2 * math.sqrt(abs(h)),
+            "nan": g * torch.tensor(-abs(h)).sqrt(),
+        }.get(mistake, g * math.sqrt(abs(h)))
         keep = 1.0 if then != times[-1] or mistake == "noise at the end" else 0.0
         x = x + drift * h + (size * noise if keep else 0)
         if callback and mistake != "no callback":
@@ -94,40 +103,66 @@ def wrong(mistake, label, hint):
     reverse_sde_sample.misconception(label, hint)(sample)
 
 
-wrong("sign", "the step's sign",
-      "The drift is multiplied by t - s. Time runs backwards here, so dt = s - t is negative; that alone turns the "
-      "drift round.")
-wrong("half", "half of the score",
-      "Half of g^2 score is the flow, which has no noise. With noise, all of it is needed.")
-wrong("plus", "plus instead of minus",
-      "The sign of the score is wrong: f - g^2 score. (dt is negative, so the step goes *towards* the data.)")
+wrong(
+    "sign",
+    "the step's sign",
+    "The drift is multiplied by t - s. Time runs backwards here, so dt = s - t is negative; that alone turns the "
+    "drift round.",
+)
+wrong(
+    "half", "half of the score", "Half of g^2 score is the flow, which has no noise. With noise, all of it is needed."
+)
+wrong(
+    "plus",
+    "plus instead of minus",
+    "The sign of the score is wrong: f - g^2 score. (dt is negative, so the step goes *towards* the data.)",
+)
 wrong("g", "g not squared", "The score is multiplied by g, not by g^2.")
 wrong("no score", "no score", "Only the drift f is followed. Backwards in time it blows x up; the score is missing.")
 wrong("no drift", "no drift", "The drift f is missing: the step has f - g^2 score.")
 wrong("turned drift", "drift turned round as well", "The drift's sign is turned by hand, but dt < 0 turns it already.")
-wrong("no noise", "no noise",
-      "There is no noise. With all of g^2 score and no noise, points fall into the modes and the spread is lost.")
-wrong("noise at the end", "noise in the last step",
-      "The last step adds noise, too, and nothing removes it again: leave it out there.")
-wrong("dt", "noise times dt",
-      "The noise is multiplied by the time step itself. Variances add up, so the noise of a step has the *variance* "
-      "g^2 (t - s): take the root of t - s.")
-wrong("no dt", "noise not scaled by the step", "The noise is as large for a small step as for a large one: multiply by "
-      "sqrt(t - s).")
+wrong(
+    "no noise",
+    "no noise",
+    "There is no noise. With all of g^2 score and no noise, points fall into the modes and the spread is lost.",
+)
+wrong(
+    "noise at the end",
+    "noise in the last step",
+    "The last step adds noise, too, and nothing removes it again: leave it out there.",
+)
+wrong(
+    "dt",
+    "noise times dt",
+    "The noise is multiplied by the time step itself. Variances add up, so the noise of a step has the *variance* "
+    "g^2 (t - s): take the root of t - s.",
+)
+wrong(
+    "no dt",
+    "noise not scaled by the step",
+    "The noise is as large for a small step as for a large one: multiply by sqrt(t - s).",
+)
 wrong("no g", "noise without g", "The noise has the size sqrt(t - s); the factor g is missing.")
 wrong("g squared", "g squared in the noise", "g^2 is a variance per time. The noise itself is multiplied by g.")
 wrong("nan", "root of a negative number", "s - t is negative, and its root is NaN. The noise needs the root of t - s.")
 wrong("rand", "noise that is not normal", "The noise is not standard normal: use torch.randn, not torch.rand.")
 wrong("one noise", "the same noise in every step", "The noise is drawn once, outside the loop. Draw it in each step.")
 wrong("own noise", "generator ignored", "The noise does not come from `generator`, so a sample cannot be repeated.")
-wrong("new time", "evaluated at the new time", "Drift and score are evaluated at s. They belong to the time that x has "
-      "*before* the step: t.")
+wrong(
+    "new time",
+    "evaluated at the new time",
+    "Drift and score are evaluated at s. They belong to the time that x has *before* the step: t.",
+)
 wrong("stops early", "one step too few", "The last pair of times is not walked.")
-wrong("unchecked", "times not checked",
-      "Good times are walked well, but times that rise or contain 0 are walked without complaint. Call "
-      "checked_times(times, falling=True) first.")
+wrong(
+    "unchecked",
+    "times not checked",
+    "Good times are walked well, but times that rise or contain 0 are walked without complaint. Call "
+    "checked_times(times, falling=True) first.",
+)
 wrong("returns early", "return inside the loop", "Only one step is made: the `return` stands inside the loop.")
 wrong("no callback", "callback never called", "The callback is never called. After each step: callback(s, x).")
-wrong("old time", "callback with the old time",
-      "The callback gets the time *before* the step. It belongs to the new x.")
+wrong(
+    "old time", "callback with the old time", "The callback gets the time *before* the step. It belongs to the new x."
+)
 wrong("no device", "noise drawn on the CPU", "This works on a CPU only: give torch.randn device=x.device.")

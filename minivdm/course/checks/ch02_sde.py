@@ -51,8 +51,11 @@ def area(sde, t):
     return sde.beta_min * t + (sde.beta_max - sde.beta_min) * t**2 / 2
 
 
-@wrong("no half in the integral", "This is exp(-beta(t) t), as if beta had been that large all the way. It grows on a "
-       "line, so its integral from 0 to t has a half: beta_min t + (beta_max - beta_min) t^2 / 2.")
+@wrong(
+    "no half in the integral",
+    "This is exp(-beta(t) t), as if beta had been that large all the way. It grows on a "
+    "line, so its integral from 0 to t has a half: beta_min t + (beta_max - beta_min) t^2 / 2.",
+)
 class _(_Right):
     def alpha_bar(self, t):
         return torch.exp(-self.beta(t) * t)
@@ -80,8 +83,11 @@ class _(_Right):
         return torch.exp(area(self, t))
 
 
-@wrong("one step", "1 - beta(t) is what *one* step of length 1 would keep. Infinitely many small steps make an "
-       "exponential: exp(-integral of beta).")
+@wrong(
+    "one step",
+    "1 - beta(t) is what *one* step of length 1 would keep. Infinitely many small steps make an "
+    "exponential: exp(-integral of beta).",
+)
 class _(_Right):
     def alpha_bar(self, t):
         return 1 - area(self, t)
@@ -111,8 +117,11 @@ class _(_Right):
         return -per(self.beta(t), x).expand_as(x) / 2
 
 
-@wrong("no shape for broadcasting", "beta(t) has the shape (B,), and PyTorch lines it up with the *last* axis of x. "
-       "spread(self.beta(t), x) gives it the shape (B, 1, ..., 1).")
+@wrong(
+    "no shape for broadcasting",
+    "beta(t) has the shape (B,), and PyTorch lines it up with the *last* axis of x. "
+    "expand_like(self.beta(t), x) gives it the shape (B, 1, ..., 1).",
+)
 class _(_Right):
     def drift(self, x, t):
         return -self.beta(t) * x / 2
@@ -124,8 +133,11 @@ class _(_Right):
         return self.beta(t)
 
 
-@wrong("the noise so far", "This is the standard deviation of all noise up to t. g(t) is the rate at which noise comes "
-       "in *now*: sqrt(beta(t)).")
+@wrong(
+    "the noise so far",
+    "This is the standard deviation of all noise up to t. g(t) is the rate at which noise comes "
+    "in *now*: sqrt(beta(t)).",
+)
 class _(_Right):
     def diffusion(self, t):
         return (1 - torch.exp(-area(self, t))).sqrt()

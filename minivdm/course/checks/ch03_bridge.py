@@ -8,7 +8,7 @@ from .ch03_invert import Recorder, travelled, walk_up
 from .common import fresh_schedule
 
 
-@exercise("translation.ddib")
+@exercise("bridge.ddib")
 def ddib(f, draw):
     schedule, ab = fresh_schedule(draw)
     T, labels = schedule.T, draw.integers(1, 9, 2, 3, 1).unbind(0)

@@ -71,8 +71,13 @@ def walk_up(mistake, model, x0, schedule, levels, cond, callback):
     if mistake != "unchecked" and (levels[-1] != 0 or any(t <= s for t, s in zip(levels[:-1], levels[1:]))):
         raise ValueError("levels")
     up, x = levels[::-1], x0
-    up = {"downwards": levels, "from 1": up[1:], "all levels": list(range(schedule.T + 1)), "jump": [0, up[-1]],
-          "stops early": up[:-1]}.get(mistake, up)
+    up = {
+        "downwards": levels,
+        "from 1": up[1:],
+        "all levels": list(range(schedule.T + 1)),
+        "jump": [0, up[-1]],
+        "stops early": up[:-1],
+    }.get(mistake, up)
     for source, level in zip(up[:-1], up[1:]):
         s, t = torch.full((len(x),), source), torch.full((len(x),), level)
         eps = model(x, s if mistake == "asks at s" else t, None if mistake == "no cond" else cond)

@@ -62,7 +62,7 @@ wrong(
 
 wrong(
     "starts below T",
-    "The list does not start at T. This is the \"leading\" spacing of some libraries: the sampler is given pure noise, "
+    'The list does not start at T. This is the "leading" spacing of some libraries: the sampler is given pure noise, '
     "but told that it is at a lower level. For i = n the level is T.",
 )(lambda T, n: [T // n * i for i in range(n, -1, -1)])
 

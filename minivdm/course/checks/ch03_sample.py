@@ -25,8 +25,9 @@ def ddim_sample(f, draw):
         yield close("the first x that the model sees is the start", seen[0][0], start)
         slope, shift, _ = chain(ab, walk, mean, std, 0.0)
         name = f"{len(walk) - 1} steps, eta = 0, data N({mean:.2f}, {std:.2f}^2)"
-        yield close(f"{name}: the start, scaled and shifted", got, slope * start.double() + shift, 1e-4, 1e-3,
-                    torch.float32)
+        yield close(
+            f"{name}: the start, scaled and shifted", got, slope * start.double() + shift, 1e-4, 1e-3, torch.float32
+        )
     yield holds("cond reaches the model", all(cond is label for _, _, cond in seen), "pass `cond` on to the model")
 
     for eta in (1.0, draw.uniform(1, low=0.5, high=0.8).item()):
@@ -44,11 +45,11 @@ def ddim_sample(f, draw):
         calls.append([a.clone() if torch.is_tensor(a) else a for a in arguments])
 
     seen.clear()
-    got = f(knows(far, 0.0), start, schedule, clip=True, callback=keep)
-    yield close("clip=True keeps the estimate of x0 in [-1, 1]", got, torch.ones(64, 1, 4, 4), atol=1e-4)
+    got = f(knows(far, 0.0), start, schedule, clip_x0=True, callback=keep)
+    yield close("clip_x0=True keeps the estimate of x0 in [-1, 1]", got, torch.ones(64, 1, 4, 4), atol=1e-4)
     free = min(x.abs().max().item() for x, _, _ in seen[: schedule.T // 2]) > 1.2
     message = "the noisy x was clamped on the way; only the estimate of x0 must stay in [-1, 1]"
-    yield holds("clip=True leaves the noisy x alone", free, message)
+    yield holds("clip_x0=True leaves the noisy x alone", free, message)
     yield equal("first argument of each callback(s, x, x0)", [a[0] for a in calls], list(range(schedule.T - 1, -1, -1)))
     yield close("x in the first callback: what the model sees next", calls[0][1], seen[1][0])
     yield close("x0 in the first callback: the guess", calls[0][2], torch.ones(64, 1, 4, 4), atol=1e-4)
@@ -83,15 +84,13 @@ def chain(ab, walk, mean, std, eta):
 def wrong(mistake, label, hint):
     """Add a misconception: the sampler below with one mistake in it."""
 
-    def sampler(
-        model, x, schedule, levels=None, cond=None, eta=0.0, clip=False, generator=None, callback=None
-    ):
-        return walk_with(mistake, model, x, schedule, levels, cond, eta, clip, generator, callback)
+    def sampler(model, x, schedule, levels=None, cond=None, eta=0.0, clip_x0=False, generator=None, callback=None):
+        return walk_with(mistake, model, x, schedule, levels, cond, eta, clip_x0, generator, callback)
 
     ddim_sample.misconception(label, hint)(sampler)
 
 
-def walk_with(mistake, model, x, schedule, levels, cond, eta, clip, generator, callback):
+def walk_with(mistake, model, x, schedule, levels, cond, eta, clip_x0, generator, callback):
     """A sampler with room for one mistake."""
     levels = list(range(schedule.T, -1, -1)) if levels is None else list(levels)
     pairs = list(zip(levels[:-1], levels[1:]))
@@ -110,14 +109,14 @@ def walk_with(mistake, model, x, schedule, levels, cond, eta, clip, generator, c
         ab_t, ab_s = at(schedule.alpha_bar, t, x), at(schedule.alpha_bar, s, x)
         guess = model(x, s if mistake == "asks at s" else t, None if mistake == "no cond" else cond)
         x0 = guess if mistake == "eps as x0" else (x - (1 - ab_t).sqrt() * guess) / ab_t.sqrt()
-        clips = clip and mistake not in ("clips x", "no clip") or mistake == "always clip"
+        clips = clip_x0 and mistake not in ("clips x", "no clip") or mistake == "always clip"
         x0 = x0.clamp(-1, 1) if clips else x0
         noise = torch.randn(x.shape, generator=None if mistake == "own noise" else generator, **where)
         noise = {"one noise": once, "no noise": torch.zeros_like(x)}.get(mistake, noise)
         eps = (x - ab_t.sqrt() * x0) / (1 - ab_t).sqrt()
         variance = eta**2 * (1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s)
         new = ab_s.sqrt() * x0 + (1 - ab_s - variance).clamp(min=0).sqrt() * eps + variance.sqrt() * noise
-        x = x if mistake == "not assigned" else new.clamp(-1, 1) if clip and mistake == "clips x" else new
+        x = x if mistake == "not assigned" else new.clamp(-1, 1) if clip_x0 and mistake == "clips x" else new
         if callback and mistake != "no callback":
             callback(*{"swapped": (target, x0, x), "old level": (level, x, x0)}.get(mistake, (target, x, x0)))
         if mistake == "returns early":
@@ -184,7 +183,7 @@ wrong(
 wrong(
     "clips x",
     "x clipped instead of x0",
-    "With clip=True the noisy x is clamped. Noise may leave [-1, 1]; it is the estimate of x0 that must not.",
+    "With clip_x0=True the noisy x is clamped. Noise may leave [-1, 1]; it is the estimate of x0 that must not.",
 )
 wrong(
     "no clip",

@@ -21,7 +21,7 @@ def averaged(first, later, decay):
     return rest * first + sum(share * weights for share, weights in zip(shares, later))
 
 
-@exercise("training.EMA")
+@exercise("ema.EMA")
 def ema(f, draw):
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     model[1].num_batches_tracked = None  # a whole number, which cannot be averaged; such a buffer comes last

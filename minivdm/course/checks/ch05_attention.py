@@ -172,7 +172,7 @@ wrong(
 wrong(
     "take turns",
     "K and V take turns",
-    "K and V take turns along the channels of `kv`. The first half is K, the second V: \"(two n d)\".",
+    'K and V take turns along the channels of `kv`. The first half is K, the second V: "(two n d)".',
 )
 wrong("turned", "height and width swapped", "On the way back to (B, C, H, W), height and width are swapped.")
 wrong(

@@ -14,7 +14,7 @@ def made_up(draw, n):
     return words
 
 
-@exercise("text.Tokenizer")
+@exercise("captions.Tokenizer")
 def tokenizer(f, draw):
     words, length = made_up(draw, 9), draw.integers(5, 7)
     made = f(length=length, words=words)
@@ -62,7 +62,7 @@ def encode_with(mistake, self, prompts):
         elif mistake == "key":
             row = [self.number[word] for word in words]
         else:
-            row = [self.number_of(word) for word in words]
+            row = [self.token_id(word) for word in words]
         row = [number - 1 for number in row] if mistake == "shifted" else row
         row = row[::-1] if mistake == "backwards" else sorted(row) if mistake == "sorted" else row
         padding = [0] * (L - len(row))
@@ -117,12 +117,12 @@ wrong(
     "unknown",
     "unknown words pass",
     "An unknown word passes without a sound, as padding or left out, and a model would draw something else than was "
-    "asked for. self.number_of(word) refuses it and names near words.",
+    "asked for. self.token_id(word) refuses it and names near words.",
 )
 wrong(
     "key",
     "a KeyError for an unknown word",
-    "The dict's own KeyError comes out, which helps nobody. self.number_of(word) raises a ValueError with near words.",
+    "The dict's own KeyError comes out, which helps nobody. self.token_id(word) raises a ValueError with near words.",
 )
 wrong("cut", "long prompts cut", "A long prompt is cut silently. Raise a ValueError if it has more than L words.")
 wrong(

@@ -38,8 +38,15 @@ CASES = [  # what, size of clip, kernel, has a bias, arguments, stride and paddi
     ("padding = 1", (3, 4, 3), (3, 3, 3), True, {"padding": 1}, (1, 1, 1), (1, 1, 1)),
     ("padding = (2, 0, 1)", (3, 4, 5), (3, 2, 2), False, {"padding": (2, 0, 1)}, (1, 1, 1), (2, 0, 1)),
     ("stride = 2", (5, 6, 7), (3, 2, 1), False, {"stride": 2}, (2, 2, 2), (0, 0, 0)),
-    ("stride = (1, 3, 2), padding = (1, 0, 1)", (3, 7, 5), (3, 3, 3), True, {"stride": (1, 3, 2), "padding": (1, 0, 1)},
-     (1, 3, 2), (1, 0, 1)),
+    (
+        "stride = (1, 3, 2), padding = (1, 0, 1)",
+        (3, 7, 5),
+        (3, 3, 3),
+        True,
+        {"stride": (1, 3, 2), "padding": (1, 0, 1)},
+        (1, 3, 2),
+        (1, 0, 1),
+    ),
     ("a kernel of one place", (2, 3, 4), (1, 1, 1), True, {}, (1, 1, 1), (0, 0, 0)),
 ]
 

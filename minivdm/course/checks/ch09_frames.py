@@ -66,8 +66,11 @@ def message(f, n, step):
     except ValueError as error:
         text = str(error)
     told = text is None or {needed, needed - 1} <= {int(n) for n in re.findall(r"\d+", text)}
-    return holds("the message says how many frames are needed and how many there are", told,
-                 f"expected {needed} needed, {needed - 1} there; it says: {text}")
+    return holds(
+        "the message says how many frames are needed and how many there are",
+        told,
+        f"expected {needed} needed, {needed - 1} there; it says: {text}",
+    )
 
 
 def checked(available, frames, step, start, last):

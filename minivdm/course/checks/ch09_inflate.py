@@ -80,11 +80,15 @@ def inflated(mistake, conv, frames, how):
         conv.in_channels,
         conv.out_channels,
         (frames, *conv.kernel_size),
-        stride=(conv.stride[0] if mistake == "time stride" else 1,
-                *((1, 1) if mistake == "no stride" else conv.stride)),
+        stride=(
+            conv.stride[0] if mistake == "time stride" else 1,
+            *((1, 1) if mistake == "no stride" else conv.stride),
+        ),
         padding=(around, *((0, 0) if mistake == "space padding" else conv.padding)),
-        dilation=(conv.dilation[0] if mistake == "time dilation" else 1,
-                  *((1, 1) if mistake == "no dilation" else conv.dilation)),
+        dilation=(
+            conv.dilation[0] if mistake == "time dilation" else 1,
+            *((1, 1) if mistake == "no dilation" else conv.dilation),
+        ),
         groups=1 if mistake == "no groups" else conv.groups,
         bias=conv.bias is not None or mistake == "always a bias",
     )
@@ -114,9 +118,7 @@ def inflated(mistake, conv, frames, how):
 
 def wrong(mistake, hint):
     """Add a misconception: inflation with one mistake in it."""
-    inflate_conv.misconception(mistake, hint)(
-        lambda conv, frames, how="centre": inflated(mistake, conv, frames, how)
-    )
+    inflate_conv.misconception(mistake, hint)(lambda conv, frames, how="centre": inflated(mistake, conv, frames, how))
 
 
 wrong("not divided", 'For "mean", every slice holds the whole kernel: the answer is `frames` times too large.')

@@ -11,7 +11,7 @@ from .ch04_embedding import waves
 from .ch10_common import BACK, LAYOUT, TURNED
 
 
-def attended(layer, x, frames, d, stills=None):
+def attended(layer, x, frames, d, independent_frames=None):
     """The layer's equations clip by clip, head by head and frame by frame, in float64."""
     channels = x.shape[1]
     weights, biases = layer.qkv.weight.double().split(channels), layer.qkv.bias.double().split(channels)
@@ -23,7 +23,11 @@ def attended(layer, x, frames, d, stills=None):
         q, k, v = (part @ weight.T + bias for part, weight, bias in zip([at, at, told], weights, biases))
         for head in torch.arange(channels).split(d):
             for f in range(frames):
-                seen = [f] if stills is not None and stills[first // frames] else list(range(frames))
+                seen = (
+                    [f]
+                    if independent_frames is not None and independent_frames[first // frames]
+                    else list(range(frames))
+                )
                 scores = (k[seen][..., head] * q[f][:, head]).sum(2) / d**0.5  # (seen, HW)
                 share = torch.exp(scores - scores.amax(0))
                 found[first + f, head] = torch.einsum("sp,spd->dp", share / share.sum(0), v[seen][..., head])
@@ -38,9 +42,9 @@ def temporal_attention(f, draw):
     yield close("one head, 2 clips of 4 frames", layer(x, 4), attended(layer, x, 4, 8), **like)
     x, layer = draw.normal(3 * 3, 16, 2, 1), fresh(f(16, head_dim=4), draw)
     yield close("four heads, 3 clips of 3 frames", layer(x, 3), attended(layer, x, 3, 4), **like)
-    stills = torch.tensor([True, False, False])
-    want = attended(layer, x, 3, 4, stills)
-    yield close("3 clips, the first one made of stills", layer(x, 3, stills), want, **like)
+    independent_frames = torch.tensor([True, False, False])
+    want = attended(layer, x, 3, 4, independent_frames)
+    yield close("3 clips, the first one made of stills", layer(x, 3, independent_frames), want, **like)
     yield close("a new layer, whose `out` is zero, returns x", f(16, head_dim=4)(x, 3), x)
     x, layer = draw.normal(4, 8, 1, 2), fresh(f(8, head_dim=8), draw)
     with torch.no_grad():
@@ -59,7 +63,7 @@ def positions(mistake, frames, channels):
     return waves(range(1, frames + 1) if mistake == "from 1" else range(frames), channels).float()
 
 
-def attend_with(mistake, layer, x, frames, stills):
+def attend_with(mistake, layer, x, frames, independent_frames):
     """The layer with room for one mistake."""
     channels, height, width = x.shape[1:]
     heads = 1 if mistake == "one head" else layer.heads
@@ -97,17 +101,17 @@ def attend_with(mistake, layer, x, frames, stills):
     q, k, v = (rearrange(part, f"b p f {woven} -> b p n f d", n=heads) for part in qkv.chunk(3, dim=-1))
     q, k, v = (q, v, k) if mistake == "v second" else (k, q, v) if mistake == "k first" else (q, k, v)
     scores = q @ k.transpose(-1, -2) / {"no root": 1, "d": d, "all channels": channels**0.5}.get(mistake, d**0.5)
-    if stills is not None and mistake not in ("ignored", "spatial", "after softmax"):
+    if independent_frames is not None and mistake not in ("ignored", "spatial", "after softmax"):
         own = torch.eye(frames, dtype=torch.bool)
-        rows_ = (~stills if mistake == "inverted" else stills)[:, None, None, None, None]
+        rows_ = (~independent_frames if mistake == "inverted" else independent_frames)[:, None, None, None, None]
         others = own if mistake == "own hidden" else ~own
         scores = scores.masked_fill(rows_ & others, 0.0 if mistake == "zero scores" else -torch.inf)
     if mistake == "overflow":
         weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
     else:
         weights = scores if mistake == "no softmax" else scores.softmax(dim=-2 if mistake == "asking" else -1)
-    if stills is not None and mistake == "after softmax":
-        weights = weights * (~stills[:, None, None, None, None] | torch.eye(frames, dtype=torch.bool))
+    if independent_frames is not None and mistake == "after softmax":
+        weights = weights * (~independent_frames[:, None, None, None, None] | torch.eye(frames, dtype=torch.bool))
     found = rearrange(weights @ v, f"b p n f d -> b p f {woven}")
     found = found if mistake == "no out" else layer.out(found)
     if mistake == "spatial":
@@ -122,8 +126,8 @@ def wrong(mistake, label, hint):
     """Add a misconception: the layer above with one mistake in it."""
 
     class Wrong:
-        def forward(self, x, frames, stills=None):
-            return attend_with(mistake, self, x, frames, stills)
+        def forward(self, x, frames, independent_frames=None):
+            return attend_with(mistake, self, x, frames, independent_frames)
 
     temporal_attention.misconception(label, hint)(Wrong)
 
@@ -203,11 +207,15 @@ wrong("one head", "one head", "Right for one head, but all heads are taken as on
 wrong(
     "woven",
     "heads take turns",
-    "Heads take channels in turns, \"(d n)\". A head's d channels lie together: \"(n d)\".",
+    'Heads take channels in turns, "(d n)". A head\'s d channels lie together: "(n d)".',
 )
 wrong("no out", "`out` missing", "The last linear map, W_o, is missing: add self.out(...) of what the heads found.")
-wrong("ignored", "stills ignored", "`stills` has no effect: unrelated pictures look at each other.")
-wrong("inverted", "clips for stills", "Where `stills` is True frames see each other, and elsewhere only themselves.")
+wrong("ignored", "stills ignored", "`independent_frames` has no effect: unrelated pictures look at each other.")
+wrong(
+    "inverted",
+    "clips for stills",
+    "Where `independent_frames` is True frames see each other, and elsewhere only themselves.",
+)
 wrong(
     "own hidden",
     "the own frame hidden",

@@ -31,8 +31,8 @@ def extend(f, draw):
 
 def extended(mistake, video, model, noise, schedule, overlap, levels=None, cond=None, weight=10.0):
     """An extension with room for one mistake."""
-    from minivdm.extension import ReconstructionGuidance
-    from minivdm.samplers import ddim_sample
+    from minivdm.diffusion.extension import ReconstructionGuidance
+    from minivdm.diffusion.samplers import ddim_sample
 
     most = min(video.shape[2], noise.shape[2] - 1)
     least = 0 if mistake == "none" else 1
@@ -43,7 +43,7 @@ def extended(mistake, video, model, noise, schedule, overlap, levels=None, cond=
     guided = ReconstructionGuidance(model, schedule, known, weight)
     levels = None if mistake == "levels" else levels
     cond = None if mistake == "cond" else cond
-    new = ddim_sample(guided, noise, schedule, levels, cond, clip=mistake != "not clipped")
+    new = ddim_sample(guided, noise, schedule, levels, cond, clip_x0=mistake != "not clipped")
     if mistake == "stutter":
         return torch.cat([video, new], dim=2)
     if mistake == "new only":
@@ -84,5 +84,5 @@ extends("none", "an overlap of 0", "An overlap of 0 goes through, and [-0:] is t
 extends("cond", "cond not handed on", "The condition does not reach ddim_sample, so the prompt has no effect.")
 extends("levels", "levels not handed on", "`levels` does not reach ddim_sample, which walks all of them.")
 extends("weight", "weight not handed on", "`weight` has no effect: hand it on to ReconstructionGuidance.")
-extends("not clipped", "not clipped", "The estimates of x0 leave [-1, 1]: clip=True.")
+extends("not clipped", "not clipped", "The estimates of x0 leave [-1, 1]: clip_x0=True.")
 extends("not refused", "nothing refused", "An overlap that does not fit is taken. Raise a ValueError.")

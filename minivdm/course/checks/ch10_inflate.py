@@ -5,7 +5,7 @@ import copy
 import torch
 
 from minivdm.course.exercise import close, equal, exercise, holds
-from minivdm.unet import UNet
+from minivdm.models.unet import UNet
 
 from .ch10_unet3d import picture_net
 
@@ -43,7 +43,7 @@ def modes(model):
 
 def inflated(mistake, image, attention):
     """Inflation with room for one mistake."""
-    from minivdm.unet3d import UNet3D
+    from minivdm.models.unet3d import UNet3D
 
     if mistake == "picture":
         return copy.deepcopy(image)

@@ -10,13 +10,15 @@ from .ch04_common import fresh
 from .ch10_common import BACK, LAYOUT, TURNED
 
 
-def by_frames(layer, x, frames, stills=None):
+def by_frames(layer, x, frames, independent_frames=None):
     """The layer's sum written out in float64, for each clip and frame, on the weights of this very layer."""
     weight, bias = layer.conv.weight.double()[..., 0], layer.conv.bias.double()[:, None, None]  # (C, C, 3)
     out = []
     for b, clip in enumerate(x.double().split(frames)):
         for f in range(frames):
-            sees = {1: f} if stills is not None and stills[b] else {k: f + k - 1 for k in range(3)}
+            sees = (
+                {1: f} if independent_frames is not None and independent_frames[b] else {k: f + k - 1 for k in range(3)}
+            )
             parts = [torch.einsum("oc,chw->ohw", weight[:, :, k], clip[i]) for k, i in sees.items() if 0 <= i < frames]
             out.append(sum(parts) + bias)
     return torch.stack(out)
@@ -31,14 +33,14 @@ def temporal_conv(f, draw):
     yield close("the same in channels_last memory", layer(ordered, 5), by_frames(layer, x, 5), **like)
     x = draw.normal(3 * 4, 6, 2, 3)
     yield close("a new layer returns x", f(6)(x, 4), x)
-    stills = torch.tensor([False, True, False])
-    want = by_frames(layer, x, 4, stills)
-    yield close("3 clips, the second one made of stills", layer(x, 4, stills), want, **like)
+    independent_frames = torch.tensor([False, True, False])
+    want = by_frames(layer, x, 4, independent_frames)
+    yield close("3 clips, the second one made of stills", layer(x, 4, independent_frames), want, **like)
     x = draw.normal(2, 6, 2, 3)
     yield close("clips of one frame", layer(x, 1), by_frames(layer, x, 1), **like)
 
 
-def convolved_with(mistake, layer, x, frames, stills):
+def convolved_with(mistake, layer, x, frames, independent_frames):
     """The layer with room for one mistake."""
     height, width = x.shape[2:]
     if mistake == "reshaped":
@@ -56,11 +58,11 @@ def convolved_with(mistake, layer, x, frames, stills):
         out = F.conv2d(torch.cat([h[:, :, :1], h, h[:, :, -1:]], dim=2), weight, bias)
     else:
         out = layer.conv(h)
-    if stills is not None and mistake != "ignored":
+    if independent_frames is not None and mistake != "ignored":
         middle = {"summed": weight.sum(2, keepdim=True), "first": weight[:, :, :1]}.get(mistake, weight[:, :, 1:2])
         alone = F.conv2d(h, middle, None if mistake == "no bias" else bias)
         alone = {"unchanged": h, "zero": torch.zeros_like(h)}.get(mistake, alone)
-        chosen = ~stills if mistake == "inverted" else stills
+        chosen = ~independent_frames if mistake == "inverted" else independent_frames
         chosen = chosen.any().expand(len(h)) if mistake == "any" else chosen
         out = torch.where(chosen[: len(h), None, None, None], alone, out)
     out = out + h if mistake == "added" else out
@@ -78,8 +80,8 @@ def wrong(mistake, label, hint):
     """Add a misconception: the layer above with one mistake in it."""
 
     class Wrong:
-        def forward(self, x, frames, stills=None):
-            return convolved_with(mistake, self, x, frames, stills)
+        def forward(self, x, frames, independent_frames=None):
+            return convolved_with(mistake, self, x, frames, independent_frames)
 
     temporal_conv.misconception(label, hint)(Wrong)
 
@@ -111,12 +113,20 @@ wrong(
 wrong("ends repeated", "ends repeated", "The first and last frames are repeated outside the clip. There, zeros stand.")
 wrong("added", "x added", "x is added. The Dirac kernel is the identity already: the result is the convolution alone.")
 wrong("turned", *TURNED)
-wrong("ignored", "stills ignored", "`stills` has no effect: unrelated pictures are mixed. They need the middle alone.")
-wrong("inverted", "clips for stills", "Where `stills` is True, frames are still mixed, and elsewhere they are not.")
+wrong(
+    "ignored",
+    "stills ignored",
+    "`independent_frames` has no effect: unrelated pictures are mixed. They need the middle alone.",
+)
+wrong(
+    "inverted",
+    "clips for stills",
+    "Where `independent_frames` is True, frames are still mixed, and elsewhere they are not.",
+)
 wrong(
     "any",
     "all or none",
-    "One row of stills turns the whole batch into stills. `stills` has an entry for each clip: torch.where.",
+    "One row of unrelated pictures turns the whole batch into such. The mask has an entry for each clip: torch.where.",
 )
 wrong("unchanged", "stills not convolved", "Stills come back as they were. They, too, meet the middle of the kernel.")
 wrong("zero", "stills set to zero", "Stills become zero. They meet the middle of the kernel.")

@@ -4,7 +4,7 @@ import torch
 from einops import rearrange
 
 from minivdm.course.exercise import close, exercise, raises
-from minivdm.unet import UNet
+from minivdm.models.unet import UNet
 
 from .ch04_common import fresh
 
@@ -15,9 +15,9 @@ def picture_net(draw, **changes):
     return fresh(UNet(**settings), draw)
 
 
-def clip_by_clip(net, x, t, cond=None, stills=None):
+def clip_by_clip(net, x, t, cond=None, independent_frames=None):
     """The output worked out for one clip after the other; the k-th Stage on the way up takes map -k."""
-    each = [None] * len(x) if stills is None else stills.split(1)
+    each = [None] * len(x) if independent_frames is None else independent_frames.split(1)
     told = [None] * len(x) if cond is None else cond
     clips = [clip.movedim(1, 0) for clip in x]  # (F, C, H, W) each
     out = [one_clip(net, clip, level, c, row) for clip, level, c, row in zip(clips, t, told, each)]
@@ -50,9 +50,11 @@ def unet3d(f, draw):
     net = fresh(f(picture_net(draw, channels=32, mults=(1,)), attention=(0,)), draw)
     x, t = draw.normal(2, 2, 3, 2, 2), draw.integers(1, 900, 2)
     yield close("2 clips of 3 frames, one resolution", net(x, t), clip_by_clip(net, x, t), **like)
-    stills = torch.tensor([False, True])
-    want = clip_by_clip(net, x, t, stills=stills)
-    yield close("2 clips, the second one made of stills", net(x, t, stills=stills), want, **like)
+    independent_frames = torch.tensor([False, True])
+    want = clip_by_clip(net, x, t, independent_frames=independent_frames)
+    yield close(
+        "2 clips, the second one made of stills", net(x, t, independent_frames=independent_frames), want, **like
+    )
     yield raises("a picture instead of a clip", ValueError, lambda: net(x[:, :, 0], t))
     net = fresh(f(picture_net(draw, context_dim=6, attention=(1,)), attention=()), draw)
     x, t, cond = draw.normal(3, 2, 2, 2, 4), draw.integers(1, 900, 3), draw.normal(3, 2, 6)
@@ -61,7 +63,7 @@ def unet3d(f, draw):
     yield close("a condition for each frame", net(x, t, cond), clip_by_clip(net, x, t, cond), **like)
 
 
-def video_with(mistake, net, x, t, cond, stills):
+def video_with(mistake, net, x, t, cond, independent_frames):
     """The forward pass with room for one mistake."""
     if x.ndim != 5 and mistake != "not refused":
         raise ValueError
@@ -77,19 +79,23 @@ def video_with(mistake, net, x, t, cond, stills):
         cond = each if tiled is None else tiled
     levels = t.repeat(frames) if mistake in ("tiled", "t tiled", "all turned") else t.repeat_interleave(frames)
     emb = image.embedding(x, levels, cond)
-    stills = None if mistake == "no stills" else stills
+    independent_frames = None if mistake == "no stills" else independent_frames
     h = image.stem(x)
     kept = [h]
     cond = None if mistake == "no cond" else cond
 
     def after(time, h, side):
-        absent = {"no time": ("down", "middle", "up"), "down only": ("middle", "up"), "no middle": ("middle",),
-                  "no up": ("up",)}
-        return h if side in absent.get(mistake, ()) else time(h, frames, stills)
+        absent = {
+            "no time": ("down", "middle", "up"),
+            "down only": ("middle", "up"),
+            "no middle": ("middle",),
+            "no up": ("up",),
+        }
+        return h if side in absent.get(mistake, ()) else time(h, frames, independent_frames)
 
     for layer, time in zip(image.down, net.down):
         if time is not None and mistake == "time first" and h.shape[1] == layer.block.conv2.out_channels:
-            h = layer(time(h, frames, stills), emb, cond)
+            h = layer(time(h, frames, independent_frames), emb, cond)
         elif time is None:
             h = layer(h)
         else:
@@ -119,8 +125,8 @@ def wrong(mistake, label, hint):
     """Add a misconception: the forward pass above with one mistake in it."""
 
     class Wrong:
-        def forward(self, x, t, cond=None, stills=None):
-            return video_with(mistake, self, x, t, cond, stills)
+        def forward(self, x, t, cond=None, independent_frames=None):
+            return video_with(mistake, self, x, t, cond, independent_frames)
 
     unet3d.misconception(label, hint)(Wrong)
 
@@ -192,7 +198,11 @@ wrong(
 wrong("no pop", "the same map again and again", "kept[-1] stays in the list. kept.pop() takes it out.")
 wrong("skip first", "kept map first", "The two maps are joined in the other order: h first, then the kept one.")
 wrong("no norm", "norm left out", "image.norm is left out: the last lines are norm, then head.")
-wrong("no stills", "stills not handed on", "`stills` does not reach the temporal layers: time(h, frames, stills).")
+wrong(
+    "no stills",
+    "stills not handed on",
+    "`independent_frames` does not reach the temporal layers: time(h, frames, independent_frames).",
+)
 wrong(
     "one condition",
     "one frame's condition for all",

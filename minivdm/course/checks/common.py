@@ -112,3 +112,11 @@ def given_noise(first, second):
     same = same and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
     message = "two equal calls give different results: use the argument `noise`, and draw none yourself"
     return holds("the noise is the one that was given", same or first is None, message)
+
+
+def same_seed_same_result(what, run, draw):
+    """Probes: `run(generator)` gives one result for one seed and another for another, and so draws from it alone."""
+    seed = draw.integers(0, 2**31 - 2)
+    first, again, other = (run(torch.Generator().manual_seed(each)) for each in (seed, seed, seed + 1))
+    yield holds(f"the same seed gives the same {what}", torch.equal(first, again), "two equal generators, two results")
+    yield holds(f"another seed gives another {what}", not torch.equal(first, other), "two seeds, one result")

@@ -1,0 +1,70 @@
+r"""Make data/text2video.pt from nothing: `python -m minivdm train text2video`, then judge, record and show the model.
+
+    python -m minivdm.commands.make_text2video --out data/text2video.pt
+
+Writes the file, its entry in `manifest.json`, and samples beside it: a GIF, as `python -m minivdm sample` makes it of
+the eight `PROMPTS`, and a PNG of the same clips as film strips. The run itself stays in `runs/text2video/shipped`; a
+second call goes on from there.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from PIL import Image
+
+from ..datasets.video_files import write_video
+from ..evaluation.viz import sheet
+from ..files import replacing
+from ..pipelines.pretrained import BUILDERS, load_pretrained, load_weights, record
+from ..pipelines.text2video import text_to_video
+from .evaluate import evaluate_clips, triples_to_judge
+from .sample import side_by_side
+from .train import PROMPTS, train_text2video
+
+
+def write_strips(clips, path):
+    """Write clips (B, 3, F, H, W) as film strips, one below the other, to a PNG file."""
+    strips = Image.fromarray(sheet(rearrange(clips, "b c f h w -> (b f) c h w"), cols=clips.shape[2]))
+    with replacing(path) as file:
+        strips.resize((2 * strips.width, 2 * strips.height), Image.NEAREST).save(file, "PNG")
+
+
+def main(arguments=None):
+    """Read the command line, then train, judge and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", default="data/text2video.pt", help="file to write; samples and manifest go beside it")
+    parser.add_argument("--budget", default="gpu", help="smoke, cpu or gpu")
+    parser.add_argument("--run", default="runs/text2video/shipped", help="folder of the run")
+    parser.add_argument("--copies", type=int, default=2, help="clips per triple to judge")
+    args = parser.parse_args(arguments)
+
+    trained, out = train_text2video(args.budget, args.run), Path(args.out)
+    with replacing(out) as file:
+        file.write(trained.read_bytes())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_weights(out, BUILDERS["text2video"]).to(device)
+    generator = torch.Generator(device).manual_seed(0)
+    classifier = load_pretrained("video_classifier").to(device)
+    measured = evaluate_clips(model, classifier, triples_to_judge(args.copies, device), generator)
+    print(measured, flush=True)
+    given = {name: value for name, value in vars(args).items() if name != "out" and value != parser.get_default(name)}
+    command = f"python -m minivdm.commands.make_text2video --out data/{out.name}"
+    record(
+        out,
+        command=command + "".join(f" --{name} {value}" for name, value in given.items()),
+        made_on=torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
+        parameters=sum(p.numel() for p in model.parameters()),
+        **json.loads(Path(args.run, "settings.json").read_text()),
+        **measured,
+    )
+    generator = torch.Generator(device).manual_seed(0)
+    clips = text_to_video(PROMPTS, model, steps=50, generator=generator).cpu()
+    write_video(side_by_side(clips), out.with_suffix(".gif"), scale=4)
+    write_strips(clips, out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

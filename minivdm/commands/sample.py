@@ -1,0 +1,158 @@
+"""Make clips from prompts: `python -m minivdm sample "a red circle moving left" -o clip.gif`.
+
+Everything that may be wrong with the prompts, the file or the model is found before any computing.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ..datasets.captions import Tokenizer
+from ..datasets.video_files import pyav, write_video
+from ..pipelines.pretrained import BUILDERS, NotFinite, load_pretrained, load_weights
+from ..pipelines.text2video import text_to_video
+
+RUNS = Path("runs", "text2video")
+GAP_PIXELS = 2  # pixels between clips side by side; even, as MP4 needs
+COLUMNS = 4  # clips in a row
+
+
+def sample_text2video(prompts, out, steps=50, guidance_scale=2.0, seed=0, checkpoint=None, fps=8, scale=4):
+    """Sample one clip per prompt and write them.
+
+    Args:
+        prompts: list of strings.
+        out: a file (.gif or .mp4), in which several clips stand side by side, or a folder, for one .gif per prompt.
+        steps, guidance_scale: as for `text_to_video`.
+        seed: of the noise.
+        checkpoint: a `model.pt`; see `find_model` for the default.
+        fps: frames per second; in a GIF each frame stays for 1 / fps, rounded to 1/100 s.
+        scale: how many times each pixel is repeated in a row and in a column.
+
+    Returns:
+        The paths of the files written.
+
+    Raises:
+        ValueError: if a word is unknown, a number makes no sense, or a file's ending or content is not what it must be.
+        OSError: if there is no such checkpoint, or `out` cannot be written.
+        ImportError: if it is an MP4 and PyAV is not installed.
+    """
+    Tokenizer().encode(prompts)
+    paths = output_paths(out, prompts)
+    check_sampling(steps, guidance_scale, seed)
+    if not 0.1 <= fps <= 50:
+        raise ValueError(f"fps must lie in 0.1..50, got {fps:g}")
+    if not 1 <= scale <= 64:
+        raise ValueError(f"scale must lie in 1..64, got {scale}")
+    model, source = find_model(checkpoint)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    print(f"model: {source}", flush=True)
+
+    start, generator = time.perf_counter(), torch.Generator(device).manual_seed(seed)
+    with tqdm(total=steps, disable=None, unit="step", leave=False) as bar:
+        clips = text_to_video(
+            prompts, model, steps, guidance_scale, generator=generator, callback=lambda s, x, x0: bar.update()
+        )  # (B, 3, F, H, W)
+    seconds = time.perf_counter() - start
+    together = len(paths) < len(prompts)
+    beside = f", {len(prompts)} clips in the order of their prompts" if together else ""
+    for path, film in zip(paths, [side_by_side(clips)] if together else clips):
+        write_video(film.cpu(), path, fps, scale)
+        print(f"{path}: {model.frames} frames of {model.size} x {model.size} pixels{beside}")
+    print(f"{len(prompts)} clips in {seconds:.1f} s, {steps} steps on {device.type}")
+    return paths
+
+
+def check_sampling(steps, guidance_scale, seed):
+    """A ValueError if one of these numbers makes no sense."""
+    if not 1 <= steps <= 1000:
+        raise ValueError(f"steps must lie in 1..1000, got {steps}")
+    if not abs(guidance_scale) <= 100:  # catches NaN, too
+        raise ValueError(f"guidance scale must lie in -100..100, got {guidance_scale:g}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must lie in 0..2^32 - 1, got {seed}")
+
+
+def side_by_side(clips):
+    """Clips (B, 3, F, H, W) in rows of up to `COLUMNS`, with white between them: one clip (3, F, H', W')."""
+    columns = min(len(clips), COLUMNS)
+    missing = -len(clips) % columns
+    clips = F.pad(clips, (0, GAP_PIXELS, 0, GAP_PIXELS), value=1.0)
+    clips = torch.cat([clips, torch.ones_like(clips[:1]).expand(missing, -1, -1, -1, -1)])
+    rows = rearrange(clips, "(a b) c f h w -> c f (a h) (b w)", b=columns)
+    return rows[..., :-GAP_PIXELS, :-GAP_PIXELS]
+
+
+def output_paths(out, prompts):
+    """Where the clips go: `[out]` if that is a file, else one path per prompt in the folder `out`.
+
+    Raises:
+        ValueError: if a file's ending is neither .gif nor .mp4, or the name is empty.
+        OSError: if it cannot be written there.
+        ImportError: if it is an MP4 and PyAV is not installed.
+    """
+    if not str(out):
+        raise ValueError("expected a file or a folder to write to, got an empty name")
+    path = Path(out)
+    if path.is_dir() or str(out).endswith(("/", os.sep)) or not path.suffix:
+        names = ["_".join("".join(c if c.isalnum() else " " for c in p.lower()).split()) or "no_words" for p in prompts]
+        require_writable(path)
+        return [
+            path / f"{name}{f'_{names[:i].count(name) + 1}' if name in names[:i] else ''}.gif"
+            for i, name in enumerate(names)
+        ]
+    if path.suffix.lower() not in (".gif", ".mp4"):
+        raise ValueError(f"a video file ends in .gif or .mp4, got {path.name!r}")
+    if path.suffix.lower() == ".mp4":
+        pyav()
+    require_writable(path.parent)
+    return [path]
+
+
+def require_writable(folder):
+    """An OSError unless files can be written in this folder, or it can be made."""
+    there = next(each for each in (folder, *folder.parents, Path(".")) if each.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is a file, so nothing can be written into {folder}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"no permission to write in {there}")
+
+
+def find_model(checkpoint=None):
+    """A text-to-video model in evaluation mode on the CPU, and where it comes from.
+
+    Args:
+        checkpoint: a file of `save_pretrained`; default: the newest `model.pt` in a folder of `runs/text2video`, else
+            the model that comes with the course.
+
+    Returns:
+        The model and a line about its origin.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no text-to-video model, or one with weights that are not finite.
+    """
+    found = sorted(RUNS.glob("*/model.pt"), key=lambda path: path.stat().st_mtime)
+    if checkpoint is None and not found:
+        return load_pretrained("text2video"), "the one that comes with the course, data/text2video.pt"
+    if checkpoint == "":
+        raise ValueError("expected the name of a model.pt, got an empty one")
+    path = Path(found[-1] if checkpoint is None else checkpoint)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected a file, such as {path / 'model.pt'}")
+    if not path.exists():
+        raise FileNotFoundError(f"no model at {path}")
+    try:
+        model = load_weights(path, BUILDERS["text2video"])
+    except NotFinite:
+        raise
+    except ValueError as error:
+        size = f"{path.stat().st_size:,} bytes"
+        raise ValueError(f"{path} ({size}) is truncated, or no model.pt of a text-to-video run") from error
+    return model, f"{path}" + ("" if checkpoint else f", the newest of {len(found)} in {RUNS}")

@@ -1,0 +1,94 @@
+"""What things were called before: pieces that learners have kept under an old name go on working under the new one."""
+
+import ast
+
+# Module of minivdm -> where its contents are now; a name that went elsewhere than the rest of its module stands alone.
+MODULES = {
+    "attention_maps": "evaluation.attention_maps",
+    "attribute_probe": "evaluation.attribute_classifier",
+    "checkpoints": "pipelines.pretrained",
+    "clip": "models.clip",
+    "conv3d": "models.conv3d",
+    "data": "datasets.digits",
+    "data.to_model_range": "datasets.pixels",
+    "diffusion": "diffusion.forward_process",
+    "digit_probe": "evaluation.digit_classifier",
+    "extension": "diffusion.extension",
+    "guidance": "diffusion.guidance",
+    "layers": "models.layers",
+    "metrics": "evaluation.metrics",
+    "mixtures": "diffusion.mixtures",
+    "precision": "training.precision",
+    "predictions": "diffusion.predictions",
+    "samplers": "diffusion.samplers",
+    "schedules": "diffusion.schedules",
+    "sde": "diffusion.sde",
+    "shapes": "datasets.shapes",
+    "sprites": "datasets.sprites",
+    "stills": "datasets.stills",
+    "text": "datasets.captions",
+    "text.TextEncoder": "models.text_encoder",
+    "text2image": "pipelines.text2image",
+    "text2video": "pipelines.text2video",
+    "training": "training.loop",
+    "training.EMA": "training.ema",
+    "translation": "diffusion.bridge",
+    "unet": "models.unet",
+    "unet3d": "models.unet3d",
+    "video_files": "datasets.video_files",
+    "video_folder": "datasets.video_folder",
+    "viz": "evaluation.viz",
+}
+# Functions and classes -> their name now, in the module where they are now.
+NAMES = {
+    "sde.flow": "probability_flow",
+    "sde.spread": "expand_like",
+    "sde.score_of": "score_from_eps",
+    "unet3d.Temporal": "TemporalBlock",
+    "unet3d.after": "temporal_block_for",
+}
+# Piece (its name now) -> arguments and methods that had another name.
+ARGUMENTS = {
+    "captions.Tokenizer": {"number_of": "token_id"},
+    "samplers.ddpm_sample": {"clip": "clip_x0"},
+    "samplers.ddim_sample": {"clip": "clip_x0"},
+    "extension.extend": {"clip": "clip_x0"},
+    "unet3d.TemporalConv": {"stills": "independent_frames"},
+    "unet3d.TemporalAttention": {"stills": "independent_frames"},
+    "unet3d.UNet3D": {"stills": "independent_frames"},
+}
+
+
+def new_place(module, name):
+    """Where something of minivdm is now, as (module, name), both below minivdm: ("sde", "flow") was one such place."""
+    moved = MODULES.get(f"{module}.{name}") or MODULES.get(module) or module
+    return moved, NAMES.get(f"{module}.{name}", name)
+
+
+def new_piece_name(name):
+    """The piece's name now: "diffusion.q_sample" is "forward_process.q_sample"."""
+    module, _, attribute = name.rpartition(".")
+    module, attribute = new_place(module, attribute)
+    return f"{module.rpartition('.')[2]}.{attribute}"
+
+
+class NewNames(ast.NodeTransformer):
+    """Gives the arguments, methods and variables of a kept piece the names that minivdm uses now."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def visit(self, node):
+        """Rename one node; an attribute only if it is `self`'s, since `x.clip(...)` is PyTorch's."""
+        for field in ("arg", "id", "name", "attr"):
+            old = getattr(node, field, None)
+            if old in self.names and (field != "attr" or getattr(node.value, "id", None) == "self"):
+                setattr(node, field, self.names[old])
+        return self.generic_visit(node)
+
+
+def with_new_names(tree, piece):
+    """The syntax tree of a kept file of this piece (its name now), in today's names."""
+    stem = piece.partition(".")[0]
+    names = {old.partition(".")[2]: new for old, new in NAMES.items() if old.startswith(f"{stem}.")}
+    return NewNames(names | ARGUMENTS.get(piece, {})).visit(tree)

@@ -1,0 +1,234 @@
+r"""The learner's own clips: a folder of video files and a table of captions, laid out as WebVid-10M is.
+
+    clips.csv                            videoid,contentUrl,duration,page_dir,name
+    videos/<page_dir>/<videoid>.mp4      (or .gif)
+
+(Bain et al., "Frozen in Time", ICCV 2021.) A recording is longer than a clip and has a frame rate of its own, so a clip
+is a choice of its frames. A file that cannot give a whole clip is left out and counted; nothing is padded.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path, PureWindowsPath
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from .clip_table import COLUMNS, read_rows
+from .pixels import to_model_range
+from .video_files import VideoError, pyav, read_video
+
+MAX_BYTES = 2 * 2**30  # bytes of pixels that a folder keeps at most
+
+
+def frame_indices(available, frames, step=1.0, start=0.0):
+    r"""Which frames of a recording make a clip: evenly spaced ones, each the last that has begun.
+
+        index_k = floor( start + k * step ),   k = 0..frames-1          (in float64)
+
+    A step of 2 takes every other frame. To see a recording of `fps` frames per second at `rate`
+    frames per second, take step = fps / rate, which need not be whole. No frame is taken twice,
+    so the step is at least 1: a recording of 12 frames per second cannot be seen at 24.
+
+    Args:
+        available: number of frames in the recording (int).
+        frames: number of frames in the clip, at least 1 (int).
+        step: frames of the recording from one frame of the clip to the next, at least 1.
+        start: where in the recording the clip begins, in frames, at least 0; need not be whole.
+
+    Returns:
+        (frames,) long, increasing, within 0..available-1.
+
+    Raises:
+        ValueError: if the last index lies beyond the recording (the message says how many frames
+            are needed, which is the last index + 1, and how many there are), or if frames, step or
+            start is too small.
+    """
+    if frames < 1:
+        raise ValueError(f"a clip has at least 1 frame, got frames={frames}")
+    if not step >= 1:
+        raise ValueError(f"step must be at least 1, or frames would be repeated, got {step}")
+    if not start >= 0:
+        raise ValueError(f"start must be at least 0, got {start}")
+    k = torch.arange(frames, dtype=torch.float64)
+    indices = (start + k * step).floor().long()  # (frames,)
+    needed = indices[-1].item() + 1
+    if needed > available:
+        wanted = f"{frames} frames at step {step:g} from {start:g} on"
+        raise ValueError(f"{wanted} need {needed} frames, the recording has {available}")
+    return indices
+
+
+def step_for(fps, rate):
+    """fps / rate, as the fraction that is meant: 16 frames per second seen at 12 are 4/3, at 8 they are 2.
+
+    A float just below 4/3 may miss the next whole frame after many steps, so what is no float is rounded up.
+    """
+    ratio = Fraction(fps / rate).limit_denominator(10**6)
+    step = float(ratio)
+    return step if step >= ratio else math.nextafter(step, math.inf)
+
+
+@dataclass
+class Recording:
+    """One usable file: all its frames, small. A clip takes every `step`-th of them."""
+
+    path: Path
+    caption: str
+    fps: float
+    step: float
+    pixels: torch.Tensor  # (available, size, size, 3) uint8
+
+
+class VideoFolder:
+    r"""Captioned clips from video files, in the form in which `MovingSprites` gives its drawings.
+
+        folder = VideoFolder("data/clips/clips.csv", frames=16, size=32, rate=12)
+        print(folder.summary())
+        clips, captions = folder.sample(8, torch.Generator().manual_seed(0))
+
+    Whether a file is whole shows only when it is decoded. So every file is decoded once, from end to end, when the
+    folder is made, and its frames stay in memory as bytes at the size that was asked for: 1,000 frames of 32 x 32 take
+    3 MB. That is right for hundreds of short clips, and wrong for WebVid-10M itself; beyond `MAX_BYTES` it is refused.
+
+    Attributes:
+        clips: list of `Recording`, the usable files in the order of the table.
+        skipped: dict from a reason to the files it befell, as "page_dir/videoid". Reasons of the table: "no videoid or
+            caption", "listed twice", "path leaves the folder"; of the file: "not there" and those of `read_video`; of
+            the clip: "too short" (fewer frames than a clip needs), "too few frames per second" (fewer than `rate`).
+    """
+
+    def __init__(self, csv, folder=None, frames=16, size=32, stride=1, rate=None):
+        """Read the table, decode every file, and keep what is usable.
+
+        Args:
+            csv: the table, a CSV file with at least the columns videoid, page_dir and name (the caption).
+            folder: where the videos are; the default is the folder `videos` beside the table.
+            frames: F, frames per clip.
+            size: H = W in pixels. The middle square of each frame is scaled to it, antialiased.
+            stride: take every so many frames, at least 1. Or:
+            rate: frames per second of the clips, whatever the rate of the file. Not both.
+
+        Raises:
+            FileNotFoundError: if there is no such table.
+            ValueError: if a setting makes no sense, the table is empty or lacks a column, no file is usable, or the
+                frames do not fit into memory.
+            ImportError: if PyAV is not installed.
+        """
+        if frames < 1 or size < 1 or not stride >= 1 or (rate is not None and not rate > 0):
+            raise ValueError(
+                "frames, size and stride must be at least 1 and rate above 0, got "
+                f"frames={frames}, size={size}, stride={stride}, rate={rate}"
+            )
+        if rate is not None and stride != 1:
+            raise ValueError(f"give a stride or a rate, not both: got stride={stride} and rate={rate}")
+        self.frames, self.size, self.stride, self.rate = frames, size, stride, rate
+        self.csv = Path(csv)
+        self.folder = self.csv.parent / "videos" if folder is None else Path(folder)
+        self.clips, self.skipped = [], {}
+        rows, seen, kept = read_rows(self.csv), set(), 0
+        pyav()  # without it every file would seem broken
+        bar = tqdm(rows, desc="reading videos", unit="file", delay=5, leave=False)
+        for number, row in enumerate(bar, start=1):
+            videoid, page_dir, caption = ((row[name] or "").strip() for name in COLUMNS)
+            name = f"{page_dir}/{videoid}" if videoid else f"row {number}"
+            reason = None if videoid and caption else "no videoid or caption"
+            reason = reason or ("listed twice" if (page_dir, videoid) in seen else None)
+            self.bytes = kept  # `shrink` adds each frame, of files that turn out to be unusable, too
+            try:
+                if not reason:
+                    self.clips.append(self.load(self.find(page_dir, videoid), caption))
+                    kept += self.clips[-1].pixels.nbytes
+                    seen.add((page_dir, videoid))
+            except VideoError as error:
+                reason = error.reason
+            if reason:
+                self.skipped.setdefault(reason, []).append(name)
+        if not self.clips:
+            raise ValueError(f"no usable clip: {self.summary()}")
+
+    def find(self, page_dir, videoid):
+        """The file of a row, or a `VideoError`: a table may come from anywhere, and must not reach outside."""
+        inside = PureWindowsPath(page_dir, videoid)  # knows both kinds of slash, and drives
+        if inside.anchor or ".." in inside.parts:
+            raise VideoError("path leaves the folder", inside)
+        for ending in (".mp4", ".gif"):
+            path = self.folder / page_dir / f"{videoid}{ending}"
+            try:
+                if path.is_file():
+                    return path
+            except OSError:  # a name that no file can have
+                pass
+        raise VideoError("not there", path)
+
+    def load(self, path, caption):
+        """Decode a file and look whether a clip fits into it: a `Recording`, or a `VideoError`."""
+        try:
+            pixels, fps = read_video(path, each=self.shrink)
+        except OSError as error:
+            raise VideoError("not there", path, error) from error
+        step = self.stride if self.rate is None else step_for(fps, self.rate)
+        if step < 1:
+            raise VideoError("too few frames per second", path, f"{fps:g} where {self.rate:g} are asked for")
+        try:
+            frame_indices(len(pixels), self.frames, step)
+        except ValueError as error:
+            raise VideoError("too short", path, error) from error
+        return Recording(path, caption, fps, step, pixels)
+
+    def shrink(self, frame):
+        """The middle square of a frame (H, W, 3) uint8, scaled to (size, size, 3)."""
+        height, width, _ = frame.shape
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = frame[top : top + side, left : left + side].movedim(-1, 0)[None]  # (1, 3, side, side)
+        square = F.interpolate(square.float(), size=(self.size, self.size), mode="bilinear", antialias=True)
+        small = square[0].movedim(0, -1).round().clamp(0, 255).byte()  # (size, size, 3)
+        self.bytes += small.nbytes
+        if self.bytes > MAX_BYTES:
+            raise ValueError(
+                f"after {len(self)} usable files the frames take more than {MAX_BYTES / 2**30:.3g} GiB at "
+                f"{self.size} x {self.size} pixels: ask for a smaller size, or split {self.csv}"
+            )
+        return small
+
+    def extract_clip(self, recording, chance=None):
+        """One clip (3, F, H, W) of a recording: its middle, or the start that the whole number `chance` picks."""
+        available = len(recording.pixels)
+        needed = frame_indices(available, self.frames, recording.step)[-1].item() + 1
+        start = (available - needed) // 2 if chance is None else chance % (available - needed + 1)
+        frames = recording.pixels[frame_indices(available, self.frames, recording.step, start)]  # (F, H, W, 3)
+        return to_model_range(frames.movedim(-1, 0))  # (3, F, H, W)
+
+    def __len__(self):
+        """Number of usable clips."""
+        return len(self.clips)
+
+    def __getitem__(self, i):
+        """The middle of recording i as a clip (3, F, H, W) float32 in [-1, 1], and its caption."""
+        return self.extract_clip(self.clips[i]), self.clips[i].caption
+
+    def sample(self, n, generator):
+        """Draw n clips, any recording as often as any other, each from a random start.
+
+        Args:
+            n: number of clips.
+            generator: `torch.Generator`; the clips come on its device.
+
+        Returns:
+            clips (n, 3, F, H, W) float32 in [-1, 1], and a list of n captions.
+        """
+        pick, chance = torch.randint(2**31, (2, n), generator=generator, device=generator.device).tolist()
+        chosen = [self.clips[p % len(self)] for p in pick]
+        clips = torch.stack([self.extract_clip(recording, c) for recording, c in zip(chosen, chance)])
+        return clips.to(generator.device), [recording.caption for recording in chosen]
+
+    def summary(self):
+        """One line: how many clips there are, and how many files were left out for which reason."""
+        counts = Counter({reason: len(names) for reason, names in self.skipped.items()})
+        told = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        total = len(self) + counts.total()
+        return f"{len(self)} clips from {total} rows of {self.csv}; skipped: {told or 'none'}"

@@ -1,0 +1,123 @@
+"""Looking at images and clips: contact sheets, film strips, players, GIF files, and pictures behind a slider."""
+
+import base64
+import io
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ..datasets.gif_files import gif_bytes
+from ..datasets.pixels import frames_of, to_uint8
+
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "figure.dpi": 100,
+    "legend.frameon": False,
+    "font.size": 10,
+}
+
+
+def sheet(images, cols, gap=1, row_gap=1):
+    """A contact sheet of (B, C, H, W) images in rows of `cols`, with white gaps: (rows, columns, 3) uint8 array."""
+    tiles = to_uint8(images)
+    height, width = tiles.shape[1] + row_gap, tiles.shape[2] + gap
+    rows = -(-len(tiles) // cols)
+    page = np.full((rows * height - row_gap, cols * width - gap, 3), 255, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = i // cols * height, i % cols * width
+        page[top : top + height - row_gap, left : left + width - gap] = tile
+    return page
+
+
+def show_images(images, title="", cols=8, labels=(), width=8.0, gap=1, ax=None, rows=()):
+    """Draw images (B, C, H, W) in [-1, 1] as a contact sheet, row by row.
+
+    `labels` are texts for the images, from the first on; if there are only `cols` of them, they name the columns.
+    `rows` are texts to the left of the rows.
+    """
+    name_columns = len(labels) == cols < len(images)
+    height, step = images.shape[2], images.shape[3] + gap
+    row_gap = -(-height // 3) if labels and not name_columns else gap
+    page = sheet(images, cols, gap, row_gap)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(width, width * page.shape[0] / page.shape[1] + 0.4))
+    ax.imshow(page, interpolation="nearest")
+    ax.set_title(title)
+    ax.axis("off")
+    style = dict(textcoords="offset points", fontsize=9, annotation_clip=False)
+    for i, label in enumerate(labels):
+        row = -(-len(images) // cols) - 1 if name_columns else i // cols
+        below = (i % cols * step + (step - gap - 1) / 2, row * (height + row_gap) + height - 0.5)
+        ax.annotate(label, below, xytext=(0, -2), ha="center", va="top", **style)
+    for row, label in enumerate(rows):
+        beside = (-0.5, row * (height + row_gap) + (height - 1) / 2)
+        ax.annotate(label, beside, xytext=(-4, 0), ha="right", va="center", **style)
+
+
+def show_strip(video, title="", every=1, ax=None):
+    """A clip (C, F, H, W) as a film strip: every n-th frame, from left to right."""
+    frames = frames_of(video)[::every]
+    show_images(frames, title, cols=len(frames), labels=[f"{i * every}" for i in range(len(frames))], ax=ax)
+
+
+def play(videos, captions=None, fps=8, scale=4):
+    """Clips (B, C, F, H, W) as players side by side, with a caption below each; they move without a kernel, too."""
+    from IPython.display import HTML, display
+
+    cells = []
+    for i, video in enumerate(videos):
+        data = base64.b64encode(gif_bytes(video, fps)).decode()  # the browser enlarges it: a notebook stays small
+        text = captions[i] if captions else ""
+        cells.append(
+            f'<figure style="display:inline-block;margin:6px;text-align:center">'
+            f'<img alt="{text}" src="data:image/gif;base64,{data}" width="{scale * video.shape[-1]}" '
+            f'style="image-rendering:pixelated">'
+            f"<figcaption>{text}</figcaption></figure>"
+        )
+    display(HTML("".join(cells)))
+
+
+def save_figure(path, ax=None):
+    """Write the figure of `ax` (default: the current one) to a PNG file and return its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (ax.figure if ax else plt.gcf()).savefig(path, bbox_inches="tight")
+    return path
+
+
+def slider(draw, values, label):
+    """A slider over `values` with a play button: `draw(value)` makes the figure for one position.
+
+    All pictures are made at once, so the slider answers at once. Show a static strip beside it for readers who have no
+    running kernel.
+    """
+    import ipywidgets as widgets
+    from IPython.display import display
+
+    pictures = [figure_png(draw, value) for value in values]
+    image = widgets.Image(value=pictures[0], format="png")
+    position = widgets.IntSlider(min=0, max=len(values) - 1, readout=False, description=label)
+    player = widgets.Play(min=0, max=len(values) - 1, interval=150)
+    text = widgets.Label(value=str(values[0]))
+    widgets.jslink((player, "value"), (position, "value"))
+
+    def move(change):
+        image.value, text.value = pictures[change["new"]], str(values[change["new"]])
+
+    position.observe(move, names="value")
+    box = widgets.VBox([widgets.HBox([player, position, text]), image])
+    display(box)
+
+
+def figure_png(draw, value):
+    """The figure that `draw(value)` makes, as PNG bytes; nothing is shown."""
+    with plt.ioff():
+        draw(value)
+        file = io.BytesIO()
+        plt.gcf().savefig(file, format="png", bbox_inches="tight")
+        plt.close()
+    return file.getvalue()

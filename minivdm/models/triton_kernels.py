@@ -1,0 +1,196 @@
+"""The Triton programs behind `kernels`; import this only where Triton and a CUDA card are there.
+
+Memory order is B H W C throughout: (n, p, c) lies at (n P + p) C + c, with P = H W places.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+CHANNELS, PLACES = 64, 32  # what one program of the norm holds at a time
+
+
+def normalise(x, weight, bias, groups, eps):
+    """Group norm: (N, C, H, W) in channels_last -> the same, and mean and 1 / deviation of each group, (N, groups)."""
+    n, channels, height, width = x.shape
+    y = torch.empty_like(x)
+    mean = torch.empty(n, groups, device=x.device)
+    rstd = torch.empty_like(mean)
+    grid, sizes = norm_grid(x, groups)
+    norm_kernel[grid](x, y, weight, bias, mean, rstd, height * width, channels, groups, eps, **sizes)
+    return y, mean, rstd
+
+
+def normalise_backward(x, grad, weight, mean, rstd):
+    """The gradient by x, and those by weight and bias before they are summed over N, (N, C) each."""
+    n, channels, height, width = x.shape
+    dx = torch.empty_like(x)
+    of_bias = torch.empty(n, channels, device=x.device)
+    of_weight = torch.empty_like(of_bias)
+    grid, sizes = norm_grid(x, mean.shape[1])
+    places = height * width
+    norm_backward_kernel[grid](
+        x, grad, dx, weight, mean, rstd, of_weight, of_bias, places, channels, mean.shape[1], **sizes
+    )
+    return dx, of_weight, of_bias
+
+
+def norm_grid(x, groups):
+    """One program for each sample and each block of channels, which holds whole groups."""
+    size = x.shape[1] // groups
+    if size & (size - 1):
+        raise ValueError(f"the channels of a group must be a power of two, got {size}")
+    block = max(CHANNELS, size)
+    return (len(x), triton.cdiv(x.shape[1], block)), dict(CB=block, PB=PLACES, GS=size, num_warps=4)
+
+
+def attend(qkv, position, heads):
+    """Attention over frames: (B, F, P, 3C) and (F, 2C) -> (B, F, P, C)."""
+    b, frames, places, channels = qkv.shape[0], qkv.shape[1], qkv.shape[2], qkv.shape[3] // 3
+    out = torch.empty(b, frames, places, channels, device=qkv.device, dtype=qkv.dtype)
+    sizes = attend_sizes(frames, channels, heads)
+    attend_kernel[(b * places, heads)](qkv, position, out, frames, places, channels, **sizes)
+    return out
+
+
+def attend_backward(qkv, position, grad, heads):
+    """The gradient by qkv, like qkv."""
+    b, frames, places, channels = qkv.shape[0], qkv.shape[1], qkv.shape[2], qkv.shape[3] // 3
+    dqkv = torch.empty_like(qkv)
+    sizes = attend_sizes(frames, channels, heads)
+    attend_backward_kernel[(b * places, heads)](qkv, position, grad, dqkv, frames, places, channels, **sizes)
+    return dqkv
+
+
+def attend_sizes(frames, channels, heads):
+    """The size of a head, which must be a power of two from 16 on, and that of the block of frames."""
+    size = channels // heads
+    if size < 16 or size & (size - 1):
+        raise ValueError(f"the channels of a head must be a power of two of at least 16, got {size}")
+    return dict(scale=size**-0.5, D=size, FB=max(16, triton.next_power_of_2(frames)), num_warps=1)
+
+
+@triton.jit
+def spread(values, CB: tl.constexpr, GS: tl.constexpr):
+    """One number a group -> one a channel."""
+    return tl.reshape(tl.broadcast_to(values[:, None], [CB // GS, GS]), [CB])
+
+
+@triton.jit
+def norm_kernel(x, y, weight, bias, mean, rstd, P, C, G, eps, CB: tl.constexpr, PB: tl.constexpr, GS: tl.constexpr):
+    """Sums over the places of one sample and block of channels, then the normalised values."""
+    n, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    c = block * CB + tl.arange(0, CB)
+    inside = c < C
+    start = n * P * C
+    first = tl.load(x + start + c, mask=inside, other=0.0).to(tl.float32)  # sums of differences from it cancel less
+    s1 = tl.zeros([CB], tl.float32)
+    s2 = tl.zeros([CB], tl.float32)
+    for p0 in range(0, P, PB):
+        p = p0 + tl.arange(0, PB)
+        there = (p[:, None] < P) & inside[None, :]
+        v = tl.load(x + start + p[:, None] * C + c[None, :], mask=there, other=0.0).to(tl.float32)
+        v = tl.where(there, v - first[None, :], 0.0)
+        s1 += tl.sum(v, 0)
+        s2 += tl.sum(v * v, 0)
+    own_mean = first + s1 / P
+    group_mean = tl.sum(tl.reshape(own_mean, [CB // GS, GS]), 1) / GS
+    off = own_mean - spread(group_mean, CB, GS)
+    squares = s2 - s1 * (s1 / P) + P * off * off  # about the group's mean
+    group_rstd = 1.0 / tl.sqrt(tl.sum(tl.reshape(squares, [CB // GS, GS]), 1) / (GS * P) + eps)
+    g = block * (CB // GS) + tl.arange(0, CB // GS)
+    tl.store(mean + n * G + g, group_mean, mask=g < G)
+    tl.store(rstd + n * G + g, group_rstd, mask=g < G)
+    w = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32) * spread(group_rstd, CB, GS)
+    b = tl.load(bias + c, mask=inside, other=0.0).to(tl.float32) - spread(group_mean, CB, GS) * w
+    for p0 in range(0, P, PB):
+        p = p0 + tl.arange(0, PB)
+        there = (p[:, None] < P) & inside[None, :]
+        at = start + p[:, None] * C + c[None, :]
+        v = tl.load(x + at, mask=there, other=0.0).to(tl.float32)
+        tl.store(y + at, (v * w[None, :] + b[None, :]).to(y.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def norm_backward_kernel(
+    x, grad, dx, weight, mean, rstd, of_weight, of_bias, P, C, G, CB: tl.constexpr, PB: tl.constexpr, GS: tl.constexpr
+):
+    """The two sums over places that the gradient by x needs, then that gradient."""
+    n, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    c = block * CB + tl.arange(0, CB)
+    inside = c < C
+    start = n * P * C
+    m = tl.load(mean + n * G + c // GS, mask=inside, other=0.0)
+    r = tl.load(rstd + n * G + c // GS, mask=inside, other=0.0)
+    s1 = tl.zeros([CB], tl.float32)
+    s2 = tl.zeros([CB], tl.float32)
+    for p0 in range(0, P, PB):
+        p = p0 + tl.arange(0, PB)
+        there = (p[:, None] < P) & inside[None, :]
+        at = start + p[:, None] * C + c[None, :]
+        v = (tl.load(x + at, mask=there, other=0.0).to(tl.float32) - m[None, :]) * r[None, :]
+        g = tl.load(grad + at, mask=there, other=0.0).to(tl.float32)
+        s1 += tl.sum(g, 0)
+        s2 += tl.sum(g * v, 0)
+    tl.store(of_bias + n * C + c, s1, mask=inside)
+    tl.store(of_weight + n * C + c, s2, mask=inside)
+    w = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32)
+    m1 = spread(tl.sum(tl.reshape(w * s1, [CB // GS, GS]), 1) / (GS * P), CB, GS)
+    m2 = spread(tl.sum(tl.reshape(w * s2, [CB // GS, GS]), 1) / (GS * P), CB, GS)
+    for p0 in range(0, P, PB):
+        p = p0 + tl.arange(0, PB)
+        there = (p[:, None] < P) & inside[None, :]
+        at = start + p[:, None] * C + c[None, :]
+        v = (tl.load(x + at, mask=there, other=0.0).to(tl.float32) - m[None, :]) * r[None, :]
+        g = tl.load(grad + at, mask=there, other=0.0).to(tl.float32)
+        d = r[None, :] * (w[None, :] * g - m1[None, :] - v * m2[None, :])
+        tl.store(dx + at, d.to(dx.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def scores(qkv, position, at, F, P, C, scale, D: tl.constexpr, FB: tl.constexpr):
+    """Q, K, V and the softmax over frames, of one head at one place; `at` is where its Q of frame 0 lies."""
+    f, d = tl.arange(0, FB)[:, None], tl.arange(0, D)[None, :]
+    there = (f < F) & (d < D)
+    of_frame = at + f * P * 3 * C + d
+    h = tl.program_id(1) * D
+    q = tl.load(qkv + of_frame, mask=there, other=0.0) + tl.load(position + f * 2 * C + h + d, mask=there, other=0.0)
+    k = tl.load(qkv + of_frame + C, mask=there, other=0.0)
+    k += tl.load(position + f * 2 * C + C + h + d, mask=there, other=0.0)
+    v = tl.load(qkv + of_frame + 2 * C, mask=there, other=0.0)
+    s = tl.dot(q, tl.trans(k)) * scale
+    s = tl.where(tl.arange(0, FB)[None, :] < F, s, -float("inf"))
+    s = tl.exp(s - tl.max(s, 1)[:, None])
+    return q, k, v, s / tl.sum(s, 1)[:, None]
+
+
+@triton.jit
+def attend_kernel(qkv, position, out, F, P, C, scale, D: tl.constexpr, FB: tl.constexpr):
+    """One head at one place: F x F weights, applied to V."""
+    b, p = tl.program_id(0).to(tl.int64) // P, tl.program_id(0) % P
+    h = tl.program_id(1) * D
+    q, k, v, s = scores(qkv, position, (b * F * P + p) * 3 * C + h, F, P, C, scale, D, FB)
+    f, d = tl.arange(0, FB)[:, None], tl.arange(0, D)[None, :]
+    o = tl.dot(s.to(v.dtype), v)
+    tl.store(out + (b * F * P + p) * C + h + f * P * C + d, o.to(out.dtype.element_ty), mask=f < F)
+
+
+@triton.jit
+def attend_backward_kernel(qkv, position, grad, dqkv, F, P, C, scale, D: tl.constexpr, FB: tl.constexpr):
+    """One head at one place: the weights once more, then the gradients by Q, K and V."""
+    b, p = tl.program_id(0).to(tl.int64) // P, tl.program_id(0) % P
+    h = tl.program_id(1) * D
+    at = (b * F * P + p) * 3 * C + h
+    q, k, v, s = scores(qkv, position, at, F, P, C, scale, D, FB)
+    f, d = tl.arange(0, FB)[:, None], tl.arange(0, D)[None, :]
+    g = tl.load(grad + (b * F * P + p) * C + h + f * P * C + d, mask=(f < F) & (d < D), other=0.0)
+    dv = tl.dot(tl.trans(s.to(g.dtype)), g)
+    ds = tl.dot(g, tl.trans(v))
+    ds = s * (ds - tl.sum(ds * s, 1)[:, None]) * scale
+    dq = tl.dot(ds.to(k.dtype), k)
+    dk = tl.dot(tl.trans(ds.to(q.dtype)), q)
+    to = dqkv + at + f * P * 3 * C + d
+    there = (f < F) & (d < D)
+    tl.store(to, dq.to(dqkv.dtype.element_ty), mask=there)
+    tl.store(to + C, dk.to(dqkv.dtype.element_ty), mask=there)
+    tl.store(to + 2 * C, dv.to(dqkv.dtype.element_ty), mask=there)

@@ -1,0 +1,75 @@
+"""From prompts to pictures: the parts of a text-to-image model put together, and how to sample from it."""
+
+import functools
+
+import torch
+
+from ..datasets.captions import Tokenizer, vocabulary
+from ..datasets.stills import SpriteStills
+from ..diffusion.guidance import ClassifierFreeGuidance
+from ..diffusion.predictions import EpsModel
+from ..diffusion.samplers import ddim_sample, sampling_levels
+from ..diffusion.schedules import NoiseSchedule, cosine_betas
+from ..models.text_encoder import TextEncoder
+from ..models.unet import Conditioned, UNet
+
+
+@functools.cache
+def still_tokenizer():
+    """The `Tokenizer` of the captions of `SpriteStills`."""
+    return Tokenizer(words=vocabulary(SpriteStills))
+
+
+def build_text2image(channels=48, mults=(1, 2), blocks=1, patch=2, context_dim=64):
+    """An untrained text-to-image model for `SpriteStills`, cosine schedule with T = 1000: it estimates eps.
+
+    Inside, a `UNet` predicts v (see `predictions`), and a `TextEncoder` turns tokens into its context; `.net` is both
+    together, to be trained with `prediction_loss`. Arguments as for `UNet`; `context_dim` is D, as in `CLIP`.
+    """
+    tokenizer = still_tokenizer()
+    attention = (len(mults) - 1,)
+    unet = UNet(3, channels, mults, blocks, attention, context_dim=context_dim, patch=patch)
+    encoder = TextEncoder(len(tokenizer), tokenizer.length, context_dim)
+    return EpsModel(Conditioned(unet, encoder, tokenizer.length), "v", NoiseSchedule(cosine_betas(1000)))
+
+
+def text_to_image(prompts, model, steps=20, guidance_scale=3.0, size=32, generator=None, callback=None):
+    """Sample one picture per prompt.
+
+    Args:
+        prompts: a string or a list of B strings, for instance "a red circle at the top left".
+        model: `model(x, t, cond)` that estimates eps, as from `build_text2image`.
+        steps: DDIM steps; each is one call of the model on 2 B pictures.
+        guidance_scale: how closely to follow the prompt; 1 = off.
+        size: H = W of the pictures, as the model was trained.
+        generator: `torch.Generator` on the model's device; the same one in the same state gives the same pictures.
+        callback: called as `callback(s, x, x0)` after each step.
+
+    Returns:
+        (B, 3, H, W) float32 in [-1, 1] on the model's device.
+
+    Raises:
+        ValueError: if a word is outside the vocabulary.
+    """
+    tokens = still_tokenizer().encode(prompts)  # (B, L)
+    return sample_tokens(tokens, (3, size, size), model, steps, guidance_scale, generator, callback)
+
+
+def sample_tokens(tokens, shape, model, steps, guidance_scale, generator=None, callback=None):
+    """Guided DDIM sampling of pictures or clips, from noise on the model's device.
+
+    Args:
+        tokens: (B, L) long.
+        shape: of one sample, such as (3, H, W) or (3, F, H, W).
+        model: `model(x, t, cond)` that estimates eps on the levels of `model.schedule`.
+        steps, guidance_scale, generator, callback: as for `text_to_image`.
+
+    Returns:
+        (B, *shape) float32 in [-1, 1] on the model's device.
+    """
+    device = next(model.parameters()).device
+    schedule = model.schedule.to(device)
+    guided = ClassifierFreeGuidance(model, guidance_scale)
+    x = torch.randn(len(tokens), *shape, generator=generator, device=device)
+    options = dict(cond=tokens.to(device), clip_x0=True, generator=generator, callback=callback)
+    return ddim_sample(guided, x, schedule, sampling_levels(schedule.T, steps), **options)

@@ -1,0 +1,51 @@
+"""From prompts to clips: the parts of a text-to-video model put together, and how to sample from it."""
+
+from ..datasets.captions import Tokenizer
+from ..diffusion.predictions import EpsModel
+from ..diffusion.schedules import NoiseSchedule, cosine_betas, shifted_betas
+from ..models.text_encoder import TextEncoder
+from ..models.unet import Conditioned, UNet
+from ..models.unet3d import UNet3D
+from .text2image import sample_tokens
+
+
+def build_text2video(channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=64, frames=16, size=32, shift=2.0):
+    """An untrained text-to-video model for `MovingSprites`, shifted cosine schedule with T = 1000: it estimates eps.
+
+    Inside, a `UNet3D` predicts v (see `predictions`), and a `TextEncoder` turns tokens into its context; `.net` is both
+    together, to be trained with `prediction_loss`. The first arguments are those of `UNet`, `context_dim` is D.
+    `frames` and `size` (F and H = W of the clips it is for) are kept as attributes, for `text_to_video`. `shift` is the
+    factor of `shifted_betas`.
+    """
+    tokenizer = Tokenizer()
+    attention = (len(mults) - 1,)
+    image = UNet(3, channels, mults, blocks, attention, context_dim=context_dim, patch=patch)
+    encoder = TextEncoder(len(tokenizer), tokenizer.length, context_dim)
+    net = Conditioned(UNet3D(image, attention), encoder, tokenizer.length)
+    model = EpsModel(net, "v", NoiseSchedule(shifted_betas(cosine_betas(1000), shift)))
+    model.frames, model.size = frames, size
+    return model
+
+
+def text_to_video(prompts, model, steps=20, guidance_scale=2.0, frames=None, size=None, generator=None, callback=None):
+    """Sample one clip per prompt.
+
+    Args:
+        prompts: a string or a list of B strings, for instance "a red circle moving left".
+        model: `model(x, t, cond)` that estimates eps, as from `build_text2video`.
+        steps: DDIM steps; each is one call of the model on 2 B clips.
+        guidance_scale: how closely to follow the prompt; 1 = off.
+        frames, size: F and H = W of the clips; by default those that the model was made for.
+        generator: `torch.Generator` on the model's device; the same one in the same state gives the same clips.
+        callback: called as `callback(s, x, x0)` after each step.
+
+    Returns:
+        (B, 3, F, H, W) float32 in [-1, 1] on the model's device.
+
+    Raises:
+        ValueError: if a word is outside the vocabulary.
+    """
+    tokens = Tokenizer().encode(prompts)  # (B, L)
+    size = size or model.size
+    shape = (3, frames or model.frames, size, size)
+    return sample_tokens(tokens, shape, model, steps, guidance_scale, generator, callback)
