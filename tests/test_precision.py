@@ -7,9 +7,9 @@ import torch
 
 from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 from minivdm.models.unet import UNet
+from minivdm.training import parallel
 from minivdm.training.checkpoint import load_checkpoint
 from minivdm.training.ema import EMA
-from minivdm.training import parallel
 from minivdm.training.loop import batches_of, train
 from minivdm.training.precision import LowPrecisionCopy, best_dtype
 

@@ -29,7 +29,9 @@ from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mix
 from minivdm.diffusion.predictions import EpsModel, prediction_loss
 from minivdm.diffusion.samplers import ddpm_sample
 from minivdm.diffusion.schedules import NoiseSchedule, linear_betas, per_sample
-from minivdm.diffusion.sde import T_MIN, at_time, checked_times, score_from_eps, spread, time_grid
+from minivdm.diffusion.sde import (
+    T_MIN, at_time, checked_times, expand_like, score_from_eps, time_grid,
+)
 from minivdm.evaluation import viz
 from minivdm.evaluation.metrics import gaussian_mmd
 from minivdm.models.layers import timestep_embedding
@@ -615,7 +617,7 @@ print(f"pairs of true samples reach {two_sample_level:.5f}")
 #
 # ### Exercise 2.7: the flow
 #
-# One line. $g(t)$ comes as one number per sample; `spread` gives it the shape of the batch.
+# One line. $g(t)$ comes as one number per sample; `expand_like` gives it the shape of the batch.
 
 # %% piece="sde.probability_flow" exercise="2.7" points=1 minutes=5
 

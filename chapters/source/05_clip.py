@@ -29,7 +29,9 @@ from minivdm.datasets.sprites import all_triples, held_out, names_of
 from minivdm.datasets.stills import STILL_ATTRIBUTES, SpriteStills
 from minivdm.diffusion.forward_process import to_x0
 from minivdm.diffusion.predictions import prediction_loss
-from minivdm.diffusion.samplers import checked_levels, ddim_invert, ddim_sample, ddim_step, sampling_levels
+from minivdm.diffusion.samplers import (
+    checked_levels, ddim_invert, ddim_sample, ddim_step, sampling_levels,
+)
 from minivdm.evaluation import viz
 from minivdm.evaluation.attention_maps import attention_weights
 from minivdm.evaluation.attribute_classifier import correct_attributes
@@ -325,7 +327,7 @@ def batch(generator):
     return pool[i], drop_condition(table[(*kinds[i].unbind(1), wording)], 0.1, generator)
 
 
-options = dict(loss=prediction_loss, cuda_graph=True)  # cuda_graph: on a GPU, record the kernels once
+options = dict(loss=prediction_loss, cuda_graph=True)  # on a GPU, record the kernels once
 steps = train(model.net, ema, batch, model.schedule.to(b.device), b.steps, **options)
 losses = torch.stack([loss for step, loss in steps]).cpu()
 model.net = ema.model
@@ -430,7 +432,8 @@ for scale in scales:
     drawn = text_to_image(texts, judged, **options)
     with torch.no_grad():
         cosine = clip.embed_images(drawn) * clip.embed_texts(tokenizer.encode(texts).to(b.device))
-    sweep["accuracy"].append(correct_attributes(classifier, drawn, asked).all(1).float().mean().item())
+    right = correct_attributes(classifier, drawn, asked).all(1)
+    sweep["accuracy"].append(right.float().mean().item())
     sweep["CLIP score"].append(cosine.sum(1).mean().item())
     several = text_to_image(one, judged, **options)
     sweep["diversity"].append(several.std(0).mean().item())

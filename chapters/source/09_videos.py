@@ -32,7 +32,9 @@ from minivdm.datasets.sprites import ATTRIBUTES, MovingSprites, all_triples, cap
 from minivdm.datasets.video_files import write_video
 from minivdm.datasets.video_folder import VideoFolder
 from minivdm.evaluation import viz
-from minivdm.evaluation.attribute_classifier import AttributeClassifier, correct_attributes, train_classifier
+from minivdm.evaluation.attribute_classifier import (
+    AttributeClassifier, correct_attributes, train_classifier,
+)
 from minivdm.models.conv3d import Conv3d, checked_inflation, triple
 from minivdm.pipelines.pretrained import DATA, load_pretrained
 

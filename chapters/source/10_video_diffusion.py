@@ -184,7 +184,7 @@ mean = rearrange(blurred, "f c h w -> c f h w")[:, :5]
 viz.show_strip(mean, "The same, mean over three frames", ax=axes[1])
 plt.show()
 print(f"a new layer changes its input by {(new - frames).abs().max():.1e}")
-print(f"as independent_frames: the middle third alone, off by {(alone - frames / 3).abs().max():.1e}")
+print(f"as unrelated pictures: the middle third alone, off by {(alone - frames / 3).abs().max():.1e}")
 
 # %% [markdown]
 # Motion blur, made by a layer that knows nothing of space. (The first frame gets pale: one third of it is a frame of
@@ -444,7 +444,8 @@ class Shuffled(nn.Module):
 
     def forward(self, x, frames, independent_frames=None):
         order = torch.rand(frames, device=x.device).argsort()
-        x = self.layer(x.unflatten(0, (-1, frames))[:, order].flatten(0, 1), frames, independent_frames)
+        x = x.unflatten(0, (-1, frames))[:, order].flatten(0, 1)
+        x = self.layer(x, frames, independent_frames)
         return x.unflatten(0, (-1, frames))[:, order.argsort()].flatten(0, 1)
 
 
@@ -752,7 +753,7 @@ model = build_text2video().to(b.device)
 accelerate(model)  # on CUDA: same numbers, fewer trips to memory; your own layers are left alone
 if b.steps:
     began = time.perf_counter()
-    pool, kinds = render_clips(sprites, b.pool, generator)  # clips as bytes: a quarter of the memory
+    pool, kinds = render_clips(sprites, b.pool, generator)  # as bytes: a quarter of the memory
     ema = EMA(model.net)
 
     def batch(generator):
@@ -1151,7 +1152,10 @@ clips = text_to_video(sprites.captions(going.cpu()), model, steps=b.walk, genera
 noise = torch.randn(clips.shape, generator=seed, device=b.device)
 cond = table[(*turned.unbind(1),)][:, 0]
 many = extend(clips, model, noise, model.schedule, 4, levels, cond, best)
-heard = correct_attributes(classifier, many[:, :, :16], going), correct_attributes(classifier, many[:, :, 12:], turned)
+heard = [
+    correct_attributes(classifier, part, asked)
+    for part, asked in ((many[:, :, :16], going), (many[:, :, 12:], turned))
+]
 heard = torch.stack([part.all(1) for part in heard]).float().mean(dim=1).tolist()
 shares = f"the first sentence is heard in {heard[0]:.0%}, the second in {heard[1]:.0%}"
 print(f"{len(many)} turns: {shares}")

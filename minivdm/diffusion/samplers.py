@@ -38,7 +38,16 @@ def ddpm_step(x_t, x0, t, s, noise, schedule):
 
 
 @torch.no_grad()
-def ddpm_sample(model, x, schedule, levels=None, cond=None, clip_x0=False, generator=None, callback=None):
+def ddpm_sample(
+    model,
+    x,
+    schedule,
+    levels=None,
+    cond=None,
+    clip_x0=False,
+    generator=None,
+    callback=None,
+):
     r"""Ancestral sampling, over all levels or a sublist of them.
 
     Ho et al., NeurIPS 2020, algorithm 2. For each pair (t, s): estimate eps, turn it into x_0,
@@ -137,7 +146,17 @@ def ddim_step(x_t, x0, t, s, noise, schedule, eta=0.0):
 
 
 @torch.no_grad()
-def ddim_sample(model, x, schedule, levels=None, cond=None, eta=0.0, clip_x0=False, generator=None, callback=None):
+def ddim_sample(
+    model,
+    x,
+    schedule,
+    levels=None,
+    cond=None,
+    eta=0.0,
+    clip_x0=False,
+    generator=None,
+    callback=None,
+):
     r"""DDIM sampling, over all levels or a sublist of them (Song et al., ICLR 2021, section 4).
 
     For each pair (t, s): estimate eps, turn it into x_0, and go to x_s by `ddim_step`. At eta = 0

@@ -57,13 +57,25 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, in_channels=1, channels=48, mults=(1, 2), blocks=2, attention=(1,), dropout=0.0, context_dim=None, patch=1
+        self,
+        in_channels=1,
+        channels=48,
+        mults=(1, 2),
+        blocks=2,
+        attention=(1,),
+        dropout=0.0,
+        context_dim=None,
+        patch=1,
     ):
         super().__init__()
         self.channels, self.context_dim = channels, context_dim
         self.shrink = patch * 2 ** (len(mults) - 1)
         emb_dim = 4 * channels
-        self.embed = nn.Sequential(nn.Linear(channels, emb_dim), nn.SiLU(), nn.Linear(emb_dim, emb_dim))
+        self.embed = nn.Sequential(
+            nn.Linear(channels, emb_dim),
+            nn.SiLU(),
+            nn.Linear(emb_dim, emb_dim),
+        )
         self.summary = nn.Linear(context_dim, emb_dim) if context_dim else None
         first = nn.Conv2d(in_channels * patch**2, channels, 3, padding=1)
         self.stem = nn.Sequential(nn.PixelUnshuffle(patch), first)

@@ -46,8 +46,9 @@ class TemporalConv(nn.Module):
         Args:
             x: (B F, C, H, W), the frames of a clip one after the other.
             frames: F.
-            independent_frames: (B,) bool, the rows whose frames are unrelated pictures: there each frame meets
-                the middle of the kernel alone, as a clip of one frame would. None: all rows are clips.
+            independent_frames: (B,) bool, the rows whose frames are unrelated pictures: there each
+                frame meets the middle of the kernel alone, as a clip of one frame would. None: all
+                rows are clips.
 
         Returns:
             A tensor like x.
@@ -102,8 +103,8 @@ class TemporalAttention(nn.Module):
         Args:
             x: (B F, C, H, W), the frames of a clip one after the other.
             frames: F.
-            independent_frames: (B,) bool, the rows whose frames are unrelated pictures: there each frame looks
-                at itself alone. None: all rows are clips.
+            independent_frames: (B,) bool, the rows whose frames are unrelated pictures: there each
+                frame looks at itself alone. None: all rows are clips.
 
         Returns:
             A tensor like x.
@@ -149,20 +150,21 @@ class UNet3D(nn.Module):
     Attributes:
         image: the `UNet`, with its `embedding`, `stem`, `down`, `middle`, `up`, `norm`, `head`.
         down, middle, up: what follows each layer of the image model's `down`, `middle` and `up`: a
-            `TemporalBlock`, called as time(h, frames, independent_frames), or None where the resolution changes.
+            `TemporalBlock`, called as time(h, frames, independent_frames), or None where the
+            resolution changes.
     """
 
     def __init__(self, image, attention=(1,)):
         super().__init__()
-        self.image, level = image, 0
+        self.image, resolution = image, 0
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for layer in image.down:
-            self.down.append(temporal_block_for(layer, level in attention))
-            level += self.down[-1] is None
+            self.down.append(temporal_block_for(layer, resolution in attention))
+            resolution += self.down[-1] is None
         self.middle = temporal_block_for(image.middle, True)
         for layer in image.up:
-            self.up.append(temporal_block_for(layer, level in attention))
-            level -= self.up[-1] is None
+            self.up.append(temporal_block_for(layer, resolution in attention))
+            resolution -= self.up[-1] is None
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x, t, cond=None, independent_frames=None):
@@ -176,14 +178,15 @@ class UNet3D(nn.Module):
             out = image.head(image.norm(h))
 
         Stages, the middle one too, are called as layer(h, emb, cond), and what follows them as
-        time(h, frames, independent_frames). Where `down` or `up` holds None, the layer changes the resolution:
-        it is called as layer(h), and nothing follows.
+        time(h, frames, independent_frames). Where `down` or `up` holds None, the layer changes the
+        resolution: it is called as layer(h), and nothing follows.
 
         Args:
             x: (B, C, F, H, W) noisy clips.
             t: (B,) levels; all frames of a clip are at one level.
             cond: (B, L, D) one condition per clip, or (B, F, L, D) one per frame, or None.
-            independent_frames: (B,) bool, the rows whose frames are unrelated pictures; None: all rows are clips.
+            independent_frames: (B,) bool, the rows whose frames are unrelated pictures; None: all
+                rows are clips.
 
         Returns:
             A tensor like x.
@@ -215,7 +218,7 @@ class UNet3D(nn.Module):
 
 
 def temporal_block_for(layer, attends):
-    """The new `TemporalBlock` that follows a Stage; None for a layer that changes the resolution."""
+    """The new `TemporalBlock` after a Stage; None for a layer that changes the resolution."""
     if not hasattr(layer, "block"):
         return None
     conv = layer.block.conv2
