@@ -184,12 +184,12 @@ mean = rearrange(blurred, "f c h w -> c f h w")[:, :5]
 viz.show_strip(mean, "The same, mean over three frames", ax=axes[1])
 plt.show()
 print(f"a new layer changes its input by {(new - frames).abs().max():.1e}")
-print(f"as unrelated pictures: the middle third alone, off by {(alone - frames / 3).abs().max():.1e}")
+print(f"unrelated pictures: the middle third alone, off by {(alone - frames / 3).abs().max():.1e}")
 
 # %% [markdown]
 # Motion blur, made by a layer that knows nothing of space. (The first frame gets pale: one third of it is a frame of
 # zeros from outside, and 0 is a medium grey in pictures between -1 and 1. That is how a network can tell where a clip
-# begins and ends.) As independent_frames, no frame has noticed its neighbours.
+# begins and ends.) As unrelated pictures, no frame has noticed its neighbours.
 #
 # ## 3 · Looking further than one frame
 #
@@ -223,7 +223,7 @@ print(f"forwards and backwards, each frame finds the same up to {difference:.0e}
 # $$\text{out} = x + W_o\,\mathrm{softmax}\!\Big(\frac{Q K^\top}{\sqrt d}\Big) V + b_o, \qquad Q = W_q (h + p) + b_q,\quad K = W_k (h + p) + b_k,\quad V = W_v h + b_v$$
 #
 # with $h = \mathrm{norm}(x)$. The norm takes pictures, and so each frame is normalised by itself: one that looked at
-# whole clips would let frames leak into each other, behind the back of any mask. In rows of `independent_frames` a frame may look
+# whole clips would let frames leak into each other, behind the back of any mask. In rows of unrelated pictures a frame may look
 # at itself alone. You write that as a mask: a score of $-\infty$ has the weight 0.
 #
 # Compute the weights openly, with a matrix product and a softmax. There are very many sequences, but each is only $F$
@@ -334,7 +334,7 @@ with torch.no_grad():
 scale = both.abs().mean()
 masked = ((both - alone).abs().max() / scale).item()
 leak = ((as_clip - alone).abs().max() / scale).item()
-print(f"as independent_frames: off by {masked:.0e} of a typical value; as a clip, by {leak:.2f}")
+print(f"as unrelated pictures: off by {masked:.0e} of a typical value; as a clip, by {leak:.2f}")
 
 # %% [markdown]
 # With the mask nothing leaks but rounding. Without it, frames change each other by more than a typical value.

@@ -77,13 +77,19 @@ def settings_of(budget=None, **changes):
     Raises:
         ValueError: if there is no such budget or no such number, or a number makes no sense.
     """
-    name = budget or os.environ.get("MINIVDM_BUDGET") or ("gpu" if torch.cuda.is_available() else "cpu")
+    name = (
+        budget
+        or os.environ.get("MINIVDM_BUDGET")
+        or ("gpu" if torch.cuda.is_available() else "cpu")
+    )
     if name not in BUDGETS:
         source = "budget" if budget else "MINIVDM_BUDGET"
         raise ValueError(f"{source} must be one of {', '.join(BUDGETS)}; got {name!r}")
     unknown = [key for key in changes if key not in BUDGETS[name]]
     if unknown:
-        raise ValueError(f"a budget has no {', '.join(unknown)}; its numbers are {', '.join(BUDGETS[name])}")
+        raise ValueError(
+            f"a budget has no {', '.join(unknown)}; its numbers are {', '.join(BUDGETS[name])}"
+        )
     given = {key: value for key, value in changes.items() if value is not None}
     settings = BUDGETS[name] | given
     settings["mults"] = list(settings["mults"])  # a tuple, too, comes back from JSON as a list
@@ -125,7 +131,9 @@ def saved_settings(out):
     """The settings a run was begun with; a ValueError if they cannot be read."""
     path = out / "settings.json"
     try:
-        settings = {"image_steps": 0, "image_batch": 96} | json.loads(path.read_text())  # older runs knew neither
+        settings = {"image_steps": 0, "image_batch": 96} | json.loads(
+            path.read_text()
+        )  # older runs knew neither
         return {key: settings[key] for key in BUDGETS["smoke"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -80,12 +80,18 @@ def train_text2video(budget=None, out=None, progress=False, **changes):
     done = steps_done(out / "checkpoint.pt")
     seen = settings["image_steps"] if done else steps_done(out / "stills.pt")
     begun = done or seen
-    if changes.get("micro_batches") is None:  # what the run was begun with; else enough for every process
+    if (
+        changes.get("micro_batches") is None
+    ):  # what the run was begun with; else enough for every process
         settings["micro_batches"] = (
-            saved_settings(out)["micro_batches"] if begun else math.lcm(settings["micro_batches"], world_size())
+            saved_settings(out)["micro_batches"]
+            if begun
+            else math.lcm(settings["micro_batches"], world_size())
         )
     if settings["batch"] % settings["micro_batches"]:
-        raise ValueError(f"a batch of {settings['batch']} cannot be cut into {settings['micro_batches']} equal parts")
+        raise ValueError(
+            f"a batch of {settings['batch']} cannot be cut into {settings['micro_batches']} equal parts"
+        )
     if begun:
         require_same(out, settings)
     elif (out / "model.pt").exists():
@@ -108,7 +114,9 @@ def train_text2video(budget=None, out=None, progress=False, **changes):
     torch.manual_seed(settings["seed"])
     config = {key: settings[key] for key in ("channels", "mults", "frames", "size", "shift")}
     model = accelerate(build_text2video(**config).to(device))
-    averaged = accelerate(build_text2video(**config).to(device)).eval()  # to sample from, and to keep
+    averaged = accelerate(
+        build_text2video(**config).to(device)
+    ).eval()  # to sample from, and to keep
     model.schedule.to(device)
     log(
         f"{sum(p.numel() for p in model.parameters()):,} parameters on {world_size()} x {device.type}; "
@@ -177,7 +185,9 @@ def log_progress(steps, name, total, start):
         losses.append(loss)
         if step % max(1, total // 20) == 0 or step == total:
             mean = torch.stack(losses).mean().item()
-            log(f"{time.perf_counter() - start:6.0f} s  {name} {step:6d} of {total}  loss {mean:.5f}")
+            log(
+                f"{time.perf_counter() - start:6.0f} s  {name} {step:6d} of {total}  loss {mean:.5f}"
+            )
             losses = []
         yield step
 
@@ -210,8 +220,12 @@ class ClipPool:
 
     def __init__(self, sprites, settings, device):
         start = time.perf_counter()
-        generator = torch.Generator(device).manual_seed(settings["seed"] + 10**6)  # far from the seeds of the parts
-        self.drawn, self.attributes = render_clips(sprites, settings["pool"], generator)  # (N, 3, F, H, W), (N, 3)
+        generator = torch.Generator(device).manual_seed(
+            settings["seed"] + 10**6
+        )  # far from the seeds of the parts
+        self.drawn, self.attributes = render_clips(
+            sprites, settings["pool"], generator
+        )  # (N, 3, F, H, W), (N, 3)
         self.table = caption_table(Tokenizer()).to(device)  # (6, 8, 8, W, L)
         self.settings = settings
         log(f"{settings['pool']:,} clips drawn in {time.perf_counter() - start:.1f} s")
@@ -234,7 +248,9 @@ class ClipPool:
 
     def tokens(self, pick, generator):
         """Tokens of the clips with these numbers."""
-        return drop_condition(random_captions(self.table, self.attributes[pick], generator), 0.1, generator)
+        return drop_condition(
+            random_captions(self.table, self.attributes[pick], generator), 0.1, generator
+        )
 
 
 def write_samples(model, path, steps=10):

@@ -59,7 +59,9 @@ class FusedTemporalAttention(TemporalAttention):
             return super().forward(x, frames, independent_frames)
         n, channels, height, width = x.shape
         h = self.norm(x).permute(0, 2, 3, 1).reshape(n // frames, frames, height * width, channels)
-        p = timestep_embedding(torch.arange(frames, device=x.device), channels).to(h.dtype)  # (F, C)
+        p = timestep_embedding(torch.arange(frames, device=x.device), channels).to(
+            h.dtype
+        )  # (F, C)
         position = F.linear(p, self.qkv.weight[: 2 * channels])  # (F, 2C), for Q and K
         h = self.out(Attend.apply(self.qkv(h), position, self.heads))  # (B, F, HW, C)
         return x + h.reshape(n, height, width, channels).permute(0, 3, 1, 2)
@@ -83,7 +85,9 @@ class Normalise(torch.autograd.Function):
 
         x, weight, mean, rstd = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
-        dx, of_weight, of_bias = triton_kernels.normalise_backward(x, grad, weight, mean, rstd)  # ..., (N, C), (N, C)
+        dx, of_weight, of_bias = triton_kernels.normalise_backward(
+            x, grad, weight, mean, rstd
+        )  # ..., (N, C), (N, C)
         return dx, of_weight.sum(0).to(weight.dtype), of_bias.sum(0).to(weight.dtype), None, None
 
 

@@ -117,7 +117,8 @@ class TemporalAttention(nn.Module):
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, HW, heads, F, F)
         if independent_frames is not None:
             others = ~torch.eye(frames, dtype=torch.bool, device=x.device)  # (F, F)
-            scores = scores.masked_fill(independent_frames[:, None, None, None, None] & others, -math.inf)
+            hidden = independent_frames[:, None, None, None, None] & others  # (B, 1, 1, F, F)
+            scores = scores.masked_fill(hidden, -math.inf)
         h = self.out(rearrange(scores.softmax(dim=-1).to(v.dtype) @ v, "b p n f d -> b p f (n d)"))
         return x + rearrange(h, "b (h w) f c -> (b f) c h w", h=x.shape[2])
 

@@ -9,7 +9,9 @@ from ..models.unet3d import UNet3D
 from .text2image import sample_tokens
 
 
-def build_text2video(channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=64, frames=16, size=32, shift=2.0):
+def build_text2video(
+    channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=64, frames=16, size=32, shift=2.0
+):
     """An untrained text-to-video model for `MovingSprites`, shifted cosine schedule with T = 1000: it estimates eps.
 
     Inside, a `UNet3D` predicts v (see `predictions`), and a `TextEncoder` turns tokens into its context; `.net` is both
@@ -27,7 +29,16 @@ def build_text2video(channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=6
     return model
 
 
-def text_to_video(prompts, model, steps=20, guidance_scale=2.0, frames=None, size=None, generator=None, callback=None):
+def text_to_video(
+    prompts,
+    model,
+    steps=20,
+    guidance_scale=2.0,
+    frames=None,
+    size=None,
+    generator=None,
+    callback=None,
+):
     """Sample one clip per prompt.
 
     Args:

@@ -26,9 +26,13 @@ def restore(path, model, ema, optimizer, scaler, generators):
                 torch.cuda.set_rng_state(saved["rng"]["cuda"], device)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} belongs to another model or is no training checkpoint: {reason}") from error
+        raise ValueError(
+            f"{path} belongs to another model or is no training checkpoint: {reason}"
+        ) from error
     if len(states) != len(generators):
-        raise ValueError(f"{path} was made with micro_batches={len(states)}, not micro_batches={len(generators)}")
+        raise ValueError(
+            f"{path} was made with micro_batches={len(states)}, not micro_batches={len(generators)}"
+        )
     if made_on != device.type:
         raise ValueError(
             f"{path} was made on {made_on}, where the random numbers are others than on {device.type}: "
@@ -62,7 +66,11 @@ def load_checkpoint(path):
         return load_torch(path)
     except ValueError as error:
         older = previous(path)
-        way_out = f"delete it to go on from {older.name}" if older.exists() else "delete it to start again"
+        way_out = (
+            f"delete it to go on from {older.name}"
+            if older.exists()
+            else "delete it to start again"
+        )
         raise ValueError(f"{error}: {way_out}") from error
 
 

@@ -103,7 +103,9 @@ def train(
     def forward(x, t, cond=None):
         return compute(x.to(dtype), t, in_dtype(cond, dtype)).float()
 
-    with tqdm(total=steps, initial=step, disable=not progress or rank() > 0, mininterval=1.0, unit="step") as bar:
+    with tqdm(
+        total=steps, initial=step, disable=not progress or rank() > 0, mininterval=1.0, unit="step"
+    ) as bar:
         while step < steps:
             for group in optimizer.param_groups:
                 falling = (1 + math.cos(math.pi * step / steps)) / 2 if decay else 1.0
@@ -112,8 +114,12 @@ def train(
             total = torch.zeros((), device=device)
             for i in mine:
                 x0, cond = batch(generators[i])
-                value = (loss or diffusion_loss)(forward if rounded else compute, x0, schedule, cond, generators[i])
-                scaler.scale(value / len(mine)).backward()  # several processes average it here, part by part
+                value = (loss or diffusion_loss)(
+                    forward if rounded else compute, x0, schedule, cond, generators[i]
+                )
+                scaler.scale(
+                    value / len(mine)
+                ).backward()  # several processes average it here, part by part
                 if rounded:
                     rounded.gradients()
                 total += value.detach() / len(mine)
@@ -131,8 +137,12 @@ def train(
             saving = checkpoint and (step % save_every == 0 or step == steps)
             if saving or step % 50 == 0:  # reading the loss waits for the device, so do it rarely
                 if not torch.isfinite(total):
-                    raise FloatingPointError(f"the loss is {total.item()} at step {step}: try a smaller lr than {lr}")
-                if not scaler.is_enabled() and not torch.isfinite(norm):  # a scaler skips such a step
+                    raise FloatingPointError(
+                        f"the loss is {total.item()} at step {step}: try a smaller lr than {lr}"
+                    )
+                if not scaler.is_enabled() and not torch.isfinite(
+                    norm
+                ):  # a scaler skips such a step
                     came = f"{norm.item()} at step {step}"
                     raise FloatingPointError(f"the gradient is {came}: try a smaller lr than {lr}")
                 bar.set_postfix(loss=f"{total.item():.4f}")

@@ -57,7 +57,9 @@ def best_dtype(device):
     """The type to train in on a device: bfloat16 where a CUDA card has it, else float16 on CUDA, else float32."""
     if device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return (
+        torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    )
 
 
 def capture_cuda_graph(model, x0, cond):
@@ -78,8 +80,12 @@ def capture_cuda_graph(model, x0, cond):
     if x0.device.type == "cuda":
         t = torch.ones(len(x0), dtype=torch.long, device=x0.device)
         given = () if cond is None else (cond.clone(),)
-        if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # newer torch
-            torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)  # a graph has a stream of its own
+        if hasattr(
+            torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"
+        ):  # newer torch
+            torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(
+                False
+            )  # a graph has a stream of its own
         torch.cuda.make_graphed_callables(model, (torch.zeros_like(x0), t, *given))
         if cond is None:  # a graph takes tensors only
             recorded = model.forward
