@@ -45,18 +45,10 @@ def evaluate_text2video(checkpoint=None, copies=None, steps=20, guidance_scale=2
     model, source = find_model(checkpoint)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = torch.Generator(device).manual_seed(seed)
-    print(
-        f"model: {source} ({model.frames} frames of {model.size} x {model.size} pixels)", flush=True
-    )
+    print(f"model: {source} ({model.frames} frames of {model.size} x {model.size} pixels)", flush=True)
 
-    triples, classifier = (
-        triples_to_judge(copies, device),
-        load_pretrained("video_classifier").to(device),
-    )
-    print(
-        f"{len(triples)} clips, {steps} steps, guidance {guidance_scale:g}, on {device.type}",
-        flush=True,
-    )
+    triples, classifier = triples_to_judge(copies, device), load_pretrained("video_classifier").to(device)
+    print(f"{len(triples)} clips, {steps} steps, guidance {guidance_scale:g}, on {device.type}", flush=True)
     start = time.perf_counter()
     measured = evaluate_clips(
         model.to(device), classifier, triples, generator, steps=steps, guidance_scale=guidance_scale
@@ -79,9 +71,7 @@ def triples_to_judge(copies, device):
     """The (N, 3) long triples to sample: all of them so many times, or by default as many as the device can bear."""
     triples = all_triples()
     if copies is None and device.type != "cuda":
-        return triples[
-            torch.randperm(len(triples), generator=torch.Generator().manual_seed(0))[:CPU_TRIPLES]
-        ]
+        return triples[torch.randperm(len(triples), generator=torch.Generator().manual_seed(0))[:CPU_TRIPLES]]
     return triples.repeat(copies or 2, 1)
 
 
@@ -99,8 +89,8 @@ def evaluate_clips(model, classifier, triples, generator, batch=32, **sampling):
     Returns:
         A dict: "clips", their number N; "prompt_accuracy", shares in 0..1 of clips that are right in all three
         attributes (overall; of triples seen in training; of held-out ones) and in each one; "classifier_accuracy", its
-        own share of right answers on 2 N drawn clips, for each attribute; "mini_fvd" between the N clips and N drawn ones;
-        "mini_fvd_floor" between these and N others.
+        own share of right answers on 2 N drawn clips, for each attribute; "mini_fvd" between the N clips and N drawn
+        ones; "mini_fvd_floor" between these and N others.
     """
     sprites = MovingSprites(model.frames, model.size)
     prompts = sprites.captions(triples, torch.Generator().manual_seed(generator.initial_seed() + 1))
@@ -111,10 +101,7 @@ def evaluate_clips(model, classifier, triples, generator, batch=32, **sampling):
             made.append(features_and_hits(classifier, clips, triples[i : i + batch]))
             bar.update(len(clips))
     drawn, others = (
-        [
-            features_and_hits(classifier, sprites.draw(part, generator), part)
-            for part in triples.split(batch)
-        ]
+        [features_and_hits(classifier, sprites.draw(part, generator), part) for part in triples.split(batch)]
         for _ in range(2)
     )
     (generated, right), (real, known), (again, known_too) = (
@@ -132,13 +119,9 @@ def evaluate_clips(model, classifier, triples, generator, batch=32, **sampling):
 
 @torch.no_grad()
 def features_and_hits(classifier, clips, triples, batch=32):
-    """Features of clips, (N, D), and which attributes are as in `triples`, (N, 3) bool, by the classifier; on the CPU."""
-    features = torch.cat(
-        [classifier.features(resize_for_classifier(part)) for part in clips.split(batch)]
-    )
-    guesses = torch.stack(
-        [head(features).argmax(dim=1) for head in classifier.heads.values()], dim=1
-    )  # (N, 3)
+    """The classifier's features of clips, (N, D), and which attributes are as in `triples`, (N, 3) bool; on the CPU."""
+    features = torch.cat([classifier.features(resize_for_classifier(part)) for part in clips.split(batch)])
+    guesses = torch.stack([head(features).argmax(dim=1) for head in classifier.heads.values()], dim=1)  # (N, 3)
     return features.cpu(), guesses.cpu() == triples
 
 
@@ -151,9 +134,7 @@ def resize_for_classifier(clips, frames=16, size=32):
         return clips
     flat = rearrange(clips, "b c f h w -> (b f) c h w")
     flat = F.interpolate(flat, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)
-    return F.interpolate(
-        rearrange(flat, "(b f) c h w -> b c f h w", b=len(clips)), (frames, size, size)
-    )
+    return F.interpolate(rearrange(flat, "(b f) c h w -> b c f h w", b=len(clips)), (frames, size, size))
 
 
 def percentages(shares):

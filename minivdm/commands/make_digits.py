@@ -43,10 +43,7 @@ def evaluate_digits(model, schedule, n=1000):
     free = ddim_sample(model, x, schedule, levels, clip_x0=True).cpu()
     probability = classifier(by_class).softmax(dim=1)
     features = classifier.features(real)
-    fids = [
-        frechet_distance(classifier.features(part[: len(unseen)]), features)
-        for part in (by_class, free, unseen)
-    ]
+    fids = [frechet_distance(classifier.features(part[: len(unseen)]), features) for part in (by_class, free, unseen)]
     facts = {
         "right_class": (probability.argmax(1) == labels.cpu()).float().mean().item(),
         "sureness": probability.amax(dim=1).mean().item(),
@@ -58,9 +55,7 @@ def evaluate_digits(model, schedule, n=1000):
 def main():
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", default="data/digits.pt", help="file to write; the manifest goes beside it"
-    )
+    parser.add_argument("--out", default="data/digits.pt", help="file to write; the manifest goes beside it")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=256)
     args = parser.parse_args()

@@ -36,9 +36,7 @@ def train_clip(stills, generator, steps=600, batch=256, lr=2e-3):
     optimizer = torch.optim.AdamW(clip.parameters(), lr=lr, weight_decay=0.01)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
-        pick = triples[
-            torch.randperm(len(triples), generator=generator, device=device)[:batch]
-        ]  # (batch, 3)
+        pick = triples[torch.randperm(len(triples), generator=generator, device=device)[:batch]]  # (batch, 3)
         texts = clip.embed_texts(random_captions(table, pick, generator))
         loss = clip_loss(clip.embed_images(stills.draw(pick, generator)), texts, clip.scale())
         optimizer.zero_grad(set_to_none=True)
@@ -52,9 +50,7 @@ def train_clip(stills, generator, steps=600, batch=256, lr=2e-3):
 def zero_shot(clip, stills, generator, split, n=2000):
     """Share of stills for which CLIP finds the right one among the plain captions of all triples."""
     triples = all_triples("all", STILL_ATTRIBUTES)
-    texts = clip.embed_texts(
-        still_tokenizer().encode(stills.captions(triples)).to(generator.device)
-    )
+    texts = clip.embed_texts(still_tokenizer().encode(stills.captions(triples)).to(generator.device))
     images, attributes = stills.sample(n, generator, split)
     chosen = triples.to(generator.device)[(clip.embed_images(images) @ texts.T).argmax(dim=1)]
     return (chosen == attributes).all(dim=1).float().mean().item()
@@ -65,17 +61,13 @@ def evaluate_pictures(model, classifier, stills, generator, copies, **sampling):
     triples = all_triples("all", STILL_ATTRIBUTES).repeat(copies, 1)  # (N, 3)
     prompts = stills.captions(triples, torch.Generator().manual_seed(1))
     images = text_to_image(prompts, model, generator=generator, **sampling)
-    return accuracy_table(
-        correct_attributes(classifier, images, triples).cpu(), triples, STILL_ATTRIBUTES
-    )
+    return accuracy_table(correct_attributes(classifier, images, triples).cpu(), triples, STILL_ATTRIBUTES)
 
 
 def main():
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", default="data/text2image.pt", help="file to write; the rest goes beside it"
-    )
+    parser.add_argument("--out", default="data/text2image.pt", help="file to write; the rest goes beside it")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--pool", type=int, default=40_000, help="number of training pictures")
@@ -97,12 +89,7 @@ def main():
 
     classifier = train_classifier(stills, generator, args.probe_steps)
     images, attributes = stills.sample(4096, generator, split="all")
-    trust = dict(
-        zip(
-            STILL_ATTRIBUTES,
-            correct_attributes(classifier, images, attributes).float().mean(dim=0).tolist(),
-        )
-    )
+    trust = dict(zip(STILL_ATTRIBUTES, correct_attributes(classifier, images, attributes).float().mean(dim=0).tolist()))
     say("classifier", trust)
 
     model = build_text2image(**CONFIG).to(device)
@@ -113,21 +100,14 @@ def main():
 
     def batch(generator):
         i = torch.randint(len(images), (args.batch,), generator=generator, device=device)
-        return images[i], drop_condition(
-            random_captions(table, attributes[i], generator), 0.1, generator
-        )
+        return images[i], drop_condition(random_captions(table, attributes[i], generator), 0.1, generator)
 
     options = dict(loss=prediction_loss, cuda_graph=True)
-    for step, loss in train(
-        model.net, ema, batch, model.schedule.to(device), args.steps, **options
-    ):
+    for step, loss in train(model.net, ema, batch, model.schedule.to(device), args.steps, **options):
         if step % 1000 == 0 or step == 500:
             model.eval()
             model.net, kept = ema.model, model.net
-            say(
-                f"step {step}: loss {loss.item():.4f}",
-                evaluate_pictures(model, classifier, stills, generator, 1),
-            )
+            say(f"step {step}: loss {loss.item():.4f}", evaluate_pictures(model, classifier, stills, generator, 1))
             model.net = kept
             model.train()
     model.net = ema.model
@@ -141,12 +121,7 @@ def main():
         "command": f"python -m minivdm.commands.make_text2image --out data/text2image.pt {options}",
         "made_on": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
     }
-    record(
-        out,
-        **facts,
-        parameters=sum(p.numel() for p in model.parameters()),
-        prompt_accuracy=accuracy,
-    )
+    record(out, **facts, parameters=sum(p.numel() for p in model.parameters()), prompt_accuracy=accuracy)
     record(out.with_name("stills_classifier.pt"), **facts, classifier_accuracy=trust)
 
 

@@ -27,9 +27,7 @@ from .train import PROMPTS, train_text2video
 
 def write_strips(clips, path):
     """Write clips (B, 3, F, H, W) as film strips, one below the other, to a PNG file."""
-    strips = Image.fromarray(
-        sheet(rearrange(clips, "b c f h w -> (b f) c h w"), cols=clips.shape[2])
-    )
+    strips = Image.fromarray(sheet(rearrange(clips, "b c f h w -> (b f) c h w"), cols=clips.shape[2]))
     with replacing(path) as file:
         strips.resize((2 * strips.width, 2 * strips.height), Image.NEAREST).save(file, "PNG")
 
@@ -37,11 +35,7 @@ def write_strips(clips, path):
 def main(arguments=None):
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out",
-        default="data/text2video.pt",
-        help="file to write; samples and manifest go beside it",
-    )
+    parser.add_argument("--out", default="data/text2video.pt", help="file to write; samples and manifest go beside it")
     parser.add_argument("--budget", default="gpu", help="smoke, cpu or gpu")
     parser.add_argument("--run", default="runs/text2video/shipped", help="folder of the run")
     parser.add_argument("--copies", type=int, default=2, help="clips per triple to judge")
@@ -56,11 +50,7 @@ def main(arguments=None):
     classifier = load_pretrained("video_classifier").to(device)
     measured = evaluate_clips(model, classifier, triples_to_judge(args.copies, device), generator)
     print(measured, flush=True)
-    given = {
-        name: value
-        for name, value in vars(args).items()
-        if name != "out" and value != parser.get_default(name)
-    }
+    given = {name: value for name, value in vars(args).items() if name != "out" and value != parser.get_default(name)}
     command = f"python -m minivdm.commands.make_text2video --out data/{out.name}"
     record(
         out,

@@ -118,9 +118,7 @@ def checked_betas(betas):
     if betas.ndim != 1 or len(betas) == 0:
         raise ValueError(f"betas must be a non-empty 1-D tensor, got shape {tuple(betas.shape)}")
     if not bool(((betas > 0) & (betas < 1)).all()):  # NaN fails this, too
-        raise ValueError(
-            f"betas must lie in (0, 1), got values from {betas.min():.3g} to {betas.max():.3g}"
-        )
+        raise ValueError(f"betas must lie in (0, 1), got values from {betas.min():.3g} to {betas.max():.3g}")
     return betas
 
 
@@ -148,6 +146,4 @@ def per_sample(table, t, x):
     if x.is_floating_point() and torch.finfo(x.dtype).bits < 32:
         why = "in 16 bits alpha_bar is rounded to 1 near level 0, and 1 - alpha_bar to 0"
         raise ValueError(f"expected float32 or more, got {x.dtype}: {why}; give x.float()")
-    return (
-        table.to(x.device)[t.to(x.device)].to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
-    )  # (B, 1, ..., 1)
+    return table.to(x.device)[t.to(x.device)].to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))  # (B, 1, ..., 1)
