@@ -18,6 +18,7 @@ from ..evaluation.attribute_classifier import accuracy_table
 from ..evaluation.metrics import frechet_distance
 from ..pipelines.pretrained import load_pretrained
 from ..pipelines.text2video import text_to_video
+from ..training.precision import best_device
 from .sample import check_sampling, find_model
 
 CPU_TRIPLES = 96  # triples that are enough on a CPU
@@ -43,7 +44,7 @@ def evaluate_text2video(checkpoint=None, copies=None, steps=20, guidance_scale=2
     if copies is not None and copies < 1:
         raise ValueError(f"copies must be at least 1, got {copies}")
     model, source = find_model(checkpoint)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     generator = torch.Generator(device).manual_seed(seed)
     print(f"model: {source} ({model.frames} frames of {model.size} x {model.size} pixels)", flush=True)
 
@@ -144,13 +145,13 @@ def percentages(shares):
 
 def table(facts):
     """The results as lines of text."""
-    accuracy, n = facts["prompt_accuracy"], facts["clips"]
+    accuracy, n, floor = facts["prompt_accuracy"], facts["clips"], facts["mini_fvd_floor"]
     return "\n".join(
         [
             f"prompt accuracy: {percentages({k: v for k, v in accuracy.items() if k not in ATTRIBUTES})}",
             f"by attribute:    {percentages({k: v for k, v in accuracy.items() if k in ATTRIBUTES})}",
             f"the judge:       right on {2 * n} drawn clips: {percentages(facts['classifier_accuracy'])}",
-            f"mini-FVD:        {facts['mini_fvd']:.1f} for {n} clips; {facts['mini_fvd_floor']:.1f} among drawn ones",
+            f"mini-FVD:        {facts['mini_fvd']:.1f} for N = {n} clips; {floor:.1f} among drawn ones",
             f"in {facts['seconds']:.0f} s",
         ]
     )

@@ -16,9 +16,11 @@ from ..diffusion.samplers import ddim_sample, sampling_levels
 from ..diffusion.schedules import NoiseSchedule, linear_betas
 from ..evaluation.digit_classifier import train_digit_classifier
 from ..evaluation.metrics import frechet_distance
-from ..pipelines.pretrained import build_digits, load_weights, record, save_pretrained
+from ..pipelines.pretrained import build_digits, load_weights, save_pretrained
 from ..training.ema import EMA
 from ..training.loop import train
+from ..training.precision import best_device
+from .provenance import record_made
 
 CONFIG = {
     "in_channels": 1,
@@ -60,7 +62,7 @@ def main():
     parser.add_argument("--batch", type=int, default=256)
     args = parser.parse_args()
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     torch.manual_seed(0)
     schedule = NoiseSchedule(linear_betas(1000)).to(device)
     model = build_digits(CONFIG).to(device)
@@ -77,15 +79,7 @@ def main():
     save_pretrained(args.out, ema.model, CONFIG)
     judged = evaluate_digits(load_weights(Path(args.out), build_digits).to(device), schedule)
     print(judged, flush=True)
-    command = f"python -m minivdm.commands.make_digits --out data/digits.pt --steps {args.steps} --batch {args.batch}"
-    record(
-        args.out,
-        command=command,
-        made_on=torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
-        steps=args.steps,
-        parameters=sum(p.numel() for p in model.parameters()),
-        judged=judged,
-    )
+    record_made(args.out, ema.model, "make_digits", parser, args, judged=judged)
 
 
 if __name__ == "__main__":

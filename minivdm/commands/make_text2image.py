@@ -16,13 +16,15 @@ from ..datasets.captions import caption_table, random_captions
 from ..datasets.sprites import all_triples
 from ..datasets.stills import STILL_ATTRIBUTES, SpriteStills
 from ..diffusion.guidance import drop_condition
-from ..diffusion.predictions import prediction_loss
+from ..diffusion.predictions import EpsModel, prediction_loss
 from ..evaluation.attribute_classifier import accuracy_table, correct_attributes, train_classifier
 from ..models.clip import CLIP, clip_loss
-from ..pipelines.pretrained import build_text2image, load_weights, record, save_pretrained
-from ..pipelines.text2image import still_tokenizer, text_to_image
+from ..pipelines.pretrained import load_weights, save_pretrained
+from ..pipelines.text2image import build_text2image, still_tokenizer, text_to_image
 from ..training.ema import EMA
 from ..training.loop import train
+from ..training.precision import best_device
+from .provenance import record_made
 
 CONFIG = {"channels": 48, "mults": (1, 2), "blocks": 1, "patch": 2, "context_dim": 64}
 
@@ -75,7 +77,7 @@ def main():
     parser.add_argument("--clip-steps", type=int, default=600)
     args = parser.parse_args()
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     generator = torch.Generator(device).manual_seed(0)
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
@@ -87,7 +89,7 @@ def main():
     clip = train_clip(stills, generator, args.clip_steps)
     say({split: zero_shot(clip, stills, generator, split) for split in ("train", "held_out")})
 
-    classifier = train_classifier(stills, generator, args.probe_steps)
+    classifier = train_classifier(stills, generator, args.classifier_steps)
     images, attributes = stills.sample(4096, generator, split="all")
     trust = dict(zip(STILL_ATTRIBUTES, correct_attributes(classifier, images, attributes).float().mean(dim=0).tolist()))
     say("classifier", trust)
@@ -105,24 +107,17 @@ def main():
     options = dict(loss=prediction_loss, cuda_graph=True)
     for step, loss in train(model.net, ema, batch, model.schedule.to(device), args.steps, **options):
         if step % 1000 == 0 or step == 500:
-            model.eval()
-            model.net, kept = ema.model, model.net
-            say(f"step {step}: loss {loss.item():.4f}", evaluate_pictures(model, classifier, stills, generator, 1))
-            model.net = kept
-            model.train()
+            averaged = EpsModel(ema.model, "v", model.schedule).eval()
+            say(f"step {step}: loss {loss.item():.4f}", evaluate_pictures(averaged, classifier, stills, generator, 1))
     model.net = ema.model
     save_pretrained(out, model, CONFIG)
     save_pretrained(out.with_name("stills_classifier.pt"), classifier, {})
     model = load_weights(out, lambda config: build_text2image(**config)).to(device)
     accuracy = evaluate_pictures(model, classifier, stills, generator, 2)
     say("prompt accuracy", accuracy)
-    options = f"--steps {args.steps} --batch {args.batch} --pool {args.pool}"
-    facts = {
-        "command": f"python -m minivdm.commands.make_text2image --out data/text2image.pt {options}",
-        "made_on": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
-    }
-    record(out, **facts, parameters=sum(p.numel() for p in model.parameters()), prompt_accuracy=accuracy)
-    record(out.with_name("stills_classifier.pt"), **facts, classifier_accuracy=trust)
+    made = ("make_text2image", parser, args)
+    record_made(out, model, *made, prompt_accuracy=accuracy)
+    record_made(out.with_name("stills_classifier.pt"), classifier, *made, classifier_accuracy=trust)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ import torch
 
 from ..datasets.sprites import ATTRIBUTES, MovingSprites
 from ..evaluation.attribute_classifier import correct_attributes, train_classifier
-from ..pipelines.pretrained import build_video_classifier, load_weights, record, save_pretrained
+from ..pipelines.pretrained import build_video_classifier, load_weights, save_pretrained
+from ..training.precision import best_device
+from .provenance import record_made
 
 
 class ShortThenLong:
@@ -57,7 +59,7 @@ def main():
     parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16, where the machine is fast in it")
     args = parser.parse_args()
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     torch.manual_seed(0)
     generator = torch.Generator(device).manual_seed(0)
     sprites, start = MovingSprites(args.frames, args.size), time.perf_counter()
@@ -70,20 +72,8 @@ def main():
     classifier = load_weights(Path(args.out), build_video_classifier).to(device)
     judged = accuracy(classifier, sprites, torch.Generator(device).manual_seed(1))
     print(f"{seconds:.0f} s; right on fresh clips: {judged}", flush=True)
-    given = {name: value for name, value in vars(args).items() if name != "out" and value != parser.get_default(name)}
-    options = "".join(
-        f" --{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in given.items()
-    )
-    record(
-        args.out,
-        command=f"python -m minivdm.commands.make_video_classifier --out data/video_classifier.pt{options}",
-        made_on=torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
-        seconds=round(seconds),
-        parameters=sum(p.numel() for p in classifier.parameters()),
-        frames=args.frames,
-        size=args.size,
-        classifier_accuracy=judged,
-    )
+    facts = dict(seconds=round(seconds), frames=args.frames, size=args.size, classifier_accuracy=judged)
+    record_made(args.out, classifier, "make_video_classifier", parser, args, **facts)
 
 
 if __name__ == "__main__":

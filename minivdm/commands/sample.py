@@ -16,6 +16,7 @@ from ..datasets.captions import Tokenizer
 from ..datasets.video_files import pyav, write_video
 from ..pipelines.pretrained import BUILDERS, NotFinite, load_pretrained, load_weights
 from ..pipelines.text2video import text_to_video
+from ..training.precision import best_device
 
 RUNS = Path("runs", "text2video")
 GAP_PIXELS = 2  # pixels between clips side by side; even, as MP4 needs
@@ -50,7 +51,7 @@ def sample_text2video(prompts, out, steps=50, guidance_scale=2.0, seed=0, checkp
     if not 1 <= scale <= 64:
         raise ValueError(f"scale must lie in 1..64, got {scale}")
     model, source = find_model(checkpoint)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     model.to(device)
     print(f"model: {source}", flush=True)
 

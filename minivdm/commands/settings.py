@@ -48,7 +48,8 @@ class Settings:
             require(getattr(self, name) >= 1, self, name, "at least 1")
         require(self.image_steps >= 0, self, "image_steps", "at least 0")
         require(0 < self.lr < math.inf, self, "lr", "a positive number")
-        require(0 <= self.seed < 2**32, self, "seed", "within 0..2^32 - 1")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in 0..2^32 - 1, got {self.seed}")
         require(self.channels % 32 == 0, self, "channels", "a multiple of 32")
         require(self.size % 4 == 0, self, "size", "a multiple of 4")
 

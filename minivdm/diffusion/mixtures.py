@@ -15,6 +15,7 @@ import math
 
 import torch
 
+from .predictions import to_eps
 from .schedules import per_sample
 
 
@@ -76,7 +77,7 @@ def ideal_denoiser(mixture, schedule):
     def model(x_t, t, cond=None):
         ab = per_sample(schedule.alpha_bar, t, x_t)  # (B, 1, ..., 1)
         x0 = mixture.denoise(x_t, ab.flatten())
-        return (x_t - ab.sqrt() * x0) / (1 - ab).sqrt()
+        return to_eps(x_t, t, x0, schedule)
 
     return model
 

@@ -17,6 +17,7 @@ from itertools import pairwise
 import torch
 
 from .predictions import to_score
+from .schedules import expand_like
 
 T_MIN = 1e-5  # Song et al., ICLR 2021, appendix C
 
@@ -50,6 +51,14 @@ class VPSDE:
     def alpha_bar(self, t):
         """Share of the data's variance that is left, (B,), at times t, (B,) float; 1 at t = 0."""
         return torch.exp(-(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2))
+
+    def alpha(self, t):
+        """Factor of the data, sqrt(alpha_bar(t)), (B,), at times t, (B,) float."""
+        return self.alpha_bar(t).sqrt()
+
+    def sigma(self, t):
+        """Factor of the noise, sqrt(1 - alpha_bar(t)), (B,), at times t, (B,) float."""
+        return (1 - self.alpha_bar(t)).sqrt()
 
     def drift(self, x, t):
         """f(x, t) = -beta(t) x / 2, like x, for x (B, ...) at times t, (B,) float."""
@@ -242,13 +251,6 @@ def time_grid(start, end, steps, power=1):
 def at_time(t, x):
     """The time t, a float, for each sample of x: (B,) in x's dtype and on its device."""
     return torch.full(x.shape[:1], t, dtype=x.dtype, device=x.device)
-
-
-def expand_like(values, x):
-    """`values`, one per sample, shaped to broadcast against x (B, ...): (B, 1, ..., 1); a ValueError if not (B,)."""
-    if values.shape != x.shape[:1]:
-        raise ValueError(f"expected one value per sample, shape ({len(x)},), got {tuple(values.shape)}")
-    return values.to(x).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def checked_times(times, falling=None):

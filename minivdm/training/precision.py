@@ -53,6 +53,11 @@ def in_dtype(value, dtype):
     return value.to(dtype) if value is not None and value.is_floating_point() else value
 
 
+def best_device():
+    """Where to compute: on the CUDA card if there is one, else on the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def best_dtype(device):
     """The type to train in on a device: bfloat16 where a CUDA card has it, else float16 on CUDA, else float32."""
     if device.type != "cuda":
