@@ -8,17 +8,19 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that says in one line what is wrong."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """Print the message to stderr and exit with 2."""
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
-def parser():
+def parser() -> Parser:
     """The command line as an `ArgumentParser`."""
     top = Parser(prog="python -m minivdm", description="Train a text-to-video model, sample from it, and measure it.")
     top.add_argument("--mine", action="store_true", help="run with your own pieces, as kept in my_pieces/")
@@ -73,7 +75,7 @@ def parser():
     return top
 
 
-def add_sampling_options(command, steps):
+def add_sampling_options(command: Parser, steps: int) -> None:
     """The options that `sample` and `evaluate` share."""
     command.add_argument(
         "--checkpoint",
@@ -84,7 +86,7 @@ def add_sampling_options(command, steps):
     command.add_argument("--seed", type=int, default=0, help="another seed, another clip (default: 0)")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 (done), 2 (it could not be done: one line on stderr says why) or 130."""
     try:
         options = vars(parser().parse_args(arguments))
@@ -110,14 +112,14 @@ def main(arguments=None):
         return report(f"error: {text}{advice}", 2)
 
 
-def report(line, code):
+def report(line: str, code: int) -> int:
     """Print a line to stderr and return the exit code; under torchrun, the line says which process it comes from."""
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
     print(f"process {os.environ['RANK']}: {line}" if several else line, file=sys.stderr)
     return code
 
 
-def run(command, mine, **options):
+def run(command: str, mine: bool, **options: object) -> object:
     """Run a command, with the learner's pieces if `mine`; returns what it returns."""
     if mine:
         install_mine()
@@ -135,7 +137,7 @@ def run(command, mine, **options):
     return evaluate_text2video(**options)
 
 
-def install_mine():
+def install_mine() -> None:
     """Put the pieces in `my_pieces/` into the running package, and say how many there are."""
     from .course.kept_pieces import install_kept
     from .course.sources import exercises, pieces_folder
@@ -147,7 +149,7 @@ def install_mine():
         print(f"{len(mine)}{of_all} pieces are yours, from {pieces_folder()}", flush=True)
 
 
-def one_line(error):
+def one_line(error: BaseException) -> str:
     """The text of an exception without line breaks."""
     return " ".join(str(error).split())
 

@@ -4,19 +4,21 @@ import contextlib
 import io
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 PACKAGE = Path(__file__).resolve().parent
 
 
-def shipped(folder):
+def shipped(folder: str) -> Path:
     """Where `data` or `chapters` lies: in an installed package inside it, in a checkout beside it."""
     inside = PACKAGE / folder
     return inside if inside.is_dir() else PACKAGE.parent / folder
 
 
 @contextlib.contextmanager
-def replacing(path, older=None):
+def replacing(path: str | Path, older: str | Path | None = None) -> Iterator[BinaryIO]:
     """A binary file to write; it takes the place of `path` when the block ends, and is dropped if the block raises.
 
         with replacing("model.pt") as file:
@@ -44,7 +46,7 @@ def replacing(path, older=None):
         raise
 
 
-def save_torch(path, value, older=None):
+def save_torch(path: str | Path, value: object, older: str | Path | None = None) -> None:
     """Write `value` by `torch.save`, whole or not at all; `older` as in `replacing`.
 
     The bytes are made in memory first: a full disk, or Ctrl-C, in the middle of `torch.save` itself would end in an
@@ -58,7 +60,7 @@ def save_torch(path, value, older=None):
         file.write(buffer.getbuffer())
 
 
-def load_torch(path):
+def load_torch(path: str | Path) -> object:
     """What `torch.save` wrote, on the CPU; code in the file is never run.
 
     Raises:

@@ -7,24 +7,32 @@ stands beside its floor: the distance between two sets of drawn clips, each as l
 """
 
 import time
+from pathlib import Path
 
 import torch
 from einops import rearrange
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..datasets.sprites import ATTRIBUTES, MovingSprites, all_triples
-from ..evaluation.attribute_classifier import accuracy_table
+from ..evaluation.attribute_classifier import AttributeClassifier, accuracy_table
 from ..evaluation.metrics import frechet_distance
 from ..pipelines.pretrained import load_pretrained
-from ..pipelines.text2video import text_to_video
+from ..pipelines.text2video import VideoModel, text_to_video
 from ..training.precision import best_device
 from .sample import check_sampling, find_model
 
 CPU_TRIPLES = 96  # triples that are enough on a CPU
 
 
-def evaluate_text2video(checkpoint=None, copies=None, steps=20, guidance_scale=2.0, seed=0):
+def evaluate_text2video(
+    checkpoint: str | Path | None = None,
+    copies: int | None = None,
+    steps: int = 20,
+    guidance_scale: float = 2.0,
+    seed: int = 0,
+) -> dict[str, object]:
     """Sample clips for the prompts of all triples, judge them, and print a table.
 
     Args:
@@ -68,7 +76,7 @@ def evaluate_text2video(checkpoint=None, copies=None, steps=20, guidance_scale=2
     return facts
 
 
-def triples_to_judge(copies, device):
+def triples_to_judge(copies: int | None, device: torch.device) -> Tensor:
     """The (N, 3) long triples to sample: all of them so many times, or by default as many as the device can bear."""
     triples = all_triples()
     if copies is None and device.type != "cuda":
@@ -76,7 +84,14 @@ def triples_to_judge(copies, device):
     return triples.repeat(copies or 2, 1)
 
 
-def evaluate_clips(model, classifier, triples, generator, batch=32, **sampling):
+def evaluate_clips(
+    model: VideoModel,
+    classifier: AttributeClassifier,
+    triples: Tensor,
+    generator: torch.Generator,
+    batch: int = 32,
+    **sampling: float,
+) -> dict[str, object]:
     """Sample one clip per triple, with a random wording, and measure them.
 
     Args:
@@ -119,14 +134,16 @@ def evaluate_clips(model, classifier, triples, generator, batch=32, **sampling):
 
 
 @torch.no_grad()
-def features_and_hits(classifier, clips, triples, batch=32):
+def features_and_hits(
+    classifier: AttributeClassifier, clips: Tensor, triples: Tensor, batch: int = 32
+) -> tuple[Tensor, Tensor]:
     """The classifier's features of clips, (N, D), and which attributes are as in `triples`, (N, 3) bool; on the CPU."""
     features = torch.cat([classifier.features(resize_for_classifier(part)) for part in clips.split(batch)])
     guesses = torch.stack([head(features).argmax(dim=1) for head in classifier.heads.values()], dim=1)  # (N, 3)
     return features.cpu(), guesses.cpu() == triples
 
 
-def resize_for_classifier(clips, frames=16, size=32):
+def resize_for_classifier(clips: Tensor, frames: int = 16, size: int = 32) -> Tensor:
     """Clips (B, 3, F, H, W) as those that the course's judge was trained on, (B, 3, frames, size, size).
 
     Smaller ones are enlarged, and their frames repeated. How well it judges these shows on drawn clips.
@@ -138,12 +155,12 @@ def resize_for_classifier(clips, frames=16, size=32):
     return F.interpolate(rearrange(flat, "(b f) c h w -> b c f h w", b=len(clips)), (frames, size, size))
 
 
-def percentages(shares):
+def percentages(shares: dict[str, float]) -> str:
     """A dict of shares as text."""
     return ", ".join(f"{name} {100 * share:.1f}%" for name, share in shares.items())
 
 
-def table(facts):
+def table(facts: dict[str, object]) -> str:
     """The results as lines of text."""
     accuracy, n, floor = facts["prompt_accuracy"], facts["clips"], facts["mini_fvd_floor"]
     return "\n".join(

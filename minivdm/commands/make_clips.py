@@ -9,9 +9,11 @@ per second and as GIF at 12.5. So one and the same number of frames lasts for 2,
 import argparse
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..datasets.sprites import MovingSprites
 from ..datasets.video_files import write_video
@@ -22,14 +24,14 @@ KINDS = ((".mp4", 16.0), (".mp4", 24.0), (".mp4", 16.0), (".gif", 12.5))  # take
 PER_FOLDER = 20
 
 
-def draw_clips(n=40, frames=32, size=64, seed=0):
+def draw_clips(n: int = 40, frames: int = 32, size: int = 64, seed: int = 0) -> tuple[Tensor, list[str]]:
     """n clips (n, 3, F, H, W) in [-1, 1], and a list of n captions in random wordings; the same for the same seed."""
     sprites, generator = MovingSprites(frames, size), torch.Generator().manual_seed(seed)
     clips, attributes = sprites.sample(n, generator)
     return clips, sprites.captions(attributes, generator)
 
 
-def write_clips(out, clips, captions):
+def write_clips(out: str | Path, clips: Tensor, captions: Sequence[str]) -> Path:
     """Write the table clips.csv and the folder videos; files of the same names are replaced.
 
     Args:
@@ -56,7 +58,7 @@ def write_clips(out, clips, captions):
     return out / "clips.csv"
 
 
-def main():
+def main() -> None:
     """Read the command line, then draw and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="data/clips", help="folder for clips.csv and videos/")

@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from ..datasets.digits import digits
 from ..diffusion.guidance import drop_condition
@@ -33,7 +34,7 @@ CONFIG = {
 }
 
 
-def evaluate_digits(model, schedule, n=1000):
+def evaluate_digits(model: nn.Module, schedule: NoiseSchedule, n: int = 1000) -> dict[str, float]:
     """How samples with given classes are judged: share of the right class, sureness, and mini-FID of 299 of them."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(0)
@@ -54,7 +55,7 @@ def evaluate_digits(model, schedule, n=1000):
     return {name: round(value, 3) for name, value in facts.items()}
 
 
-def main():
+def main() -> None:
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="data/digits.pt", help="file to write; the manifest goes beside it")
@@ -69,7 +70,7 @@ def main():
     ema = EMA(model)
     images, labels = (part.to(device) for part in digits())
 
-    def batch(generator):
+    def batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         i = torch.randint(len(images), (args.batch,), generator=generator, device=device)
         return images[i], drop_condition(labels[i, None] + 1, 0.1, generator)
 

@@ -11,13 +11,14 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..datasets.captions import caption_table, random_captions
 from ..datasets.sprites import all_triples
 from ..datasets.stills import STILL_ATTRIBUTES, SpriteStills
 from ..diffusion.guidance import drop_condition
 from ..diffusion.predictions import EpsModel, prediction_loss
-from ..evaluation.attribute_classifier import accuracy_table, correct_attributes, train_classifier
+from ..evaluation.attribute_classifier import AttributeClassifier, accuracy_table, correct_attributes, train_classifier
 from ..models.clip import CLIP, clip_loss
 from ..pipelines.pretrained import load_weights, save_pretrained
 from ..pipelines.text2image import build_text2image, still_tokenizer, text_to_image
@@ -29,7 +30,9 @@ from .provenance import record_made
 CONFIG = {"channels": 48, "mults": (1, 2), "blocks": 1, "patch": 2, "context_dim": 64}
 
 
-def train_clip(stills, generator, steps=600, batch=256, lr=2e-3):
+def train_clip(
+    stills: SpriteStills, generator: torch.Generator, steps: int = 600, batch: int = 256, lr: float = 2e-3
+) -> CLIP:
     """A `CLIP` trained on drawn stills of the training triples, each triple at most once in a batch."""
     device, tokenizer = generator.device, still_tokenizer()
     triples = all_triples("train", STILL_ATTRIBUTES).to(device)
@@ -49,7 +52,7 @@ def train_clip(stills, generator, steps=600, batch=256, lr=2e-3):
 
 
 @torch.no_grad()
-def zero_shot(clip, stills, generator, split, n=2000):
+def zero_shot(clip: CLIP, stills: SpriteStills, generator: torch.Generator, split: str, n: int = 2000) -> float:
     """Share of stills for which CLIP finds the right one among the plain captions of all triples."""
     triples = all_triples("all", STILL_ATTRIBUTES)
     texts = clip.embed_texts(still_tokenizer().encode(stills.captions(triples)).to(generator.device))
@@ -58,7 +61,14 @@ def zero_shot(clip, stills, generator, split, n=2000):
     return (chosen == attributes).all(dim=1).float().mean().item()
 
 
-def evaluate_pictures(model, classifier, stills, generator, copies, **sampling):
+def evaluate_pictures(
+    model: EpsModel,
+    classifier: AttributeClassifier,
+    stills: SpriteStills,
+    generator: torch.Generator,
+    copies: int,
+    **sampling: float,
+) -> dict[str, float]:
     """Prompt accuracy over all triples, `copies` pictures each with random wordings: a dict of shares in 0..1."""
     triples = all_triples("all", STILL_ATTRIBUTES).repeat(copies, 1)  # (N, 3)
     prompts = stills.captions(triples, torch.Generator().manual_seed(1))
@@ -66,7 +76,7 @@ def evaluate_pictures(model, classifier, stills, generator, copies, **sampling):
     return accuracy_table(correct_attributes(classifier, images, triples).cpu(), triples, STILL_ATTRIBUTES)
 
 
-def main():
+def main() -> None:
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="data/text2image.pt", help="file to write; the rest goes beside it")
@@ -83,7 +93,7 @@ def main():
     torch.set_float32_matmul_precision("high")
     stills, out, start = SpriteStills(), Path(args.out), time.perf_counter()
 
-    def say(*facts):
+    def say(*facts: object) -> None:
         print(f"{time.perf_counter() - start:5.0f} s", *facts, flush=True)
 
     clip = train_clip(stills, generator, args.clip_steps)
@@ -100,7 +110,7 @@ def main():
     table = caption_table(still_tokenizer(), stills).to(device)
     images, attributes = stills.sample(args.pool, generator)
 
-    def batch(generator):
+    def batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         i = torch.randint(len(images), (args.batch,), generator=generator, device=device)
         return images[i], drop_condition(random_captions(table, attributes[i], generator), 0.1, generator)
 

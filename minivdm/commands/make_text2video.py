@@ -9,11 +9,13 @@ second call goes on from there.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from einops import rearrange
 from PIL import Image
+from torch import Tensor
 
 from ..datasets.video_files import write_video
 from ..evaluation.viz import sheet
@@ -27,14 +29,14 @@ from .sample import side_by_side
 from .train import PROMPTS, train_text2video
 
 
-def write_strips(clips, path):
+def write_strips(clips: Tensor, path: str | Path) -> None:
     """Write clips (B, 3, F, H, W) as film strips, one below the other, to a PNG file."""
     strips = Image.fromarray(sheet(rearrange(clips, "b c f h w -> (b f) c h w"), cols=clips.shape[2]))
     with replacing(path) as file:
         strips.resize((2 * strips.width, 2 * strips.height), Image.NEAREST).save(file, "PNG")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="data/text2video.pt", help="file to write; samples and manifest go beside it")

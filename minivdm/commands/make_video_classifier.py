@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..datasets.sprites import ATTRIBUTES, MovingSprites
-from ..evaluation.attribute_classifier import correct_attributes, train_classifier
+from ..evaluation.attribute_classifier import AttributeClassifier, correct_attributes, train_classifier
 from ..pipelines.pretrained import build_video_classifier, load_weights, save_pretrained
 from ..training.precision import best_device
 from .provenance import record_made
@@ -27,16 +28,18 @@ class ShortThenLong:
 
     attributes = ATTRIBUTES
 
-    def __init__(self, short, long, steps):
+    def __init__(self, short: MovingSprites, long: MovingSprites, steps: int):
         self.short, self.long, self.left = short, long, steps
 
-    def sample(self, n, generator, split):
+    def sample(self, n: int, generator: torch.Generator, split: str) -> tuple[Tensor, Tensor]:
         """As `MovingSprites.sample`."""
         self.left -= 1
         return (self.short if self.left >= 0 else self.long).sample(n, generator, split)
 
 
-def accuracy(classifier, sprites, generator, n=4096, part=64):
+def accuracy(
+    classifier: AttributeClassifier, sprites: MovingSprites, generator: torch.Generator, n: int = 4096, part: int = 64
+) -> dict[str, float]:
     """Share of n fresh clips on which the classifier is right, by attribute, and in all three."""
     right = []
     for _ in range(n // part):
@@ -47,7 +50,7 @@ def accuracy(classifier, sprites, generator, n=4096, part=64):
     return {name: round(share, 4) for name, share in shares.items()}
 
 
-def main():
+def main() -> None:
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="data/video_classifier.pt", help="file to write; the manifest goes beside it")

@@ -1,13 +1,17 @@
 """How a file in `data/` was made: what the `make_…` scripts write into the manifest, each in the same words."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ..pipelines.pretrained import record
 
 
-def record_made(path, model, script, parser, args, **facts):
+def record_made(
+    path: str | Path, model: nn.Module, script: str, parser: ArgumentParser, args: Namespace, **facts: object
+) -> None:
     """Record a model's file in the manifest beside it, with the command, the machine and the number of parameters.
 
     Args:
@@ -27,7 +31,7 @@ def record_made(path, model, script, parser, args, **facts):
     )
 
 
-def options_given(parser, args):
+def options_given(parser: ArgumentParser, args: Namespace) -> str:
     """The options that were not left at their default, `--out` apart, as they are typed: " --steps 4000 --bfloat16"."""
     given = {name: value for name, value in vars(args).items() if name != "out" and value != parser.get_default(name)}
     typed = {f"--{name.replace('_', '-')}": value for name, value in given.items()}

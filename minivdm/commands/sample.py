@@ -5,17 +5,19 @@ Everything that may be wrong with the prompts, the file or the model is found be
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from einops import rearrange
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..datasets.captions import Tokenizer
 from ..datasets.video_files import pyav, write_video
 from ..pipelines.pretrained import BUILDERS, NotFinite, load_pretrained, load_weights
-from ..pipelines.text2video import text_to_video
+from ..pipelines.text2video import VideoModel, text_to_video
 from ..training.precision import best_device
 
 RUNS = Path("runs", "text2video")
@@ -23,7 +25,16 @@ GAP_PIXELS = 2  # pixels between clips side by side; even, as MP4 needs
 COLUMNS = 4  # clips in a row
 
 
-def sample_text2video(prompts, out, steps=50, guidance_scale=2.0, seed=0, checkpoint=None, fps=8, scale=4):
+def sample_text2video(
+    prompts: Sequence[str],
+    out: str | Path,
+    steps: int = 50,
+    guidance_scale: float = 2.0,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    fps: float = 8,
+    scale: int = 4,
+) -> list[Path]:
     """Sample one clip per prompt and write them.
 
     Args:
@@ -70,7 +81,7 @@ def sample_text2video(prompts, out, steps=50, guidance_scale=2.0, seed=0, checkp
     return paths
 
 
-def check_sampling(steps, guidance_scale, seed):
+def check_sampling(steps: int, guidance_scale: float, seed: int) -> None:
     """A ValueError if one of these numbers makes no sense."""
     if not 1 <= steps <= 1000:
         raise ValueError(f"steps must lie in 1..1000, got {steps}")
@@ -80,7 +91,7 @@ def check_sampling(steps, guidance_scale, seed):
         raise ValueError(f"seed must lie in 0..2^32 - 1, got {seed}")
 
 
-def side_by_side(clips):
+def side_by_side(clips: Tensor) -> Tensor:
     """Clips (B, 3, F, H, W) in rows of up to `COLUMNS`, with white between them: one clip (3, F, H', W')."""
     columns = min(len(clips), COLUMNS)
     missing = -len(clips) % columns
@@ -90,7 +101,7 @@ def side_by_side(clips):
     return rows[..., :-GAP_PIXELS, :-GAP_PIXELS]
 
 
-def output_paths(out, prompts):
+def output_paths(out: str | Path, prompts: Sequence[str]) -> list[Path]:
     """Where the clips go: `[out]` if that is a file, else one path per prompt in the folder `out`.
 
     Raises:
@@ -116,7 +127,7 @@ def output_paths(out, prompts):
     return [path]
 
 
-def require_writable(folder):
+def require_writable(folder: Path) -> None:
     """An OSError unless files can be written in this folder, or it can be made."""
     there = next(each for each in (folder, *folder.parents, Path(".")) if each.exists())
     if not there.is_dir():
@@ -125,7 +136,7 @@ def require_writable(folder):
         raise PermissionError(f"no permission to write in {there}")
 
 
-def find_model(checkpoint=None):
+def find_model(checkpoint: str | Path | None = None) -> tuple[VideoModel, str]:
     """A text-to-video model in evaluation mode on the CPU, and where it comes from.
 
     Args:

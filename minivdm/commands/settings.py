@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import os
+from pathlib import Path
 
 import torch
 
@@ -27,7 +28,7 @@ class Settings:
 
     # The model
     channels: int = 32  # width of the network at full resolution, a multiple of 32
-    mults: tuple = (2, 3)  # width at each resolution, in multiples of `channels`
+    mults: tuple[int, ...] = (2, 3)  # width at each resolution, in multiples of `channels`
     shift: float = 2.0  # of the noise schedule: so many times the noise (see `shifted_betas`)
 
     # Single frames first, where time is short
@@ -41,7 +42,7 @@ class Settings:
     lr: float = 1e-3  # learning rate of AdamW after the warm-up; it falls to 0 along half a cosine
     seed: int = 0  # of weights, clips, batches, levels and noise
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """A ValueError that names the first number that makes no sense."""
         object.__setattr__(self, "mults", tuple(self.mults))  # JSON gives tuples back as lists
         for name in ("channels", "image_batch", "batch", "micro_batches", "steps", "pool"):
@@ -54,16 +55,16 @@ class Settings:
         require(self.size % 4 == 0, self, "size", "a multiple of 4")
 
     @property
-    def model(self):
+    def model(self) -> dict[str, object]:
         """The arguments of `build_text2video`."""
         return {name: getattr(self, name) for name in ("channels", "mults", "frames", "size", "shift")}
 
-    def as_text(self):
+    def as_text(self) -> str:
         """All settings in one line."""
         return ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(self).items())
 
 
-def require(holds, settings, name, wanted):
+def require(holds: bool, settings: Settings, name: str, wanted: str) -> None:
     """A ValueError that says what a setting must be, unless it holds."""
     if not holds:
         raise ValueError(f"{name} must be {wanted}, got {getattr(settings, name)}")
@@ -99,7 +100,7 @@ FORMER_NAMES = {"stills": "image_steps", "pictures": "image_batch", "parts": "mi
 FORMER_CHECKPOINT = "stills.pt"
 
 
-def settings_of(budget=None, **changes):
+def settings_of(budget: str | None = None, **changes: object) -> tuple[str, Settings]:
     """The numbers of a budget, by default of `MINIVDM_BUDGET`, else `gpu` where there is CUDA, else `cpu`.
 
     Args:
@@ -127,7 +128,7 @@ def settings_of(budget=None, **changes):
     return name, dataclasses.replace(BUDGETS[name], **given)
 
 
-def progress_of(out):
+def progress_of(out: Path) -> tuple[str | None, int]:
     """How far the run in a folder has come: its phase and the steps done in it; (None, 0) if there is no checkpoint.
 
     Raises:
@@ -147,19 +148,19 @@ def progress_of(out):
     return phase_of(saved, default="clips"), saved["step"]
 
 
-def what_is_saved(out):
+def what_is_saved(out: Path) -> str:
     """From where the run in a folder will go on, in words."""
     phase, step = progress_of(out)
     where = {"images": "image step", "clips": "step"}
     return f"{out} holds {where[phase]} {step}, and the same command goes on from there" if phase else "nothing saved"
 
 
-def write_settings(settings):
+def write_settings(settings: Settings) -> bytes:
     """The content of a `settings.json`."""
     return (json.dumps(dataclasses.asdict(settings), indent=2) + "\n").encode()
 
 
-def saved_settings(out):
+def saved_settings(out: Path) -> Settings:
     """The `Settings` that a run was begun with; a ValueError if they cannot be read."""
     path = out / "settings.json"
     try:
@@ -173,7 +174,7 @@ def saved_settings(out):
         ) from error
 
 
-def require_same(out, settings):
+def require_same(out: Path, settings: Settings) -> None:
     """A ValueError that names the first setting in which the run in `out` differs."""
     for name, value in dataclasses.asdict(saved_settings(out)).items():
         asked = getattr(settings, name)

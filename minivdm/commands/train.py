@@ -19,12 +19,13 @@ the same clip, at an eighth of the price, and the layers along time start as the
 import dataclasses
 import math
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
 from einops import rearrange
-from torch import distributed
+from torch import Tensor, distributed
 from tqdm import tqdm
 
 from ..datasets.gif_files import save_gif
@@ -33,13 +34,13 @@ from ..diffusion.predictions import prediction_loss
 from ..files import replacing
 from ..models.kernels import use_fused_kernels
 from ..pipelines.pretrained import save_pretrained
-from ..pipelines.text2video import build_text2video, text_to_video
+from ..pipelines.text2video import VideoModel, build_text2video, text_to_video
 from ..training.clip_pool import ClipPool
 from ..training.ema import EMA
 from ..training.loop import train
 from ..training.parallel import init_distributed, rank, world_size
 from ..training.precision import best_dtype
-from .settings import progress_of, require_same, saved_settings, settings_of, what_is_saved, write_settings
+from .settings import Settings, progress_of, require_same, saved_settings, settings_of, what_is_saved, write_settings
 
 PROMPTS = (
     "a red circle moving left",
@@ -56,7 +57,9 @@ POOL_SEED, IMAGE_SEED = 10**6, 2 * 10**6
 SAMPLES, SAVES, LINES = 8, 20, 20  # in a run: files of samples, checkpoints, lines about the loss
 
 
-def train_text2video(budget=None, out=None, progress=False, **changes):
+def train_text2video(
+    budget: str | None = None, out: str | Path | None = None, progress: bool = False, **changes: object
+) -> Path:
     """Train, or go on with a run that was interrupted.
 
     Args:
@@ -122,7 +125,7 @@ def train_text2video(budget=None, out=None, progress=False, **changes):
     return out / "model.pt"
 
 
-def fit_to_processes(settings, asked, out):
+def fit_to_processes(settings: Settings, asked: int | None, out: Path | None) -> Settings:
     """The settings with as many micro-batches as were asked for, or as the run in `out` has, or as there are processes.
 
     Raises:
@@ -143,7 +146,9 @@ def fit_to_processes(settings, asked, out):
 class TrainingRun:
     """The two phases of a run; each goes on from `checkpoint.pt` if that is its own, and leaves its state there."""
 
-    def __init__(self, model, pool, settings, out, device, progress):
+    def __init__(
+        self, model: VideoModel, pool: ClipPool, settings: Settings, out: Path, device: torch.device, progress: bool
+    ):
         self.model, self.pool, self.settings, self.out = model, pool, settings, out
         self.start = time.perf_counter()
         self.options = dict(
@@ -157,7 +162,9 @@ class TrainingRun:
             cuda_graph=True,
         )
 
-    def steps(self, phase, total, draw, batch, ema, seed, **options):
+    def steps(
+        self, phase: str, total: int, draw: Callable, batch: int, ema: EMA, seed: int, **options: object
+    ) -> Iterator[int]:
         """The steps of a phase, one after the other; now and then there is a line about seconds and the mean loss.
 
         Args:
@@ -181,13 +188,13 @@ class TrainingRun:
                 losses = []
             yield step
 
-    def train_on_images(self):
+    def train_on_images(self) -> None:
         """The first phase: single frames of the pool's clips."""
         s, ema = self.settings, EMA(self.model.net)
         for _ in self.steps("images", s.image_steps, self.pool.pictures, s.image_batch, ema, s.seed + IMAGE_SEED):
             pass
 
-    def train_on_clips(self):
+    def train_on_clips(self) -> VideoModel:
         """The second phase, with samples on the way; returns the model with the averaged weights."""
         s, ema = self.settings, EMA(self.model.net)
         averaged = self.model.around(ema.model).eval()
@@ -198,7 +205,7 @@ class TrainingRun:
         return averaged
 
 
-def write_samples(model, path, steps=10):
+def write_samples(model: VideoModel, path: str | Path, steps: int = 10) -> Tensor:
     """Sample `PROMPTS`, always from the same noise, and write all eight clips into one GIF; returns (8, 3, F, H, W)."""
     generator = torch.Generator(next(model.parameters()).device).manual_seed(0)
     clips = text_to_video(PROMPTS, model, steps, generator=generator).cpu()
@@ -206,7 +213,7 @@ def write_samples(model, path, steps=10):
     return clips
 
 
-def log(line):
+def log(line: str) -> None:
     """Print a line, on rank 0 only, above the progress bar if there is one."""
     if rank() == 0:
         tqdm.write(line)

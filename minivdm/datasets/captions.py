@@ -9,19 +9,21 @@ Diffusion Guidance", 2022, section 3.2).
 """
 
 import difflib
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from .sprites import MovingSprites, all_triples, names_of
+from .sprites import MovingSprites, Sprites, all_triples, names_of
 
 
-def vocabulary(sprites=MovingSprites):
+def vocabulary(sprites: type[Sprites] = MovingSprites) -> list[str]:
     """The words of all captions of `MovingSprites` or `SpriteStills`, sorted."""
     names = names_of(all_triples("all", sprites.attributes), sprites.attributes)
     return sorted({word for triple in names for caption in sprites.captions_of(*triple) for word in caption.split()})
 
 
-def caption_table(tokenizer, sprites=MovingSprites):
+def caption_table(tokenizer: "Tokenizer", sprites: type[Sprites] | Sprites = MovingSprites) -> Tensor:
     """The tokens of every wording of every triple of names, (N0, N1, N2, W, L) long, on the CPU.
 
     `table[a, b, c, w]` is wording w of the triple with the indices a, b, c.
@@ -31,7 +33,7 @@ def caption_table(tokenizer, sprites=MovingSprites):
     return torch.stack([tokenizer.encode(sprites.captions_of(*row)) for row in names]).unflatten(0, counts)
 
 
-def random_captions(table, attributes, generator):
+def random_captions(table: Tensor, attributes: Tensor, generator: torch.Generator) -> Tensor:
     """The tokens (B, L) of a random wording for each row of `attributes`, (B, 3) long, out of a `caption_table`."""
     wording = torch.randint(table.shape[3], attributes.shape[:1], generator=generator, device=attributes.device)
     return table[(*attributes.unbind(1), wording)]
@@ -51,16 +53,16 @@ class Tokenizer:
         number: dict from each of them to its place, which is its number.
     """
 
-    def __init__(self, length=12, words=None):
+    def __init__(self, length: int = 12, words: "Sequence[str] | None" = None):
         self.length = length
         self.words = ["", *(vocabulary() if words is None else words)]
         self.number = {word: i for i, word in enumerate(self.words)}
 
-    def __len__(self):
+    def __len__(self) -> int:
         """The size of the vocabulary, padding included."""
         return len(self.words)
 
-    def encode(self, prompts):
+    def encode(self, prompts: "str | Sequence[str]") -> Tensor:
         """Number the words of prompts, in their order; padding fills the rest of a row.
 
         Case, commas, full stops and extra spaces do not matter.
@@ -86,7 +88,7 @@ class Tokenizer:
                 row[i] = self.token_id(word)
         return tokens
 
-    def token_id(self, word):
+    def token_id(self, word: str) -> int:
         """The number of one word, or a ValueError that lists near words."""
         if word not in self.number:
             near = difflib.get_close_matches(word, self.words[1:], n=3, cutoff=0.5)
@@ -96,6 +98,6 @@ class Tokenizer:
             raise ValueError(f"{word!r} is not in the vocabulary; {advice}")
         return self.number[word]
 
-    def decode(self, tokens):
+    def decode(self, tokens: Tensor) -> list[str]:
         """The prompts of (B, L) tokens as a list of B strings."""
         return [" ".join(self.words[i] for i in row if i) for row in tokens.tolist()]

@@ -2,11 +2,12 @@
 
 from csv import DictReader
 from csv import Error as CSVError
+from pathlib import Path
 
 COLUMNS = ("videoid", "page_dir", "name")  # those that are read; contentUrl and duration may be missing
 
 
-def read_rows(path):
+def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a table as dicts. A byte-order mark and any line ends are fine; the columns may come in any order.
 
     Raises:

@@ -6,9 +6,10 @@ pixels, 17 grey levels, written by 43 people.
 
 import torch
 from sklearn.datasets import load_digits
+from torch import Tensor
 
 
-def digits(held_out=False):
+def digits(held_out: bool = False) -> tuple[Tensor, Tensor]:
     """Real handwritten digits.
 
     Args:

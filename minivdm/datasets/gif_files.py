@@ -3,7 +3,9 @@
 import io
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from ..files import replacing
 from .pixels import frames_of, to_uint8
@@ -11,12 +13,12 @@ from .pixels import frames_of, to_uint8
 DURATION_COMMENT = "each frame stays for {}/100 s"  # the comment in a GIF
 
 
-def in_256_colours(frame):
+def in_256_colours(frame: np.ndarray) -> Image.Image:
     """An (H, W, 3) uint8 array as an image with a palette, as GIF needs it; no rare colour is given up."""
     return Image.fromarray(frame).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE)
 
 
-def gif_bytes(video, fps=8, scale=1):
+def gif_bytes(video: Tensor, fps: float = 8, scale: int = 1) -> bytes:
     """A clip (C, F, H, W) as the bytes of an endless GIF, each pixel repeated `scale` times in a row and in a column.
 
     A GIF's clock ticks in 1/100 s, so its frame rate is 100 divided by a whole number, at least 2; a ValueError for an
@@ -40,7 +42,7 @@ def gif_bytes(video, fps=8, scale=1):
     return file.getvalue()
 
 
-def save_gif(video, path, fps=8, scale=1):
+def save_gif(video: Tensor, path: str | Path, fps: float = 8, scale: int = 1) -> Path:
     """Write a clip (C, F, H, W) to a GIF file and return its path."""
     with replacing(path) as file:
         file.write(gif_bytes(video, fps, scale))

@@ -1,7 +1,10 @@
 """Between the pixels of files, bytes 0..255, and those of models, floats in [-1, 1]."""
 
+import numpy as np
+from torch import Tensor
 
-def to_model_range(images):
+
+def to_model_range(images: Tensor) -> Tensor:
     r"""Grey levels as the model sees them: bytes 0..255 become floats in [-1, 1].
 
         x = 2 * images / 255 - 1
@@ -15,14 +18,14 @@ def to_model_range(images):
     return images.float() / 127.5 - 1
 
 
-def to_uint8(images):
+def to_uint8(images: Tensor) -> np.ndarray:
     """Images or videos with values in [-1, 1] as bytes, channels last: (..., C, H, W) -> (..., H, W, 3) uint8 array."""
     images = images.detach().float().cpu()
     images = images.expand(*images.shape[:-3], 3, *images.shape[-2:]) if images.shape[-3] == 1 else images
     return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(-3, -1).numpy()
 
 
-def frames_of(video):
+def frames_of(video: Tensor) -> Tensor:
     """A clip (C, F, H, W) as F images, (F, C, H, W)."""
     if video.ndim != 4:
         raise ValueError(f"expected one clip of shape (C, F, H, W), got {tuple(video.shape)}")

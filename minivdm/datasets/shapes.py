@@ -11,6 +11,7 @@ which antialiases the edge: a circle that moves by a third of a pixel changes th
 import math
 
 import torch
+from torch import Tensor
 
 COLOURS = {
     "red": (0.92, 0.13, 0.15),
@@ -24,34 +25,34 @@ COLOURS = {
 }
 
 
-def circle(x, y):
+def circle(x: Tensor, y: Tensor) -> Tensor:
     """Signed distance to a disc. Every shape below fits into the unit disc; x runs right, y down; any equal shapes."""
     return torch.hypot(x, y) - 0.88
 
 
-def square(x, y):
+def square(x: Tensor, y: Tensor) -> Tensor:
     """Signed distance to an upright square."""
     dx, dy = x.abs() - 0.72, y.abs() - 0.72
     return torch.hypot(dx.clamp(min=0), dy.clamp(min=0)) + torch.maximum(dx, dy).clamp(max=0)
 
 
-def triangle(x, y):
+def triangle(x: Tensor, y: Tensor) -> Tensor:
     """Signed distance (to the nearest side's line) of a triangle that points up: three half planes."""
     return torch.maximum(math.sqrt(0.75) * x.abs() - 0.5 * (y - 0.15), y - 0.15) - 0.55
 
 
-def diamond(x, y):
+def diamond(x: Tensor, y: Tensor) -> Tensor:
     """Signed distance (to the nearest side's line) of a square on its tip."""
     return (x.abs() + y.abs() - 1.0) / math.sqrt(2)
 
 
-def cross(x, y):
+def cross(x: Tensor, y: Tensor) -> Tensor:
     """Signed distance (to the nearest side's line) of a plus sign."""
     long, short = torch.maximum(x.abs(), y.abs()), torch.minimum(x.abs(), y.abs())
     return torch.maximum(long - 0.95, short - 0.30)
 
 
-def ring(x, y):
+def ring(x: Tensor, y: Tensor) -> Tensor:
     """Signed distance to a ring."""
     return (torch.hypot(x, y) - 0.70).abs() - 0.23
 
@@ -59,7 +60,16 @@ def ring(x, y):
 SHAPES = {f.__name__: f for f in (circle, square, triangle, diamond, cross, ring)}
 
 
-def paint(shape, colour, x, y, radius, visible, size, generator):
+def paint(
+    shape: Tensor,
+    colour: Tensor,
+    x: Tensor,
+    y: Tensor,
+    radius: Tensor,
+    visible: Tensor,
+    size: int,
+    generator: torch.Generator,
+) -> Tensor:
     r"""Sprites on random grounds, all pixels of all frames in one pass.
 
         clip = ground + coverage * visible * (colour - ground)
@@ -89,7 +99,7 @@ def paint(shape, colour, x, y, radius, visible, size, generator):
     return clip * 2 - 1
 
 
-def ground(n, grid, generator):
+def ground(n: int, grid: Tensor, generator: torch.Generator) -> Tensor:
     """Dark grounds, (n, 3, H, W) in [0, 1]: a grey between 0.05 and 0.35 that slopes, with a hint of a tint."""
     rand = torch.rand(6, n, generator=generator, device=generator.device)  # (6, n)
     angle = (2 * math.pi * rand[0])[:, None, None]  # (n, 1, 1)

@@ -8,8 +8,10 @@ parts, rather than remembered the whole. Every *pair* of attributes does occur i
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from .shapes import COLOURS, SHAPES, paint
 
@@ -28,7 +30,7 @@ MOTIONS = {
 ATTRIBUTES = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "motion": tuple(MOTIONS)}
 
 
-def held_out(attributes):
+def held_out(attributes: Tensor) -> Tensor:
     """Which triples, such as (shape, colour, motion), are kept out of training: one in ten, by a fixed rule.
 
     Args:
@@ -41,7 +43,7 @@ def held_out(attributes):
     return (first + 3 * second + 7 * third) % 10 == 4
 
 
-def all_triples(split="all", attributes=ATTRIBUTES):
+def all_triples(split: str = "all", attributes: dict[str, Sequence[str]] = ATTRIBUTES) -> Tensor:
     """The (N, 3) long table of triples of a split: "train", "held_out" or "all" (anything else: ValueError)."""
     triples = torch.cartesian_prod(*(torch.arange(len(names)) for names in attributes.values()))  # (N, 3)
     keep = {"train": ~held_out(triples), "held_out": held_out(triples), "all": torch.ones(len(triples)).bool()}
@@ -50,12 +52,12 @@ def all_triples(split="all", attributes=ATTRIBUTES):
     return triples[keep[split]]
 
 
-def names_of(triples, attributes=ATTRIBUTES):
+def names_of(triples: Tensor, attributes: dict[str, Sequence[str]] = ATTRIBUTES) -> list[list[str]]:
     """The three names behind each row of `triples`, (B, 3) long: a list of B lists."""
     return [[names[i] for names, i in zip(attributes.values(), row)] for row in triples.tolist()]
 
 
-def captions_of(shape, colour, motion):
+def captions_of(shape: str, colour: str, motion: str) -> list[str]:
     """All wordings of one triple of names, the plain one first, for instance "a red circle moving left".
 
     Returns:
@@ -80,7 +82,7 @@ class Sprites:
     `draw(attributes, generator)`.
     """
 
-    def sample(self, n, generator, split="train"):
+    def sample(self, n: int, generator: torch.Generator, split: str = "train") -> tuple[Tensor, Tensor]:
         """Draw n samples with attributes from a split.
 
         Args:
@@ -95,7 +97,7 @@ class Sprites:
         pick = torch.randint(len(triples), (n,), generator=generator, device=generator.device)  # (n,)
         return self.draw(triples[pick], generator), triples[pick]
 
-    def captions(self, attributes, generator=None):
+    def captions(self, attributes: Tensor, generator: torch.Generator | None = None) -> list[str]:
         """One caption per row of `attributes`, (B, 3) long: a random wording, or the plain one without a generator."""
         wordings = [self.captions_of(*names) for names in names_of(attributes, self.attributes)]
         if generator is None:
@@ -104,7 +106,7 @@ class Sprites:
         pick = torch.randint(len(wordings[0]), size, generator=generator, device=generator.device).tolist()
         return [texts[i] for texts, i in zip(wordings, pick)]
 
-    def checked(self, attributes, device):
+    def checked(self, attributes: Tensor, device: torch.device) -> Tensor:
         """`attributes` on a device, or a ValueError: they must be (B, 3) long, and each index must have a name."""
         counts = [len(names) for names in self.attributes.values()]
         if attributes.ndim != 2 or attributes.shape[1] != 3 or attributes.is_floating_point():
@@ -125,13 +127,13 @@ class MovingSprites(Sprites):
     attributes = ATTRIBUTES
     captions_of = staticmethod(captions_of)
 
-    def __init__(self, frames=16, size=32):
+    def __init__(self, frames: int = 16, size: int = 32):
         """`frames` F >= 4 per clip and `size` H = W >= 16 pixels (ValueError below that: motions become ambiguous)."""
         if frames < 4 or size < 16:
             raise ValueError(f"sprites need at least 4 frames of 16 pixels, got frames={frames}, size={size}")
         self.frames, self.size = frames, size
 
-    def draw(self, attributes, generator):
+    def draw(self, attributes: Tensor, generator: torch.Generator) -> Tensor:
         """Draw clips of given attributes; place, size, speed and ground are random.
 
         Args:
@@ -147,7 +149,7 @@ class MovingSprites(Sprites):
         shape, colour, motion = self.checked(attributes, generator.device).unbind(-1)
         return paint(shape, colour, *self.paths(motion, generator), self.size, generator)
 
-    def paths(self, motion, generator):
+    def paths(self, motion: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centre x, y, radius (in units of half the frame's width) and visibility over time, each (B, F)."""
         rand = torch.rand(6, len(motion), generator=generator, device=generator.device)  # (6, B)
         tau = torch.linspace(0, 1, self.frames, device=motion.device)  # (F,)

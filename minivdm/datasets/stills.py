@@ -8,6 +8,7 @@ As for clips, one triple in ten never occurs in training, while every pair of at
 """
 
 import torch
+from torch import Tensor
 
 from .shapes import COLOURS, SHAPES, paint
 from .sprites import Sprites
@@ -27,7 +28,7 @@ PLACES = {
 STILL_ATTRIBUTES = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "place": tuple(PLACES)}
 
 
-def still_captions(shape, colour, place):
+def still_captions(shape: str, colour: str, place: str) -> list[str]:
     """All wordings of one triple of names, the plain one first, for instance "a red circle at the top left".
 
     Returns:
@@ -55,13 +56,13 @@ class SpriteStills(Sprites):
     attributes = STILL_ATTRIBUTES
     captions_of = staticmethod(still_captions)
 
-    def __init__(self, size=32):
+    def __init__(self, size: int = 32):
         """`size` H = W >= 16 pixels (ValueError below that: shapes become ambiguous)."""
         if size < 16:
             raise ValueError(f"stills need at least 16 pixels, got size={size}")
         self.size = size
 
-    def draw(self, attributes, generator):
+    def draw(self, attributes: Tensor, generator: torch.Generator) -> Tensor:
         """Draw pictures of given attributes; size, the exact spot and the ground are random.
 
         Args:

@@ -11,11 +11,15 @@ Here a file is read whole or not at all: what its structure or its decoder gives
 import math
 import re
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..files import replacing
 from .gif_files import DURATION_COMMENT, save_gif
@@ -30,13 +34,13 @@ MAX_PIXELS = 8192 * 4320  # pixels in one frame; ten bytes are enough to announc
 class VideoError(ValueError):
     """A file that is no whole video. `reason` is short and the same for all such files, `path` is the file."""
 
-    def __init__(self, reason, path, detail=""):
+    def __init__(self, reason: str, path: str | Path, detail: object = ""):
         """`detail` is for the message alone."""
         super().__init__(f"{path}: {reason}" + (f" ({detail})" if detail else ""))
         self.reason, self.path = reason, Path(path)
 
 
-def pyav():
+def pyav() -> ModuleType:
     """The module `av`; an ImportError that says how to install it if it is not there."""
     try:
         import av
@@ -45,7 +49,7 @@ def pyav():
     return av
 
 
-def read_video(path, each=None):
+def read_video(path: str | Path, each: Callable | None = None) -> tuple[Tensor, float]:
     """All frames of a video file, decoded by PyAV and turned upright if the camera was held sideways.
 
     A GIF has no frame rate: it says of each frame how long it stays. So the shortest stay is the tick of the clock
@@ -107,7 +111,7 @@ def read_video(path, each=None):
     return torch.stack(frames), fps
 
 
-def repeat_by_duration(frames, stays, comment, path):
+def repeat_by_duration(frames: list[Tensor], stays: list[int], comment: str, path: str | Path) -> tuple[Tensor, float]:
     """A GIF's frames, each as often as its stay in 1/100 s asks for, and the frames per second."""
     tick = max(min(stays), 1)
     told = re.fullmatch(DURATION_COMMENT.format(r"(\d{1,5})"), comment)
@@ -119,7 +123,7 @@ def repeat_by_duration(frames, stays, comment, path):
     return torch.stack(frames).repeat_interleave(counts, dim=0), 100 / tick
 
 
-def cut_short(path):
+def cut_short(path: str | Path) -> bool:
     """Whether an MP4 or GIF file ends before its own structure does; False for every other file."""
     with open(path, "rb") as file:
         head = file.read(12)
@@ -128,7 +132,7 @@ def cut_short(path):
         return head[4:8] == b"ftyp" and mp4_cut_short(file, Path(path).stat().st_size)
 
 
-def mp4_cut_short(file, size):
+def mp4_cut_short(file: BinaryIO, size: int) -> bool:
     """Walk over the outermost boxes: 4 bytes of length, 4 of type; length 1 means 8 more bytes, 0 means to the end."""
     start = 0
     while start + 8 <= size:
@@ -142,13 +146,13 @@ def mp4_cut_short(file, size):
     return start > size
 
 
-def gif_cut_short(data):
+def gif_cut_short(data: bytes) -> bool:
     """Walk over the blocks of a GIF up to its last byte, ";"."""
 
-    def table(flags):  # bytes of the colour table
+    def table(flags: int) -> int:  # bytes of the colour table
         return 3 * 2 ** (flags % 8 + 1) if flags & 128 else 0
 
-    def after_parts(at):  # parts of up to 255 bytes, each with its length before it; 0 ends them
+    def after_parts(at: int) -> int:  # parts of up to 255 bytes, each with its length before it; 0 ends them
         while at < len(data) and data[at]:
             at += 1 + data[at]
         return at + 1
@@ -166,7 +170,7 @@ def gif_cut_short(data):
     return True
 
 
-def write_video(clip, path, fps=8, scale=1):
+def write_video(clip: Tensor, path: str | Path, fps: float = 8, scale: int = 1) -> Path:
     """Write a clip to a video file, whole or not at all.
 
     MP4 is H.264 (MPEG-4 Part 2 where PyAV comes without libx264) with colours at half the resolution, which every
@@ -199,7 +203,7 @@ def write_video(clip, path, fps=8, scale=1):
     return path
 
 
-def write_mp4(clip, path, fps, scale):
+def write_mp4(clip: Tensor, path: str | Path, fps: float, scale: int) -> None:
     """Write a clip (C, F, H, W) as an MP4.
 
     The same frames are to give the same file: hence one thread, and x264 without its look at how blocks depend on each

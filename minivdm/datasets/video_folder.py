@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path, PureWindowsPath
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -24,7 +25,7 @@ from .video_files import VideoError, pyav, read_video
 MAX_BYTES = 2 * 2**30  # bytes of pixels that a folder keeps at most
 
 
-def frame_indices(available, frames, step=1.0, start=0.0):
+def frame_indices(available: int, frames: int, step: float = 1.0, start: float = 0.0) -> Tensor:
     r"""Which frames of a recording make a clip: evenly spaced ones, each the last that has begun.
 
         index_k = floor( start + k * step ),   k = 0..frames-1          (in float64)
@@ -62,7 +63,7 @@ def frame_indices(available, frames, step=1.0, start=0.0):
     return indices
 
 
-def step_for(fps, rate):
+def step_for(fps: float, rate: float) -> float:
     """fps / rate, as the fraction that is meant: 16 frames per second seen at 12 are 4/3, at 8 they are 2.
 
     A float just below 4/3 may miss the next whole frame after many steps, so what is no float is rounded up.
@@ -101,7 +102,15 @@ class VideoFolder:
             the clip: "too short" (fewer frames than a clip needs), "too few frames per second" (fewer than `rate`).
     """
 
-    def __init__(self, csv, folder=None, frames=16, size=32, stride=1, rate=None):
+    def __init__(
+        self,
+        csv: str | Path,
+        folder: str | Path | None = None,
+        frames: int = 16,
+        size: int = 32,
+        stride: float = 1,
+        rate: float | None = None,
+    ):
         """Read the table, decode every file, and keep what is usable.
 
         Args:
@@ -150,7 +159,7 @@ class VideoFolder:
         if not self.clips:
             raise ValueError(f"no usable clip: {self.summary()}")
 
-    def find(self, page_dir, videoid):
+    def find(self, page_dir: str, videoid: str) -> Path:
         """The file of a row, or a `VideoError`: a table may come from anywhere, and must not reach outside."""
         inside = PureWindowsPath(page_dir, videoid)  # knows both kinds of slash, and drives
         if inside.anchor or ".." in inside.parts:
@@ -164,7 +173,7 @@ class VideoFolder:
                 pass
         raise VideoError("not there", path)
 
-    def load(self, path, caption):
+    def load(self, path: Path, caption: str) -> Recording:
         """Decode a file and look whether a clip fits into it: a `Recording`, or a `VideoError`."""
         try:
             pixels, fps = read_video(path, each=self.shrink)
@@ -179,7 +188,7 @@ class VideoFolder:
             raise VideoError("too short", path, error) from error
         return Recording(path, caption, fps, step, pixels)
 
-    def shrink(self, frame):
+    def shrink(self, frame: Tensor) -> Tensor:
         """The middle square of a frame (H, W, 3) uint8, scaled to (size, size, 3)."""
         height, width, _ = frame.shape
         side = min(height, width)
@@ -195,7 +204,7 @@ class VideoFolder:
             )
         return small
 
-    def extract_clip(self, recording, chance=None):
+    def extract_clip(self, recording: Recording, chance: int | None = None) -> Tensor:
         """One clip (3, F, H, W) of a recording: its middle, or the start that the whole number `chance` picks."""
         available = len(recording.pixels)
         needed = frame_indices(available, self.frames, recording.step)[-1].item() + 1
@@ -203,15 +212,15 @@ class VideoFolder:
         frames = recording.pixels[frame_indices(available, self.frames, recording.step, start)]  # (F, H, W, 3)
         return to_model_range(frames.movedim(-1, 0))  # (3, F, H, W)
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Number of usable clips."""
         return len(self.clips)
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int) -> tuple[Tensor, str]:
         """The middle of recording i as a clip (3, F, H, W) float32 in [-1, 1], and its caption."""
         return self.extract_clip(self.clips[i]), self.clips[i].caption
 
-    def sample(self, n, generator):
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
         """Draw n clips, any recording as often as any other, each from a random start.
 
         Args:
@@ -226,7 +235,7 @@ class VideoFolder:
         clips = torch.stack([self.extract_clip(recording, c) for recording, c in zip(chosen, chance)])
         return clips.to(generator.device), [recording.caption for recording in chosen]
 
-    def summary(self):
+    def summary(self) -> str:
         """One line: how many clips there are, and how many files were left out for which reason."""
         counts = Counter({reason: len(names) for reason, names in self.skipped.items()})
         told = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())

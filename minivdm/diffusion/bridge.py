@@ -6,10 +6,23 @@ is a language that two models share, though they have never met (Su et al., ICLR
     x  -- invert with the source's model -->  noise  -- sample with the target's model -->  x'
 """
 
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
 from .samplers import ddim_invert, ddim_sample
+from .schedules import NoiseSchedule
 
 
-def ddib(x0, source, target, schedule, levels=None, source_cond=None, target_cond=None):
+def ddib(
+    x0: Tensor,
+    source: "Callable",
+    target: "Callable",
+    schedule: "NoiseSchedule",
+    levels: "Sequence[int] | None" = None,
+    source_cond: Tensor | None = None,
+    target_cond: Tensor | None = None,
+) -> Tensor:
     """Translate data of the source into data of the target, through the noise that both share.
 
     Su et al., "Dual Diffusion Implicit Bridges for Image-to-Image Translation", ICLR 2023,

@@ -5,12 +5,15 @@ to it that its first K come out as given. Putting them in is easy. The others mu
 is what the gradient is for (Ho et al., "Video Diffusion Models", NeurIPS 2022, section 3.1).
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
+from torch import Tensor
 
 from .forward_process import to_x0
 from .predictions import to_eps
 from .samplers import ddim_sample
-from .schedules import per_sample
+from .schedules import NoiseSchedule, per_sample
 
 
 class ReconstructionGuidance:
@@ -42,10 +45,10 @@ class ReconstructionGuidance:
     Raises a ValueError unless known fits x and K < F.
     """
 
-    def __init__(self, model, schedule, known, weight):
+    def __init__(self, model: "Callable", schedule: "NoiseSchedule", known: Tensor, weight: float):
         self.model, self.schedule, self.known, self.weight = model, schedule, known, weight
 
-    def __call__(self, x, t, cond=None):
+    def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         k = self.known.shape[2]
         if self.known.shape != x[:, :, :k].shape or k >= x.shape[2]:
             came = f"{tuple(self.known.shape)} for clips {tuple(x.shape)}"
@@ -61,7 +64,16 @@ class ReconstructionGuidance:
         return to_eps(x.detach(), t, x0, self.schedule)
 
 
-def extend(video, model, noise, schedule, overlap, levels=None, cond=None, weight=10.0):
+def extend(
+    video: Tensor,
+    model: "Callable",
+    noise: Tensor,
+    schedule: "NoiseSchedule",
+    overlap: int,
+    levels: "Sequence[int] | None" = None,
+    cond: Tensor | None = None,
+    weight: float = 10.0,
+) -> Tensor:
     """A longer clip: sample one that begins with a video's last frames, and put the rest behind it.
 
     Ho et al., "Video Diffusion Models", NeurIPS 2022, section 3.1.

@@ -7,12 +7,15 @@ From clean data x_0 one jump reaches any level (Ho et al., NeurIPS 2020, eq. 4):
 A network `model(x_t, t, cond)` learns to read eps off x_t. Below, s < t are two levels; DDPM steps from t to s = t - 1.
 """
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
-from .schedules import expand_like, per_sample
+from .schedules import NoiseSchedule, expand_like, per_sample
 
 
-def q_sample(x0, t, noise, schedule):
+def q_sample(x0: Tensor, t: Tensor, noise: Tensor, schedule: "NoiseSchedule") -> Tensor:
     r"""Jump from clean data to level t (Ho et al., 2020, eq. 4).
 
         x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps
@@ -30,7 +33,7 @@ def q_sample(x0, t, noise, schedule):
     return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
 
 
-def perturb(x0, t, noise, schedule):
+def perturb(x0: Tensor, t: Tensor, noise: Tensor, schedule: object) -> Tensor:
     r"""The same jump for whole and real times, and for every schedule that answers `alpha(t)` and `sigma(t)`.
 
         x_t = alpha(t) x_0 + sigma(t) eps
@@ -50,7 +53,7 @@ def perturb(x0, t, noise, schedule):
     return expand_like(schedule.alpha(t), x0) * x0 + expand_like(schedule.sigma(t), x0) * noise
 
 
-def to_x0(x_t, t, eps, schedule):
+def to_x0(x_t: Tensor, t: Tensor, eps: Tensor, schedule: "NoiseSchedule") -> Tensor:
     r"""The clean data that x_t and a noise estimate imply: `q_sample`, solved for x_0.
 
     Ho et al., NeurIPS 2020, eq. 15.
@@ -70,7 +73,13 @@ def to_x0(x_t, t, eps, schedule):
     return (x_t - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
 
 
-def q_posterior(x0, x_t, t, s, schedule):
+def q_posterior(
+    x0: Tensor,
+    x_t: Tensor,
+    t: Tensor,
+    s: Tensor,
+    schedule: "NoiseSchedule",
+) -> tuple[Tensor, Tensor]:
     r"""Mean and variance of q(x_s | x_t, x_0) for two levels s < t.
 
     Ho et al., NeurIPS 2020, eqs. 6-7, where s = t - 1.
@@ -96,7 +105,13 @@ def q_posterior(x0, x_t, t, s, schedule):
     return mean, beta * (1 - ab_s) / (1 - ab_t)
 
 
-def diffusion_loss(model, x0, schedule, cond=None, generator=None):
+def diffusion_loss(
+    model: "Callable",
+    x0: Tensor,
+    schedule: "NoiseSchedule",
+    cond: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     r"""The simple loss: predict the noise at a random level.
 
     Ho et al., NeurIPS 2020, eq. 14 and algorithm 1.

@@ -6,15 +6,22 @@ time the difference between the two points to where the condition matters, and g
     eps = eps_u + s (eps_c - eps_u)        s = 1: off;  s = 0: unconditional   (the paper's w is s - 1)
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from .forward_process import to_x0
 from .samplers import checked_levels, ddim_step
+from .schedules import NoiseSchedule
 
 
-def drop_condition(tokens, probability=0.1, generator=None):
+def drop_condition(
+    tokens: Tensor,
+    probability: float = 0.1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Replace each *sample's* tokens by the null prompt, all or nothing, by chance.
 
     Args:
@@ -47,10 +54,10 @@ class ClassifierFreeGuidance:
     Raises a ValueError if there is no condition to follow.
     """
 
-    def __init__(self, model, scale, null=None):
+    def __init__(self, model: "Callable", scale: float, null: Tensor | None = None):
         self.model, self.scale, self.null = model, scale, null
 
-    def __call__(self, x, t, cond=None):
+    def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         if cond is None:
             raise ValueError("guidance needs a condition: expected (B, L) tokens, got None")
         if self.scale == 1:
@@ -62,7 +69,16 @@ class ClassifierFreeGuidance:
         return eps_u + self.scale * (eps_c - eps_u)
 
 
-def null_text_inversion(model, path, cond, null, schedule, scale=7.5, inner_steps=10, lr=0.05):
+def null_text_inversion(
+    model: "Callable",
+    path: dict[int, Tensor],
+    cond: Tensor,
+    null: Tensor,
+    schedule: "NoiseSchedule",
+    scale: float = 7.5,
+    inner_steps: int = 10,
+    lr: float = 0.05,
+) -> dict[int, Tensor]:
     r"""Null prompts, one for each step, with which guided DDIM sampling retraces an inversion.
 
     Mokady et al., "Null-text Inversion for Editing Real Images using Guided Diffusion Models",
@@ -134,8 +150,8 @@ class NullTextGuidance:
     Called as `guided(x, t, cond)` with one level for the whole batch and cond (B, L, D) float.
     """
 
-    def __init__(self, model, scale, nulls):
+    def __init__(self, model: "Callable", scale: float, nulls: dict[int, Tensor]):
         self.model, self.scale, self.nulls = model, scale, nulls
 
-    def __call__(self, x, t, cond):
+    def __call__(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         return ClassifierFreeGuidance(self.model, self.scale, self.nulls[int(t[0])])(x, t, cond)

@@ -12,11 +12,13 @@ is the denoiser that minimises the training loss exactly.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from .predictions import to_eps
-from .schedules import per_sample
+from .schedules import NoiseSchedule, per_sample
 
 
 class GaussianMixture:
@@ -28,23 +30,23 @@ class GaussianMixture:
         weights: (K,) tensor, positive; equal by default. They are normalised.
     """
 
-    def __init__(self, means, std, weights=None):
+    def __init__(self, means: Tensor, std: float | Tensor, weights: Tensor | None = None):
         self.means = means
         self.std = torch.as_tensor(std, dtype=means.dtype, device=means.device).expand(len(means))  # (K,)
         weights = means.new_ones(len(means)) if weights is None else weights
         self.log_weights = (weights / weights.sum()).log()  # (K,)
 
-    def sample(self, n, generator=None):
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw n points, (n, ...), with a `generator` on the means' device."""
         k = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)  # (n,)
         noise = torch.randn(n, *self.means.shape[1:], generator=generator, device=self.means.device)
         return self.means[k] + per_sample(self.std, k, noise) * noise
 
-    def log_prob(self, x_t, alpha_bar=1.0):
+    def log_prob(self, x_t: Tensor, alpha_bar: float | Tensor = 1.0) -> Tensor:
         """log p(x_t) in nats, (B,), where alpha_bar (a float or (B,)) says how noisy x_t is; 1 means clean."""
         return self._log_joint(x_t, self._column(x_t, alpha_bar)).logsumexp(dim=1)
 
-    def denoise(self, x_t, alpha_bar):
+    def denoise(self, x_t: Tensor, alpha_bar: float | Tensor) -> Tensor:
         """E[x_0 | x_t], like x_t, for noisy data (B, ...) and its alpha_bar, a float or (B,)."""
         ab = self._column(x_t, alpha_bar)  # (B, 1)
         responsibility = self._log_joint(x_t, ab).softmax(dim=1)  # (B, K)
@@ -53,28 +55,28 @@ class GaussianMixture:
         pulled = (responsibility * (1 - gain * ab.sqrt())) @ self.means.flatten(1)  # (B, D)
         return (kept * x_t.flatten(1) + pulled).reshape(x_t.shape)
 
-    def score(self, x_t, alpha_bar):
+    def score(self, x_t: Tensor, alpha_bar: float | Tensor) -> Tensor:
         """grad log p(x_t), like x_t, for data (B, ...) and its alpha_bar, a float or (B,); 1 means clean."""
         ab = self._column(x_t, alpha_bar)  # (B, 1)
         pull = self._log_joint(x_t, ab).softmax(dim=1) / (ab * self.std**2 + 1 - ab)  # (B, K) r_k / v_k
         towards = ab.sqrt() * (pull @ self.means.flatten(1)) - pull.sum(dim=1, keepdim=True) * x_t.flatten(1)  # (B, D)
         return towards.reshape(x_t.shape)
 
-    def _log_joint(self, x_t, ab):
+    def _log_joint(self, x_t: Tensor, ab: Tensor) -> Tensor:
         """log p(x_t, k), (B, K)."""
         x, mu = x_t.flatten(1), self.means.flatten(1)  # (B, D), (K, D)
         variance = ab * self.std**2 + 1 - ab  # (B, K)
         distance = torch.cdist(x / ab.sqrt(), mu, compute_mode="donot_use_mm_for_euclid_dist") ** 2 * ab  # (B, K)
         return self.log_weights - distance / (2 * variance) - x.shape[1] / 2 * (2 * math.pi * variance).log()
 
-    def _column(self, x_t, alpha_bar):
+    def _column(self, x_t: Tensor, alpha_bar: float | Tensor) -> Tensor:
         return torch.as_tensor(alpha_bar, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))[:, None]  # (B, 1)
 
 
-def ideal_denoiser(mixture, schedule):
+def ideal_denoiser(mixture: GaussianMixture, schedule: NoiseSchedule) -> Callable:
     """The perfect `model(x_t, t, cond)` for this data: eps = (x_t - sqrt(ab) E[x_0 | x_t]) / sqrt(1 - ab)."""
 
-    def model(x_t, t, cond=None):
+    def model(x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         ab = per_sample(schedule.alpha_bar, t, x_t)  # (B, 1, ..., 1)
         x0 = mixture.denoise(x_t, ab.flatten())
         return to_eps(x_t, t, x0, schedule)
@@ -82,13 +84,13 @@ def ideal_denoiser(mixture, schedule):
     return model
 
 
-def ring_mixture(k=8, radius=1.0, std=0.08):
+def ring_mixture(k: int = 8, radius: float = 1.0, std: float = 0.08) -> GaussianMixture:
     """k equal Gaussians on a circle, the usual first test for a generative model; points are (n, 2)."""
     angle = torch.arange(k) * 2 * math.pi / k
     return GaussianMixture(radius * torch.stack([angle.cos(), angle.sin()], dim=1), std)
 
 
-def spiral_mixture(k=150, turns=2.0, std=0.025):
+def spiral_mixture(k: int = 150, turns: float = 2.0, std: float = 0.025) -> GaussianMixture:
     """A spiral drawn with k small Gaussians: a curve that no single Gaussian resembles; points are (n, 2)."""
     u = torch.linspace(0.12, 1, k)
     angle = 2 * math.pi * turns * u

@@ -10,14 +10,16 @@ They differ in what an error costs. One in eps counts sqrt((1 - alpha_bar_t) / a
 is without bound at high levels; one in x_0 counts the inverse of that in eps; one in v is never magnified.
 """
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .forward_process import q_sample
-from .schedules import per_sample
+from .schedules import NoiseSchedule, per_sample
 
 
-def to_eps(x_t, t, x0, schedule):
+def to_eps(x_t: Tensor, t: Tensor, x0: Tensor, schedule: "NoiseSchedule") -> Tensor:
     r"""The noise that x_t and a guess of the clean data imply: `q_sample`, solved for eps.
 
         eps = ( x_t - sqrt(alpha_bar_t) x_0 ) / sqrt(1 - alpha_bar_t)
@@ -35,7 +37,7 @@ def to_eps(x_t, t, x0, schedule):
     return (x_t - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
 
 
-def to_v(x0, t, eps, schedule):
+def to_v(x0: Tensor, t: Tensor, eps: Tensor, schedule: "NoiseSchedule") -> Tensor:
     r"""The velocity: x_t turned by a right angle, in the plane with the axes x_0 and eps.
 
     Salimans and Ho, ICLR 2022, appendix D.
@@ -55,7 +57,7 @@ def to_v(x0, t, eps, schedule):
     return alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x0
 
 
-def from_v(x_t, t, v, schedule):
+def from_v(x_t: Tensor, t: Tensor, v: Tensor, schedule: "NoiseSchedule") -> tuple[Tensor, Tensor]:
     r"""The clean data and the noise that x_t and a velocity imply.
 
     Salimans and Ho, ICLR 2022, appendix D.
@@ -77,7 +79,7 @@ def from_v(x_t, t, v, schedule):
     return keep * x_t - noise * v, keep * v + noise * x_t
 
 
-def to_score(eps, t, schedule):
+def to_score(eps: Tensor, t: Tensor, schedule: "NoiseSchedule") -> Tensor:
     r"""The score, which points from x_t towards likely data.
 
     Song et al., ICLR 2021; in Ho et al., NeurIPS 2020, behind eq. 13.
@@ -109,14 +111,14 @@ class EpsModel(nn.Module):
     `forward(x, t, cond=None)` takes levels 1..T and returns an estimate of eps, like x.
     """
 
-    def __init__(self, net, prediction_type, schedule):
+    def __init__(self, net: Callable, prediction_type: str, schedule: NoiseSchedule):
         super().__init__()
         if prediction_type not in PREDICTIONS:
             known = ", ".join(PREDICTIONS)
             raise ValueError(f"prediction_type must be one of {known}; got {prediction_type!r}")
         self.net, self.prediction_type, self.schedule = net, prediction_type, schedule
 
-    def forward(self, x, t, cond=None):
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         schedule, guess = self.schedule.to(x.device), self.net(x, t, cond)
         if self.prediction_type == "eps":
             return guess
@@ -128,7 +130,14 @@ class EpsModel(nn.Module):
         return -(1 - per_sample(schedule.alpha_bar, t, x)).sqrt() * guess
 
 
-def prediction_loss(net, x0, schedule, cond=None, generator=None, prediction_type="v"):
+def prediction_loss(
+    net: "Callable",
+    x0: Tensor,
+    schedule: "NoiseSchedule",
+    cond: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    prediction_type: str = "v",
+) -> Tensor:
     r"""The loss of a network that predicts eps, x_0 or v: `diffusion_loss` with another target.
 
         L = E_{t ~ U{1..T}, eps ~ N(0, I)}  mean( ( target - net(x_t, t, cond) )^2 )

@@ -5,20 +5,29 @@ walks *consecutive pairs* (t, s) of one strictly decreasing list that ends at 0,
 special last step.
 """
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from .forward_process import q_posterior, q_sample, to_x0
-from .schedules import per_sample
+from .schedules import NoiseSchedule, per_sample
 
 
-def all_levels(schedule):
+def all_levels(schedule: NoiseSchedule) -> list[int]:
     """The full walk T, T-1, ..., 1, 0 as a list of ints."""
     return list(range(schedule.T, -1, -1))
 
 
-def ddpm_step(x_t, x0, t, s, noise, schedule):
+def ddpm_step(
+    x_t: Tensor,
+    x0: Tensor,
+    t: Tensor,
+    s: Tensor,
+    noise: Tensor,
+    schedule: "NoiseSchedule",
+) -> Tensor:
     r"""One ancestral step from level t down to level s (Ho et al., NeurIPS 2020, algorithm 2).
 
         x_s = mean + sqrt(variance) * noise,        mean, variance of q(x_s | x_t, x_0)
@@ -39,15 +48,15 @@ def ddpm_step(x_t, x0, t, s, noise, schedule):
 
 @torch.no_grad()
 def ddpm_sample(
-    model,
-    x,
-    schedule,
-    levels=None,
-    cond=None,
-    clip_x0=False,
-    generator=None,
-    callback=None,
-):
+    model: "Callable",
+    x: Tensor,
+    schedule: "NoiseSchedule",
+    levels: "Sequence[int] | None" = None,
+    cond: Tensor | None = None,
+    clip_x0: bool = False,
+    generator: torch.Generator | None = None,
+    callback: "Callable | None" = None,
+) -> Tensor:
     r"""Ancestral sampling, over all levels or a sublist of them.
 
     Ho et al., NeurIPS 2020, algorithm 2. For each pair (t, s): estimate eps, turn it into x_0,
@@ -83,7 +92,7 @@ def ddpm_sample(
     return x
 
 
-def checked_levels(levels, schedule):
+def checked_levels(levels: Sequence[int] | None, schedule: NoiseSchedule) -> list[int]:
     """`levels` as a list of ints (default: all of them), or a ValueError that says what is wrong with them."""
     levels = all_levels(schedule) if levels is None else [int(level) for level in levels]
     falling = all(t > s for t, s in pairwise(levels))
@@ -92,7 +101,7 @@ def checked_levels(levels, schedule):
     return levels
 
 
-def sampling_levels(T, n):
+def sampling_levels(T: int, n: int) -> list[int]:
     r"""n steps from T to 0, as even as whole numbers allow.
 
     The "linear" choice of Song et al., ICLR 2021, appendix D.2: the n + 1 levels
@@ -114,7 +123,15 @@ def sampling_levels(T, n):
     return [T * i // n for i in range(n, -1, -1)]
 
 
-def ddim_step(x_t, x0, t, s, noise, schedule, eta=0.0):
+def ddim_step(
+    x_t: Tensor,
+    x0: Tensor,
+    t: Tensor,
+    s: Tensor,
+    noise: Tensor,
+    schedule: "NoiseSchedule",
+    eta: float = 0.0,
+) -> Tensor:
     r"""One step from level t down to level s that can do without fresh noise.
 
     Song et al., "Denoising Diffusion Implicit Models", ICLR 2021, eqs. 12 and 16.
@@ -147,16 +164,16 @@ def ddim_step(x_t, x0, t, s, noise, schedule, eta=0.0):
 
 @torch.no_grad()
 def ddim_sample(
-    model,
-    x,
-    schedule,
-    levels=None,
-    cond=None,
-    eta=0.0,
-    clip_x0=False,
-    generator=None,
-    callback=None,
-):
+    model: "Callable",
+    x: Tensor,
+    schedule: "NoiseSchedule",
+    levels: "Sequence[int] | None" = None,
+    cond: Tensor | None = None,
+    eta: float = 0.0,
+    clip_x0: bool = False,
+    generator: torch.Generator | None = None,
+    callback: "Callable | None" = None,
+) -> Tensor:
     r"""DDIM sampling, over all levels or a sublist of them (Song et al., ICLR 2021, section 4).
 
     For each pair (t, s): estimate eps, turn it into x_0, and go to x_s by `ddim_step`. At eta = 0
@@ -200,7 +217,14 @@ def ddim_sample(
 
 
 @torch.no_grad()
-def ddim_invert(model, x0, schedule, levels=None, cond=None, callback=None):
+def ddim_invert(
+    model: "Callable",
+    x0: Tensor,
+    schedule: "NoiseSchedule",
+    levels: "Sequence[int] | None" = None,
+    cond: Tensor | None = None,
+    callback: "Callable | None" = None,
+) -> Tensor:
     r"""The noise from which DDIM would draw x_0: the same list of levels, walked upwards.
 
     Song et al., ICLR 2021, section 5.4. For each pair (s, t) with s < t, from (0, ...) to (..., T):

@@ -13,9 +13,10 @@ Tables are computed in float64 and stored in float32.
 import math
 
 import torch
+from torch import Tensor
 
 
-def linear_betas(T, start=1e-4, end=0.02):
+def linear_betas(T: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
     r"""Betas that grow linearly (Ho et al., 2020, section 4), stretched to any number of levels.
 
         beta_t = (1000 / T) * ( start + (end - start) * (t - 1) / (T - 1) ),        t = 1..T
@@ -40,7 +41,7 @@ def linear_betas(T, start=1e-4, end=0.02):
     return torch.linspace(scale * start, scale * end, T, dtype=torch.float64)  # (T,)
 
 
-def cosine_betas(T, s=0.008, max_beta=0.999):
+def cosine_betas(T: int, s: float = 0.008, max_beta: float = 0.999) -> Tensor:
     r"""Betas whose alpha_bar falls as a squared cosine (Nichol and Dhariwal, ICML 2021, eq. 17).
 
         f(t) = cos( (t/T + s) / (1 + s) * pi/2 )^2,     alpha_bar_t = f(t) / f(0),
@@ -59,7 +60,7 @@ def cosine_betas(T, s=0.008, max_beta=0.999):
     return (1 - f[1:] / f[:-1]).clamp(max=max_beta)  # (T,)
 
 
-def shifted_betas(betas, factor):
+def shifted_betas(betas: Tensor, factor: float) -> Tensor:
     r"""The betas of a schedule with more noise: at each level, `factor` times as much beside the data.
 
     Where many pixels or frames show the same thing, noise averages out over them, and what the data show is plain to
@@ -95,7 +96,7 @@ class NoiseSchedule:
         alpha_bar: (T+1,) float32, share of the data's variance left at level t.
     """
 
-    def __init__(self, betas):
+    def __init__(self, betas: Tensor):
         """Fill the tables from `betas`, a (T,) tensor for levels 1..T with values in (0, 1)."""
         betas = checked_betas(betas)  # (T,) float64
         level_0 = betas.new_zeros(1)
@@ -103,7 +104,7 @@ class NoiseSchedule:
         self.beta = torch.cat([level_0, betas]).float()  # (T+1,)
         self.alpha_bar = torch.cat([level_0 + 1, torch.cumprod(1 - betas, dim=0)]).float()  # (T+1,)
 
-    def alpha(self, t):
+    def alpha(self, t: Tensor) -> Tensor:
         """Factor of the data at levels t: sqrt(alpha_bar_t), in t's shape. Levels may lie between two whole ones.
 
         There alpha_bar is interpolated in its logarithm, as if beta were spread evenly over the step:
@@ -114,26 +115,26 @@ class NoiseSchedule:
         """
         return (self._log_alpha_bar(t) / 2).exp()
 
-    def sigma(self, t):
+    def sigma(self, t: Tensor) -> Tensor:
         """Factor of the noise at levels t: sqrt(1 - alpha_bar_t), in t's shape; t as for `alpha`."""
         return (-torch.expm1(self._log_alpha_bar(t))).sqrt()
 
-    def _log_alpha_bar(self, t):
+    def _log_alpha_bar(self, t: Tensor) -> Tensor:
         table = self.alpha_bar.to(t.device).log()  # (T+1,)
         below = t.floor().long()
         above = (below + 1).clamp(max=self.T)
         return table[below] + (t - below) * (table[above] - table[below])
 
-    def to(self, device):
+    def to(self, device: str | torch.device) -> "NoiseSchedule":
         """Move the tables to `device` and return this schedule."""
         self.beta, self.alpha_bar = self.beta.to(device), self.alpha_bar.to(device)
         return self
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"NoiseSchedule(T={self.T}, alpha_bar[T]={self.alpha_bar[-1].item():.3g})"
 
 
-def checked_betas(betas):
+def checked_betas(betas: Tensor) -> Tensor:
     """`betas` as a (T,) float64 tensor, or a ValueError that says what is wrong with them."""
     betas = torch.as_tensor(betas, dtype=torch.float64)
     if betas.ndim != 1 or len(betas) == 0:
@@ -143,7 +144,7 @@ def checked_betas(betas):
     return betas
 
 
-def per_sample(table, t, x):
+def per_sample(table: Tensor, t: Tensor, x: Tensor) -> Tensor:
     """Look up each sample's own level, shaped to broadcast against the batch.
 
     Args:
@@ -173,7 +174,7 @@ def per_sample(table, t, x):
     return expand_like(table.to(x.device).index_select(0, t), x)  # (B, 1, ..., 1); unlike table[t], refuses t < 0
 
 
-def expand_like(values, x):
+def expand_like(values: Tensor, x: Tensor) -> Tensor:
     """`values`, one per sample, shaped to broadcast against x (B, ...): (B, 1, ..., 1), in x's dtype, on its device.
 
     Raises:

@@ -12,12 +12,14 @@ t = 0 the score of sharp data is infinite, so walks stop short of it, at `T_MIN`
 """
 
 import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from .predictions import to_score
-from .schedules import expand_like
+from .schedules import NoiseSchedule, expand_like
 
 T_MIN = 1e-5  # Song et al., ICLR 2021, appendix C
 
@@ -39,37 +41,44 @@ class VPSDE:
             0 < beta_min <= beta_max, else a ValueError.
     """
 
-    def __init__(self, beta_min=0.1, beta_max=20.0):
+    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0):
         if not 0 < beta_min <= beta_max:
             raise ValueError(f"expected 0 < beta_min <= beta_max, got {beta_min} and {beta_max}")
         self.beta_min, self.beta_max = beta_min, beta_max
 
-    def beta(self, t):
+    def beta(self, t: Tensor) -> Tensor:
         """Rate at which noise is added, (B,), at times t, (B,) float."""
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
-    def alpha_bar(self, t):
+    def alpha_bar(self, t: Tensor) -> Tensor:
         """Share of the data's variance that is left, (B,), at times t, (B,) float; 1 at t = 0."""
         return torch.exp(-(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2))
 
-    def alpha(self, t):
+    def alpha(self, t: Tensor) -> Tensor:
         """Factor of the data, sqrt(alpha_bar(t)), (B,), at times t, (B,) float."""
         return self.alpha_bar(t).sqrt()
 
-    def sigma(self, t):
+    def sigma(self, t: Tensor) -> Tensor:
         """Factor of the noise, sqrt(1 - alpha_bar(t)), (B,), at times t, (B,) float."""
         return (1 - self.alpha_bar(t)).sqrt()
 
-    def drift(self, x, t):
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
         """f(x, t) = -beta(t) x / 2, like x, for x (B, ...) at times t, (B,) float."""
         return -expand_like(self.beta(t), x) * x / 2
 
-    def diffusion(self, t):
+    def diffusion(self, t: Tensor) -> Tensor:
         """g(t) = sqrt(beta(t)), (B,), at times t, (B,) float."""
         return self.beta(t).sqrt()
 
 
-def reverse_sde_sample(score, x, sde, times, generator=None, callback=None):
+def reverse_sde_sample(
+    score: "Callable",
+    x: Tensor,
+    sde: "VPSDE",
+    times: "Sequence[float]",
+    generator: torch.Generator | None = None,
+    callback: "Callable | None" = None,
+) -> Tensor:
     r"""From noise to data along the reverse SDE, by Euler-Maruyama steps.
 
     Song et al., ICLR 2021, eq. 6.
@@ -106,7 +115,7 @@ def reverse_sde_sample(score, x, sde, times, generator=None, callback=None):
     return x
 
 
-def probability_flow(score, x, t, sde):
+def probability_flow(score: "Callable", x: Tensor, t: Tensor, sde: "VPSDE") -> Tensor:
     r"""The velocity of the probability flow: noiseless, it moves the density just as the SDE does.
 
     Song et al., ICLR 2021, eq. 13.
@@ -125,7 +134,13 @@ def probability_flow(score, x, t, sde):
     return sde.drift(x, t) - expand_like(sde.diffusion(t), x) ** 2 * score(x, t) / 2
 
 
-def probability_flow_ode(score, x, sde, times, callback=None):
+def probability_flow_ode(
+    score: "Callable",
+    x: Tensor,
+    sde: "VPSDE",
+    times: "Sequence[float]",
+    callback: "Callable | None" = None,
+) -> Tensor:
     r"""Follow the probability flow along a list of times, up or down, by Heun's second-order steps.
 
         k_1 = probability_flow(x_t, t),    k_2 = probability_flow(x_t + (s - t) k_1, s)
@@ -157,7 +172,11 @@ def probability_flow_ode(score, x, sde, times, callback=None):
     return x
 
 
-def value_and_divergence(field, x, noise=None):
+def value_and_divergence(
+    field: "Callable",
+    x: Tensor,
+    noise: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     r"""A vector field and its divergence, sum_i d field_i / d x_i: how fast it parts points.
 
     Exact, by one backward pass for each dimension; or, given `noise`, estimated by a single one
@@ -186,7 +205,13 @@ def value_and_divergence(field, x, noise=None):
         return value.detach(), divergence.detach()
 
 
-def ode_log_likelihood(score, x, sde, times, noise=None):
+def ode_log_likelihood(
+    score: "Callable",
+    x: Tensor,
+    sde: "VPSDE",
+    times: "Sequence[float]",
+    noise: Tensor | None = None,
+) -> Tensor:
     r"""log p(x) of data: follow the flow to pure noise, and add up how much it spreads on the way.
 
     Instantaneous change of variables (Chen et al., NeurIPS 2018; Song et al., ICLR 2021,
@@ -211,7 +236,7 @@ def ode_log_likelihood(score, x, sde, times, noise=None):
         ValueError: if `times` does not rise strictly within (0, 1].
     """
 
-    def flow(time):
+    def flow(time: Tensor) -> "Callable":
         return lambda y: probability_flow(score, y, time, sde)
 
     total = x.new_zeros(len(x))  # (B,)
@@ -226,7 +251,7 @@ def ode_log_likelihood(score, x, sde, times, noise=None):
     return log_normal + total
 
 
-def score_from_eps(model, schedule, cond=None):
+def score_from_eps(model: Callable, schedule: NoiseSchedule, cond: Tensor | None = None) -> Callable:
     """A trained model of eps as `score(x, t)` in continuous time: it is asked at the level next to T t.
 
     Args:
@@ -235,25 +260,25 @@ def score_from_eps(model, schedule, cond=None):
         cond: passed on to the model.
     """
 
-    def score(x, t):
+    def score(x: Tensor, t: Tensor) -> Tensor:
         level = (t * schedule.T).round().long().clamp(1, schedule.T)  # (B,)
         return to_score(model(x, level, cond), level, schedule)
 
     return score
 
 
-def time_grid(start, end, steps, power=1):
+def time_grid(start: float, end: float, steps: int, power: float = 1) -> list[float]:
     """`steps` steps from start to end, equal in t^(1/power): a list of steps + 1 floats. Power 2 is finer near 0."""
     a, b = start ** (1 / power), end ** (1 / power)
     return [start, *((a + (b - a) * i / steps) ** power for i in range(1, steps)), end]
 
 
-def at_time(t, x):
+def at_time(t: float, x: Tensor) -> Tensor:
     """The time t, a float, for each sample of x: (B,) in x's dtype and on its device."""
     return torch.full(x.shape[:1], t, dtype=x.dtype, device=x.device)
 
 
-def checked_times(times, falling=None):
+def checked_times(times: Sequence[float], falling: bool | None = None) -> list[float]:
     """`times` as a list of floats that falls or rises strictly, or a ValueError that says what is wrong with it."""
     times = [float(t) for t in times]
     falls = all(t > s for t, s in pairwise(times))

@@ -1,11 +1,14 @@
 """Where attention looks: the weights of one layer, while its network is at work."""
 
+from collections.abc import Callable
+
 import torch
 from einops import rearrange
+from torch import Tensor, nn
 
 
 @torch.no_grad()
-def attention_weights(layer, run):
+def attention_weights(layer: nn.Module, run: Callable) -> Tensor:
     r"""The weights softmax(Q K^T / sqrt(d)) of an attention layer inside a network.
 
     The layer's input is noted while the network runs, and Q and K are worked out from it once more.

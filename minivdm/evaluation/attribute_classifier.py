@@ -4,12 +4,14 @@ The judge is trained on drawn sprites only, never on generated ones, so it canno
 accuracy* is the share of generated clips in which it recognises all three attributes that the prompt asked for.
 """
 
+from collections.abc import Sequence
+
 import torch
 from einops import rearrange
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..datasets.sprites import ATTRIBUTES, held_out
+from ..datasets.sprites import ATTRIBUTES, Sprites, held_out
 from ..models.layers import norm
 
 
@@ -24,7 +26,7 @@ class AttributeClassifier(nn.Module):
     a list of logits, (B, names) for each kind. `features(clips)` returns the (B, 256) vectors they are read from.
     """
 
-    def __init__(self, attributes=ATTRIBUTES, width=48):
+    def __init__(self, attributes: dict[str, Sequence[str]] = ATTRIBUTES, width: int = 48):
         super().__init__()
         widths = [3, width, 2 * width, 2 * width, 2 * width]
         layers = []
@@ -36,18 +38,25 @@ class AttributeClassifier(nn.Module):
         )
         self.heads = nn.ModuleDict({kind: nn.Linear(256, len(names)) for kind, names in attributes.items()})
 
-    def features(self, clips):
+    def features(self, clips: Tensor) -> Tensor:
         clips = clips[:, :, None] if clips.ndim == 4 else clips  # a picture is a clip of one frame
         h = self.frame(rearrange(clips, "b c f h w -> (b f) c h w"))  # (B F, 128)
         h = self.time(rearrange(h, "(b f) c -> b c f", b=len(clips)))  # (B, 128, F)
         return torch.cat([h.mean(dim=2), h.amax(dim=2)], dim=1)  # (B, 256)
 
-    def forward(self, clips):
+    def forward(self, clips: Tensor) -> list[Tensor]:
         features = self.features(clips)
         return [head(features) for head in self.heads.values()]
 
 
-def train_classifier(sprites, generator, steps=1500, batch=256, lr=2e-3, dtype=torch.float32):
+def train_classifier(
+    sprites: Sprites,
+    generator: torch.Generator,
+    steps: int = 1500,
+    batch: int = 256,
+    lr: float = 2e-3,
+    dtype: torch.dtype = torch.float32,
+) -> AttributeClassifier:
     """Train a classifier on fresh clips of all triples, with a little noise so that it tolerates small blemishes.
 
     Args:
@@ -79,7 +88,7 @@ def train_classifier(sprites, generator, steps=1500, batch=256, lr=2e-3, dtype=t
 
 
 @torch.no_grad()
-def correct_attributes(classifier, clips, attributes, batch=256):
+def correct_attributes(classifier: AttributeClassifier, clips: Tensor, attributes: Tensor, batch: int = 256) -> Tensor:
     """Which attributes the classifier finds as asked for.
 
     Args:
@@ -95,7 +104,9 @@ def correct_attributes(classifier, clips, attributes, batch=256):
     return torch.cat(guesses) == attributes.to(clips.device)
 
 
-def accuracy_table(right, triples, attributes=ATTRIBUTES):
+def accuracy_table(
+    right: Tensor, triples: Tensor, attributes: dict[str, Sequence[str]] = ATTRIBUTES
+) -> dict[str, float]:
     """Prompt accuracy as a dict of shares in 0..1: overall, of seen triples, of held-out ones, and by attribute.
 
     Args:

@@ -5,7 +5,7 @@ a set of samples lies from the real ones in the space of its features (a small F
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..datasets.digits import digits
@@ -14,7 +14,7 @@ from ..datasets.digits import digits
 class DigitClassifier(nn.Module):
     """Two convolutions and two linear layers. Images are (B, 1, 8, 8) in [-1, 1]."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(1, 32, 3, padding=1),
@@ -29,16 +29,16 @@ class DigitClassifier(nn.Module):
         )
         self.head = nn.Linear(64, 10)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         """Logits, (B, 10)."""
         return self.head(self.features(images))
 
-    def features(self, images):
+    def features(self, images: Tensor) -> Tensor:
         """What the last layer sees, (B, 64), non-negative: the features for a Frechet distance."""
         return self.body(images)
 
 
-def train_digit_classifier(device="cpu", epochs=20, seed=0):
+def train_digit_classifier(device: str | torch.device = "cpu", epochs: int = 20, seed: int = 0) -> DigitClassifier:
     """Train a `DigitClassifier` on the real training digits (some seconds) and return it in evaluation mode."""
     images, labels = (part.to(device) for part in digits())
     with torch.random.fork_rng():

@@ -1,9 +1,10 @@
 r"""How far apart are two sets of samples? Functions of features (N, D), never of networks, in float64."""
 
 import torch
+from torch import Tensor
 
 
-def frechet_distance(x, y):
+def frechet_distance(x: Tensor, y: Tensor) -> float:
     r"""Distance between Gaussians fitted to two sets of features (Frechet, 1957; FID: Heusel et al., NeurIPS 2017).
 
         d = |mu_x - mu_y|^2 + tr( S_x + S_y - 2 (S_x S_y)^(1/2) ),        covariances S with N - 1
@@ -29,7 +30,7 @@ def frechet_distance(x, y):
     return max(distance.item(), 0.0)
 
 
-def gaussian_mmd(x, y, bandwidth=1.0):
+def gaussian_mmd(x: Tensor, y: Tensor, bandwidth: float = 1.0) -> float:
     r"""Unbiased squared maximum mean discrepancy with a Gaussian kernel (Gretton et al., JMLR 2012, eq. 3).
 
         k(a, b) = exp( -|a - b|^2 / (2 bandwidth^2) )
@@ -46,17 +47,17 @@ def gaussian_mmd(x, y, bandwidth=1.0):
     """
     x, y = checked_features(x, y)
 
-    def kernel(a, b):
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
         return torch.exp(-torch.cdist(a, b).square() / (2 * bandwidth**2))
 
-    def off_diagonal_mean(k):
+    def off_diagonal_mean(k: Tensor) -> Tensor:
         return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
 
     mmd = off_diagonal_mean(kernel(x, x)) + off_diagonal_mean(kernel(y, y)) - 2 * kernel(x, y).mean()
     return mmd.item()
 
 
-def psnr(x, y):
+def psnr(x: Tensor, y: Tensor) -> float:
     """Peak signal-to-noise ratio of two pictures or sets of them, 10 log10( 1 / mean((x - y)^2) ).
 
     Args:
@@ -73,7 +74,7 @@ def psnr(x, y):
     return -10 * (x.double() - y.double()).square().mean().log10().item()
 
 
-def checked_features(x, y):
+def checked_features(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Both sets as float64, or a ValueError that says what is wrong."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"expected features (N, D) and (M, D), got {tuple(x.shape)} and {tuple(y.shape)}")

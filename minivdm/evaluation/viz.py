@@ -2,10 +2,13 @@
 
 import base64
 import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
 
 from ..datasets.gif_files import gif_bytes
 from ..datasets.pixels import frames_of, to_uint8
@@ -21,7 +24,7 @@ STYLE = {
 }
 
 
-def sheet(images, cols, gap=1, row_gap=1):
+def sheet(images: Tensor, cols: int, gap: int = 1, row_gap: int = 1) -> np.ndarray:
     """A contact sheet of (B, C, H, W) images in rows of `cols`, with white gaps: (rows, columns, 3) uint8 array."""
     tiles = to_uint8(images)
     height, width = tiles.shape[1] + row_gap, tiles.shape[2] + gap
@@ -33,7 +36,16 @@ def sheet(images, cols, gap=1, row_gap=1):
     return page
 
 
-def show_images(images, title="", cols=8, labels=(), width=8.0, gap=1, ax=None, rows=()):
+def show_images(
+    images: Tensor,
+    title: str = "",
+    cols: int = 8,
+    labels: Sequence[str] = (),
+    width: float = 8.0,
+    gap: int = 1,
+    ax: Axes | None = None,
+    rows: Sequence[str] = (),
+) -> None:
     """Draw images (B, C, H, W) in [-1, 1] as a contact sheet, row by row.
 
     `labels` are texts for the images, from the first on; if there are only `cols` of them, they name the columns.
@@ -58,13 +70,15 @@ def show_images(images, title="", cols=8, labels=(), width=8.0, gap=1, ax=None, 
         ax.annotate(label, beside, xytext=(-4, 0), ha="right", va="center", **style)
 
 
-def show_strip(video, title="", every=1, ax=None):
+def show_strip(video: Tensor, title: str = "", every: int = 1, ax: Axes | None = None) -> None:
     """A clip (C, F, H, W) as a film strip: every n-th frame, from left to right."""
     frames = frames_of(video)[::every]
     show_images(frames, title, cols=len(frames), labels=[f"{i * every}" for i in range(len(frames))], ax=ax)
 
 
-def play(videos, captions=None, fps=8, scale=4):
+def play(
+    videos: Tensor | Sequence[Tensor], captions: Sequence[str] | None = None, fps: float = 8, scale: int = 4
+) -> None:
     """Clips (B, C, F, H, W) as players side by side, with a caption below each; they move without a kernel, too."""
     from IPython.display import HTML, display
 
@@ -81,7 +95,7 @@ def play(videos, captions=None, fps=8, scale=4):
     display(HTML("".join(cells)))
 
 
-def save_figure(path, ax=None):
+def save_figure(path: str | Path, ax: Axes | None = None) -> Path:
     """Write the figure of `ax` (default: the current one) to a PNG file and return its path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +103,7 @@ def save_figure(path, ax=None):
     return path
 
 
-def slider(draw, values, label):
+def slider(draw: Callable, values: Sequence, label: str) -> None:
     """A slider over `values` with a play button: `draw(value)` makes the figure for one position.
 
     All pictures are made at once, so the slider answers at once. Show a static strip beside it for readers who have no
@@ -105,7 +119,7 @@ def slider(draw, values, label):
     text = widgets.Label(value=str(values[0]))
     widgets.jslink((player, "value"), (position, "value"))
 
-    def move(change):
+    def move(change: dict) -> None:
         image.value, text.value = pictures[change["new"]], str(values[change["new"]])
 
     position.observe(move, names="value")
@@ -113,7 +127,7 @@ def slider(draw, values, label):
     display(box)
 
 
-def figure_png(draw, value):
+def figure_png(draw: Callable, value: object) -> bytes:
     """The figure that `draw(value)` makes, as PNG bytes; nothing is shown."""
     with plt.ioff():
         draw(value)

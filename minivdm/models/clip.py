@@ -11,14 +11,14 @@ do that among many, they must read all that the captions mention.
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .layers import norm
 from .text_encoder import TextEncoder
 
 
-def pool_words(h, tokens):
+def pool_words(h: Tensor, tokens: Tensor) -> Tensor:
     r"""One vector for a prompt: the mean over its words, without the padding.
 
         out_b = sum_l [tokens_bl != 0] h_bl / max( 1, number of words )
@@ -48,7 +48,7 @@ class ImageEncoder(nn.Module):
     `forward(images)` takes (B, 3, size, size) in [-1, 1] and returns (B, D), of any length.
     """
 
-    def __init__(self, dim=64, width=32, size=32):
+    def __init__(self, dim: int = 64, width: int = 32, size: int = 32):
         super().__init__()
         widths, layers = (3, width, 2 * width, 2 * width, 2 * width), []
         for i, (a, b) in enumerate(zip(widths[:-1], widths[1:])):
@@ -56,7 +56,7 @@ class ImageEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.out = nn.Linear(2 * width * (size // 8) ** 2, dim)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         grid = self.layers(images)  # (B, C, H/8, W/8)
         return self.out(grid.flatten(1))  # (B, D)
 
@@ -75,27 +75,34 @@ class CLIP(nn.Module):
     100 (Radford et al., section 2.5).
     """
 
-    def __init__(self, words, length=12, dim=64, width=32, size=32):
+    def __init__(
+        self,
+        words: int,
+        length: int = 12,
+        dim: int = 64,
+        width: int = 32,
+        size: int = 32,
+    ):
         super().__init__()
         self.image = ImageEncoder(dim, width, size)
         self.text = TextEncoder(words, length, dim)
         self.project = nn.Linear(dim, dim, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def embed_images(self, images):
+    def embed_images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> (B, D) unit vectors."""
         return F.normalize(self.image(images), dim=-1)
 
-    def embed_texts(self, tokens):
+    def embed_texts(self, tokens: Tensor) -> Tensor:
         """(B, L) long -> (B, D) unit vectors."""
         return F.normalize(self.project(pool_words(self.text(tokens), tokens)), dim=-1)
 
-    def scale(self):
+    def scale(self) -> Tensor:
         """The factor in front of the cosines, at most 100."""
         return self.log_scale.exp().clamp(max=100)
 
 
-def clip_loss(images, texts, scale):
+def clip_loss(images: Tensor, texts: Tensor, scale: float | Tensor) -> Tensor:
     r"""Which caption belongs to which picture, asked both ways.
 
     Radford et al., 2021, figure 3.

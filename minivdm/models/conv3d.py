@@ -7,14 +7,15 @@ Spatiotemporal Features with 3D Convolutional Networks", ICCV 2015). Two cheaper
     inflated      a d x d kernel of an image network, with a time axis put in; Carreira and Zisserman, CVPR 2017
 """
 
+from collections.abc import Sequence
 from itertools import product
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def triple(value):
+def triple(value: int | Sequence[int]) -> tuple[int, int, int]:
     """A number as (value, value, value); three numbers as they are. ValueError for anything else."""
     three = (value,) * 3 if isinstance(value, int) else tuple(value)
     if len(three) != 3:
@@ -22,7 +23,13 @@ def triple(value):
     return three
 
 
-def conv3d(x, weight, bias=None, stride=1, padding=0):
+def conv3d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: "int | Sequence[int]" = 1,
+    padding: "int | Sequence[int]" = 0,
+) -> Tensor:
     r"""Convolution over time, rows and columns: the weighted sum of a small box, at every place.
 
     Tran et al., ICCV 2015. As in all deep learning, the kernel is not turned round (a
@@ -69,7 +76,7 @@ def conv3d(x, weight, bias=None, stride=1, padding=0):
 class Conv3d(nn.Conv3d):
     """PyTorch's layer with its weights and its arguments, computed by the `conv3d` above (no dilation, no groups)."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return conv3d(x, self.weight, self.bias, self.stride, self.padding)
 
 
@@ -98,7 +105,14 @@ class Conv2Plus1d(nn.Module):
         ValueError: if d or t is even or below 3.
     """
 
-    def __init__(self, in_channels, out_channels, d=3, t=3, inner=None):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        d: int = 3,
+        t: int = 3,
+        inner: int | None = None,
+    ):
         super().__init__()
         if min(d, t) < 3 or d % 2 == 0 or t % 2 == 0:
             raise ValueError(f"kernel sizes must be odd and at least 3, got d = {d} and t = {t}")
@@ -109,12 +123,12 @@ class Conv2Plus1d(nn.Module):
         self.space = nn.Conv3d(in_channels, inner, (1, d, d), padding=around, bias=False)
         self.time = nn.Conv3d(inner, out_channels, (t, 1, 1), padding=(t // 2, 0, 0))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """x is (B, in_channels, F, H, W); returns (B, out_channels, F, H, W)."""
         return self.time(F.relu(self.space(x)))
 
 
-def checked_inflation(conv, frames, how):
+def checked_inflation(conv: nn.Conv2d, frames: int, how: str) -> None:
     """Raise a ValueError unless `inflate_conv` can do what it is asked for."""
     if frames < 1 or frames % 2 == 0:
         raise ValueError(f"frames must be odd, so that the kernel has a middle; got {frames}")
@@ -124,7 +138,7 @@ def checked_inflation(conv, frames, how):
         raise ValueError(f"expected zero padding, given in numbers; got {conv.padding}, {conv.padding_mode!r}")
 
 
-def inflate_conv(conv, frames, how="centre"):
+def inflate_conv(conv: nn.Conv2d, frames: int, how: str = "centre") -> nn.Conv3d:
     r"""A 2-D convolution as a 3-D one: its kernel W gets `frames` slices in time.
 
         "centre"   W in the middle slice, zeros in the others: sees each frame alone, exactly

@@ -13,14 +13,15 @@ does nothing: the plain layers are the definition, these are only faster.
 from importlib.util import find_spec
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from .layers import timestep_embedding
 from .unet3d import TemporalAttention
 
 
-def use_fused_kernels(model):
+def use_fused_kernels(model: nn.Module) -> nn.Module:
     """A model on a CUDA device with fused kernels in the place of plain layers; on other devices nothing changes.
 
     Each `nn.GroupNorm` becomes a `FusedGroupNorm`, each `TemporalAttention` a `FusedTemporalAttention`, with the same
@@ -44,7 +45,7 @@ def use_fused_kernels(model):
     return fused(model)
 
 
-def fused(layer):
+def fused(layer: nn.Module) -> nn.Module:
     """The layer with a fused kernel that has the same parameters as this one, or, where there is none, this one."""
     if type(layer) is nn.GroupNorm:
         made = FusedGroupNorm(layer.num_groups, layer.num_channels, layer.eps, layer.affine)
@@ -61,7 +62,7 @@ def fused(layer):
 class FusedGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm` for (N, C, H, W) in channels_last memory; the channels of a group must be a power of two."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return Normalise.apply(x, self.weight, self.bias, self.num_groups, self.eps)
 
 
@@ -71,7 +72,7 @@ MAX_FRAMES = 64  # the kernel holds all F x F scores at once, and for 128 frames
 class FusedTemporalAttention(TemporalAttention):
     """`TemporalAttention` whose scores never leave the chip, for clips of up to `MAX_FRAMES` frames."""
 
-    def forward(self, x, frames, independent_frames=None):
+    def forward(self, x: Tensor, frames: int, independent_frames: Tensor | None = None) -> Tensor:
         if independent_frames is not None or frames > MAX_FRAMES:
             return super().forward(x, frames, independent_frames)
         n, channels, height, width = x.shape
@@ -86,7 +87,7 @@ class Normalise(torch.autograd.Function):
     """Group norm of (N, C, H, W), with `weight` and `bias` (C,), in `groups` groups of consecutive channels."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, groups, eps):
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
         from . import triton_kernels
 
         x = x.contiguous(memory_format=torch.channels_last)
@@ -95,7 +96,7 @@ class Normalise(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         from . import triton_kernels
 
         x, weight, mean, rstd = ctx.saved_tensors
@@ -112,7 +113,7 @@ class Attend(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, qkv, position, heads):
+    def forward(ctx: FunctionCtx, qkv: Tensor, position: Tensor, heads: int) -> Tensor:
         from . import triton_kernels
 
         qkv, position = qkv.contiguous(), position.contiguous()
@@ -121,7 +122,7 @@ class Attend(torch.autograd.Function):
         return triton_kernels.attend(qkv, position, heads)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         from . import triton_kernels
 
         qkv, position = ctx.saved_tensors

@@ -8,11 +8,11 @@ import math
 
 import torch
 from einops import rearrange
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def timestep_embedding(t, dim, max_period=10_000):
+def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000) -> Tensor:
     r"""Sines and cosines of the level at n = dim / 2 frequencies.
 
     Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 3.5, with the level in the
@@ -41,14 +41,14 @@ def timestep_embedding(t, dim, max_period=10_000):
     return torch.cat([angle.cos(), angle.sin()], dim=-1)  # (B, dim)
 
 
-def zero_module(module):
+def zero_module(module: nn.Module) -> nn.Module:
     """Set all parameters of `module` to zero and return it: a block that ends in one starts as the identity."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
 
 
-def norm(channels):
+def norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with groups of 8 channels (Wu and He, ECCV 2018): statistics of one sample, never of the batch."""
     return nn.GroupNorm(max(channels // 8, 1), channels)
 
@@ -71,7 +71,7 @@ class ResBlock(nn.Module):
         dropout: probability of dropping a feature in training.
     """
 
-    def __init__(self, in_channels, out_channels, emb_dim, dropout=0.0):
+    def __init__(self, in_channels: int, out_channels: int, emb_dim: int, dropout: float = 0.0):
         super().__init__()
         self.norm1 = norm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
@@ -82,7 +82,7 @@ class ResBlock(nn.Module):
         same = in_channels == out_channels
         self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x, emb):
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x is (B, in_channels, H, W), emb is e, (B, emb_dim); returns (B, out_channels, H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))  # (B, out, H, W)
         scale, shift = self.emb(F.silu(emb))[:, :, None, None].chunk(2, dim=1)  # 2 x (B, out, 1, 1)
@@ -109,7 +109,7 @@ class SelfAttention(nn.Module):
         ValueError: if channels is not a multiple of head_dim.
     """
 
-    def __init__(self, channels, head_dim=32):
+    def __init__(self, channels: int, head_dim: int = 32):
         super().__init__()
         if channels % head_dim:
             came = f"head_dim = {head_dim}, got {channels}"
@@ -119,7 +119,7 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zero_module(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """x is (B, channels, H, W); returns a tensor like x."""
         height = x.shape[2]
         qkv = self.qkv(self.norm(x))  # (B, 3C, H, W)
@@ -148,7 +148,7 @@ class CrossAttention(nn.Module):
     like x.
     """
 
-    def __init__(self, channels, context_dim, head_dim=32):
+    def __init__(self, channels: int, context_dim: int, head_dim: int = 32):
         super().__init__()
         if channels % head_dim:
             raise ValueError(f"channels must be a multiple of {head_dim}, got {channels}")
@@ -158,7 +158,7 @@ class CrossAttention(nn.Module):
         self.kv = nn.Linear(context_dim, 2 * channels)
         self.out = zero_module(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, x, context):
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
         height = x.shape[2]
         q = rearrange(self.q(self.norm(x)), "b (n d) h w -> b n (h w) d", n=self.heads)
         k, v = rearrange(self.kv(context), "b l (two n d) -> two b n l d", two=2, n=self.heads)
@@ -176,11 +176,11 @@ class Downsample(nn.Module):
         channels: C.
     """
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
 
 
@@ -193,9 +193,9 @@ class Upsample(nn.Module):
         channels: C.
     """
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -6,7 +6,7 @@ that guidance needs (Ho and Salimans, "Classifier-Free Diffusion Guidance", 2022
 
 import torch
 from einops import rearrange
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .layers import zero_module
@@ -15,7 +15,7 @@ from .layers import zero_module
 class TextLayer(nn.Module):
     """One transformer layer, norms first (Vaswani et al., NeurIPS 2017; Xiong et al., ICML 2020): (B, L, D) -> same."""
 
-    def __init__(self, dim, heads):
+    def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
@@ -23,7 +23,7 @@ class TextLayer(nn.Module):
         self.out = zero_module(nn.Linear(dim, dim))
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), zero_module(nn.Linear(4 * dim, dim)))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         q, k, v = rearrange(self.qkv(self.norm1(x)), "b l (three n d) -> three b n l d", three=3, n=self.heads)
         h = F.scaled_dot_product_attention(q, k, v)  # (B, heads, L, d)
         x = x + self.out(rearrange(h, "b n l d -> b l (n d)"))  # (B, L, D)
@@ -42,14 +42,14 @@ class TextEncoder(nn.Module):
     `forward(tokens)` takes (B, L) long and returns (B, L, D). Other lengths or types raise a ValueError.
     """
 
-    def __init__(self, words, length=12, dim=64, layers=2, heads=2):
+    def __init__(self, words: int, length: int = 12, dim: int = 64, layers: int = 2, heads: int = 2):
         super().__init__()
         self.words = nn.Embedding(words, dim)
         self.positions = nn.Parameter(0.02 * torch.randn(length, dim))  # (L, D)
         self.layers = nn.Sequential(*(TextLayer(dim, heads) for _ in range(layers)))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, tokens):
+    def forward(self, tokens: Tensor) -> Tensor:
         if tokens.ndim != 2 or tokens.shape[1] != len(self.positions) or tokens.is_floating_point():
             expected = f"(B, {len(self.positions)}) long tokens"
             raise ValueError(f"expected {expected}, got {tokens.dtype} of shape {tuple(tokens.shape)}")

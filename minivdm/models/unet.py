@@ -7,8 +7,10 @@ sees the features of its partner on the way down (the skip connections), so fine
                         `------ skip connections, concatenated, last in first out ----^
 """
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .layers import CrossAttention, Downsample, ResBlock, SelfAttention, Upsample, norm, timestep_embedding, zero_module
 
@@ -20,13 +22,21 @@ class Stage(nn.Module):
     and, given a context_dim, a condition (B, L, D); it returns (B, out_channels, H, W).
     """
 
-    def __init__(self, in_channels, out_channels, emb_dim, dropout=0.0, attends=False, context_dim=None):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        emb_dim: int,
+        dropout: float = 0.0,
+        attends: bool = False,
+        context_dim: int | None = None,
+    ):
         super().__init__()
         self.block = ResBlock(in_channels, out_channels, emb_dim, dropout)
         self.attention = SelfAttention(out_channels) if attends else nn.Identity()
         self.words = CrossAttention(out_channels, context_dim) if attends and context_dim else None
 
-    def forward(self, x, emb, cond=None):
+    def forward(self, x: Tensor, emb: Tensor, cond: Tensor | None = None) -> Tensor:
         x = self.attention(self.block(x, emb))
         return x if self.words is None else self.words(x, cond)
 
@@ -58,14 +68,14 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        in_channels=1,
-        channels=48,
-        mults=(1, 2),
-        blocks=2,
-        attention=(1,),
-        dropout=0.0,
-        context_dim=None,
-        patch=1,
+        in_channels: int = 1,
+        channels: int = 48,
+        mults: "Sequence[int]" = (1, 2),
+        blocks: int = 2,
+        attention: "Sequence[int]" = (1,),
+        dropout: float = 0.0,
+        context_dim: int | None = None,
+        patch: int = 1,
     ):
         super().__init__()
         self.channels, self.context_dim = channels, context_dim
@@ -80,7 +90,7 @@ class UNet(nn.Module):
         first = nn.Conv2d(in_channels * patch**2, channels, 3, padding=1)
         self.stem = nn.Sequential(nn.PixelUnshuffle(patch), first)
 
-        def stage(in_channels, out_channels, attends):
+        def stage(in_channels: int, out_channels: int, attends: bool) -> "Stage":
             return Stage(in_channels, out_channels, emb_dim, dropout, attends, context_dim)
 
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -104,7 +114,7 @@ class UNet(nn.Module):
         last = zero_module(nn.Conv2d(width, in_channels * patch**2, 3, padding=1))
         self.head = nn.Sequential(nn.SiLU(), last, nn.PixelShuffle(patch))
 
-    def forward(self, x, t, cond=None):
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Down, through the middle, up; what was made on the way down is used again on the way up.
 
             emb = embedding(x, t, cond)
@@ -139,7 +149,7 @@ class UNet(nn.Module):
                 h = layer(h)
         return self.head(self.norm(h))  # (B, in_channels, H, W)
 
-    def embedding(self, x, t, cond):
+    def embedding(self, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
         """What every block is told, (B, emb_dim): the level, and the mean of a condition."""
         if x.shape[2] % self.shrink or x.shape[3] % self.shrink:
             came = tuple(x.shape[2:])
@@ -170,11 +180,11 @@ class Conditioned(nn.Module):
     tensor like x.
     """
 
-    def __init__(self, net, encoder, length):
+    def __init__(self, net: nn.Module, encoder: nn.Module, length: int):
         super().__init__()
         self.net, self.encoder, self.length = net, encoder, length
 
-    def forward(self, x, t, cond=None):
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         if cond is None:
             cond = torch.zeros(len(x), self.length, dtype=torch.long, device=x.device)
         return self.net(x, t, cond if cond.is_floating_point() else self.encoder(cond))

@@ -14,13 +14,15 @@ Every temporal layer starts as the identity. The video model starts as the image
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .layers import norm, timestep_embedding, zero_module
+from .unet import UNet
 
 
 class TemporalConv(nn.Module):
@@ -34,13 +36,13 @@ class TemporalConv(nn.Module):
         channels: C, of input and output.
     """
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, (3, 1), padding=(1, 0))
         nn.init.dirac_(self.conv.weight)
         nn.init.zeros_(self.conv.bias)
 
-    def forward(self, x, frames, independent_frames=None):
+    def forward(self, x: Tensor, frames: int, independent_frames: Tensor | None = None) -> Tensor:
         """Mix each place with the same place in the frames before and after.
 
         Args:
@@ -87,7 +89,7 @@ class TemporalAttention(nn.Module):
         ValueError: if channels is not a multiple of head_dim.
     """
 
-    def __init__(self, channels, head_dim=32):
+    def __init__(self, channels: int, head_dim: int = 32):
         super().__init__()
         if channels % head_dim:
             came = f"head_dim = {head_dim}, got {channels}"
@@ -97,7 +99,7 @@ class TemporalAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zero_module(nn.Linear(channels, channels))
 
-    def forward(self, x, frames, independent_frames=None):
+    def forward(self, x: Tensor, frames: int, independent_frames: Tensor | None = None) -> Tensor:
         """Attend over the frames of each clip.
 
         Args:
@@ -129,12 +131,12 @@ TemporalAttention.forward.has_fused_kernel = True  # a faster way to these numbe
 class TemporalBlock(nn.Module):
     """What follows a stage: a convolution along time and, where it `attends`, attention."""
 
-    def __init__(self, channels, attends):
+    def __init__(self, channels: int, attends: bool):
         super().__init__()
         self.conv = TemporalConv(channels)
         self.attention = TemporalAttention(channels) if attends else None
 
-    def forward(self, x, frames, independent_frames=None):
+    def forward(self, x: Tensor, frames: int, independent_frames: Tensor | None = None) -> Tensor:
         x = self.conv(x, frames, independent_frames)
         return x if self.attention is None else self.attention(x, frames, independent_frames)
 
@@ -158,7 +160,7 @@ class UNet3D(nn.Module):
             resolution changes.
     """
 
-    def __init__(self, image, attention=(1,)):
+    def __init__(self, image: "UNet", attention: "Sequence[int]" = (1,)):
         super().__init__()
         self.image, resolution = image, 0
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -171,7 +173,13 @@ class UNet3D(nn.Module):
             resolution -= self.up[-1] is None
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x, t, cond=None, independent_frames=None):
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Tensor | None = None,
+        independent_frames: Tensor | None = None,
+    ) -> Tensor:
         """The way of `UNet.forward` for all frames at once, and time after each stage.
 
             x, t and cond are laid out as (B F, ..), the frames of a clip one after the other
@@ -221,7 +229,7 @@ class UNet3D(nn.Module):
         return rearrange(out, "(b f) c h w -> b c f h w", f=frames)
 
 
-def temporal_block_for(layer, attends):
+def temporal_block_for(layer: nn.Module, attends: bool) -> "TemporalBlock | None":
     """The new `TemporalBlock` after a Stage; None for a layer that changes the resolution."""
     if not hasattr(layer, "block"):
         return None
@@ -229,7 +237,7 @@ def temporal_block_for(layer, attends):
     return TemporalBlock(conv.out_channels, attends).to(conv.weight)  # device and dtype
 
 
-def inflate(image, attention=(1,)):
+def inflate(image: "UNet", attention: "Sequence[int]" = (1,)) -> "UNet3D":
     """A video model that starts as a copy of an image model, applied to each frame.
 
     Singer et al., "Make-A-Video", ICLR 2023, section 3.2.

@@ -6,9 +6,10 @@ says for each file its size, its SHA-256, the command that made it and how good 
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..datasets.stills import STILL_ATTRIBUTES
 from ..evaluation.attribute_classifier import AttributeClassifier
@@ -20,17 +21,17 @@ from .text2video import build_text2video
 DATA = shipped("data")
 
 
-def build_digits(config):
+def build_digits(config: dict[str, object]) -> Conditioned:
     """An untrained model of digits by class (it estimates eps): label + 1 is the condition, 0 stands for none."""
     return Conditioned(UNet(**config), nn.Embedding(11, config["context_dim"]), length=1)
 
 
-def build_stills_classifier(config):
+def build_stills_classifier(config: dict[str, object]) -> AttributeClassifier:
     """An untrained `AttributeClassifier` for `SpriteStills`."""
     return AttributeClassifier(STILL_ATTRIBUTES, **config)
 
 
-def build_video_classifier(config):
+def build_video_classifier(config: dict[str, object]) -> AttributeClassifier:
     """An untrained `AttributeClassifier` for `MovingSprites`."""
     return AttributeClassifier(**config)
 
@@ -48,14 +49,14 @@ class NotFinite(ValueError):
     """Weights among which there is NaN or infinity."""
 
 
-def require_finite(weights, what):
+def require_finite(weights: dict[str, Tensor], what: str) -> None:
     """A `NotFinite` that names the first of these weights that is not finite; `what` begins its sentence."""
     broken = [name for name, value in weights.items() if not value.isfinite().all()]
     if broken:
         raise NotFinite(f"{what} weights that are not finite, the first in {broken[0]}: train the model again")
 
 
-def save_pretrained(path, model, config):
+def save_pretrained(path: str | Path, model: nn.Module, config: dict[str, object]) -> None:
     """Write a model's weights as float16, with the settings that `BUILDERS` need, whole or not at all.
 
     Raises:
@@ -66,13 +67,13 @@ def save_pretrained(path, model, config):
     save_torch(path, {"config": config, "weights": weights})
 
 
-def describe(path, **facts):
+def describe(path: str | Path, **facts: object) -> dict[str, object]:
     """The manifest's entry for a file: name, bytes and SHA-256, and whatever else is known."""
     content = Path(path).read_bytes()
     return {"file": Path(path).name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), **facts}
 
 
-def record(path, **facts):
+def record(path: str | Path, **facts: object) -> None:
     """Describe a checkpoint in the `manifest.json` beside it, under its name without the ending."""
     path = Path(path)
     manifest = path.parent / "manifest.json"
@@ -81,7 +82,7 @@ def record(path, **facts):
         file.write((json.dumps({**entries, path.stem: describe(path, **facts)}, indent=2) + "\n").encode())
 
 
-def load_pretrained(name, folder=DATA):
+def load_pretrained(name: str, folder: str | Path = DATA) -> nn.Module:
     """A network that comes with the course, in evaluation mode on the CPU.
 
     Args:
@@ -117,7 +118,7 @@ def load_pretrained(name, folder=DATA):
     return load_weights(path, BUILDERS[name])
 
 
-def load_weights(path, build):
+def load_weights(path: str | Path, build: Callable) -> nn.Module:
     """Build a model from a file of `save_pretrained` and load its weights, in float32 and evaluation mode.
 
     Raises:

@@ -1,8 +1,10 @@
 """From prompts to pictures: the parts of a text-to-image model put together, and how to sample from it."""
 
 import functools
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from ..datasets.captions import Tokenizer, vocabulary
 from ..datasets.stills import SpriteStills
@@ -15,12 +17,14 @@ from ..models.unet import Conditioned, UNet
 
 
 @functools.cache
-def still_tokenizer():
+def still_tokenizer() -> Tokenizer:
     """The `Tokenizer` of the captions of `SpriteStills`."""
     return Tokenizer(words=vocabulary(SpriteStills))
 
 
-def build_text2image(channels=48, mults=(1, 2), blocks=1, patch=2, context_dim=64):
+def build_text2image(
+    channels: int = 48, mults: Sequence[int] = (1, 2), blocks: int = 1, patch: int = 2, context_dim: int = 64
+) -> EpsModel:
     """An untrained text-to-image model for `SpriteStills`, cosine schedule with T = 1000: it estimates eps.
 
     Inside, a `UNet` predicts v (see `predictions`), and a `TextEncoder` turns tokens into its context; `.net` is both
@@ -33,7 +37,15 @@ def build_text2image(channels=48, mults=(1, 2), blocks=1, patch=2, context_dim=6
     return EpsModel(Conditioned(unet, encoder, tokenizer.length), "v", NoiseSchedule(cosine_betas(1000)))
 
 
-def text_to_image(prompts, model, steps=20, guidance_scale=3.0, size=32, generator=None, callback=None):
+def text_to_image(
+    prompts: str | Sequence[str],
+    model: EpsModel,
+    steps: int = 20,
+    guidance_scale: float = 3.0,
+    size: int = 32,
+    generator: torch.Generator | None = None,
+    callback: Callable | None = None,
+) -> Tensor:
     """Sample one picture per prompt.
 
     Args:
@@ -55,7 +67,15 @@ def text_to_image(prompts, model, steps=20, guidance_scale=3.0, size=32, generat
     return sample_tokens(tokens, (3, size, size), model, steps, guidance_scale, generator, callback)
 
 
-def sample_tokens(tokens, shape, model, steps, guidance_scale, generator=None, callback=None):
+def sample_tokens(
+    tokens: Tensor,
+    shape: Sequence[int],
+    model: EpsModel,
+    steps: int,
+    guidance_scale: float,
+    generator: torch.Generator | None = None,
+    callback: Callable | None = None,
+) -> Tensor:
     """Guided DDIM sampling of pictures or clips, from noise on the model's device.
 
     Args:

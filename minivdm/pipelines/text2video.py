@@ -1,5 +1,10 @@
 """From prompts to clips: the parts of a text-to-video model put together, and how to sample from it."""
 
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
 from ..datasets.captions import Tokenizer
 from ..diffusion.predictions import EpsModel
 from ..diffusion.schedules import NoiseSchedule, cosine_betas, shifted_betas
@@ -18,16 +23,25 @@ class VideoModel(EpsModel):
         frames, size: F and H = W of the clips.
     """
 
-    def __init__(self, net, schedule, frames, size):
+    def __init__(self, net: nn.Module, schedule: NoiseSchedule, frames: int, size: int):
         super().__init__(net, "v", schedule)
         self.frames, self.size = frames, size
 
-    def around(self, net):
+    def around(self, net: nn.Module) -> "VideoModel":
         """The same model around another network, such as the average of its weights."""
         return VideoModel(net, self.schedule, self.frames, self.size)
 
 
-def build_text2video(channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=64, frames=16, size=32, shift=2.0):
+def build_text2video(
+    channels: int = 32,
+    mults: Sequence[int] = (2, 3),
+    blocks: int = 1,
+    patch: int = 2,
+    context_dim: int = 64,
+    frames: int = 16,
+    size: int = 32,
+    shift: float = 2.0,
+) -> VideoModel:
     """An untrained `VideoModel` for `MovingSprites`, shifted cosine schedule with T = 1000: it estimates eps.
 
     Inside, a `UNet3D` predicts v (see `predictions`), and a `TextEncoder` turns tokens into its context; `.net` is both
@@ -44,15 +58,15 @@ def build_text2video(channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=6
 
 
 def text_to_video(
-    prompts,
-    model,
-    steps=20,
-    guidance_scale=2.0,
-    frames=None,
-    size=None,
-    generator=None,
-    callback=None,
-):
+    prompts: str | Sequence[str],
+    model: VideoModel,
+    steps: int = 20,
+    guidance_scale: float = 2.0,
+    frames: int | None = None,
+    size: int | None = None,
+    generator: torch.Generator | None = None,
+    callback: Callable | None = None,
+) -> Tensor:
     """Sample one clip per prompt.
 
     Args:

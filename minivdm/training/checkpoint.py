@@ -1,14 +1,27 @@
 """Checkpoints that survive a crash: everything the next step depends on, in one file, written whole or not at all."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from ..files import load_torch, save_torch
+from .ema import EMA
+from .engine import Engine
 from .parallel import all_gather, rank
 
 
-def save_run(path, step, model, ema, engine, generators, mine, phase=""):
+def save_run(
+    path: str | Path,
+    step: int,
+    model: nn.Module,
+    ema: EMA,
+    engine: Engine,
+    generators: list[torch.Generator],
+    mine: Iterable[int],
+    phase: str = "",
+) -> None:
     """Write what a run's next step depends on; all processes must call it, and rank 0 writes.
 
     Args:
@@ -38,7 +51,7 @@ def save_run(path, step, model, ema, engine, generators, mine, phase=""):
     )
 
 
-def find_checkpoint(path, phase=""):
+def find_checkpoint(path: str | Path | None, phase: str = "") -> dict[str, object] | None:
     """The checkpoint at `path`, or the previous one beside it, with the file's name as "path"; else None.
 
     One of another phase counts as none. Raises what `load_checkpoint` raises.
@@ -50,12 +63,14 @@ def find_checkpoint(path, phase=""):
     return {**saved, "path": found} if isinstance(saved, dict) else {"path": found}
 
 
-def phase_of(saved, default=""):
+def phase_of(saved: object, default: str = "") -> str:
     """The phase that a checkpoint was saved in; `default` for files from before there were phases."""
     return saved.get("phase", default) if isinstance(saved, dict) else default
 
 
-def restore_weights(saved, model, ema, micro_batches, device):
+def restore_weights(
+    saved: dict[str, object], model: nn.Module, ema: EMA, micro_batches: int, device: torch.device
+) -> int:
     """Load a checkpoint's weights, and their average; returns its step.
 
     Raises:
@@ -83,7 +98,7 @@ def restore_weights(saved, model, ema, micro_batches, device):
     return step
 
 
-def restore_random_states(saved, engine, generators):
+def restore_random_states(saved: dict[str, object], engine: Engine, generators: list[torch.Generator]) -> None:
     """Load the states of optimiser, scaler and random numbers: what is left when the weights are in place.
 
     Raises:
@@ -104,24 +119,24 @@ def restore_random_states(saved, engine, generators):
 UNREADABLE = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 
 
-def no_checkpoint_of(path, error):
+def no_checkpoint_of(path: str | Path, error: Exception) -> ValueError:
     """The ValueError for a file that holds something else."""
     reason = str(error).splitlines()[0]
     return ValueError(f"{path} belongs to another model or is no training checkpoint: {reason}")
 
 
-def rng_state(device):
+def rng_state(device: torch.device) -> dict[str, Tensor | None]:
     """The global random states, which dropout draws from: of the CPU, and of `device` if it is a CUDA card."""
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
-def save_checkpoint(path, **state):
+def save_checkpoint(path: str | Path, **state: object) -> None:
     """Write `state` to `path` whole or not at all; the file that was there before becomes `<name>.previous`."""
     save_torch(path, state, older=previous(Path(path)))
 
 
-def load_checkpoint(path):
+def load_checkpoint(path: str | Path) -> object:
     """Read a checkpoint written by `save_checkpoint`, to the CPU.
 
     Raises:
@@ -139,13 +154,13 @@ def load_checkpoint(path):
         raise ValueError(f"{error}: {way_out}") from error
 
 
-def latest_checkpoint(path):
+def latest_checkpoint(path: str | Path | None) -> Path | None:
     """`path` if it exists, else the previous checkpoint beside it, else None."""
     if path is None:
         return None
     return next((p for p in (Path(path), previous(Path(path))) if p.exists()), None)
 
 
-def previous(path):
+def previous(path: Path) -> Path:
     """Where `save_checkpoint` puts the file that it replaces."""
     return path.with_name(path.name + ".previous")

@@ -1,15 +1,17 @@
 """A pool of drawn clips to train on, kept on the device as bytes: drawing them costs more than a training step."""
 
 import torch
+from torch import Tensor
 
 from ..datasets.captions import Tokenizer, caption_table, random_captions
 from ..datasets.pixels import to_model_range
+from ..datasets.sprites import Sprites
 from ..diffusion.guidance import drop_condition
 
 CLIPS_AT_A_TIME = 1024  # as float32 they take four times the memory of bytes
 
 
-def render_clips(sprites, n, generator):
+def render_clips(sprites: Sprites, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """n training clips as bytes, (n, 3, F, H, W) uint8, and their attributes, (n, 3) long.
 
     Only `CLIPS_AT_A_TIME` of them exist as float32 at a time.
@@ -34,27 +36,27 @@ class ClipPool:
         generator: `torch.Generator`; the clips are drawn on its device and stay there.
     """
 
-    def __init__(self, sprites, n, generator):
+    def __init__(self, sprites: Sprites, n: int, generator: torch.Generator):
         self.drawn, self.attributes = render_clips(sprites, n, generator)  # (N, 3, F, H, W), (N, 3)
         self.table = caption_table(Tokenizer()).to(generator.device)  # (6, 8, 8, W, L)
 
-    def clips(self, generator, size):
+    def clips(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """`size` random clips, (size, 3, F, H, W), and tokens (size, L)."""
         pick = random_numbers(len(self.drawn), size, generator)
         return to_model_range(self.drawn[pick]), self.tokens(pick, generator)
 
-    def pictures(self, generator, size):
+    def pictures(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """`size` random frames as clips of one frame, (size, 3, 1, H, W), and tokens (size, L)."""
         pick = random_numbers(len(self.drawn), size, generator)
         frame = random_numbers(self.drawn.shape[2], size, generator)
         return to_model_range(self.drawn[pick, :, frame])[:, :, None], self.tokens(pick, generator)
 
-    def tokens(self, pick, generator):
+    def tokens(self, pick: Tensor, generator: torch.Generator) -> Tensor:
         """Tokens of the clips with these numbers."""
         tokens = random_captions(self.table, self.attributes[pick], generator)
         return drop_condition(tokens, 0.1, generator)
 
 
-def random_numbers(below, size, generator):
+def random_numbers(below: int, size: int, generator: torch.Generator) -> Tensor:
     """(size,) random whole numbers in 0..below - 1, on the generator's device."""
     return torch.randint(below, (size,), generator=generator, device=generator.device)

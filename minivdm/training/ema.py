@@ -3,6 +3,7 @@
 import copy
 
 import torch
+from torch import nn
 
 
 class EMA:
@@ -20,12 +21,12 @@ class EMA:
         decay: the final d, below 1.
     """
 
-    def __init__(self, model, decay=0.999):
+    def __init__(self, model: nn.Module, decay: float = 0.999):
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0
 
     @torch.no_grad()
-    def update(self, model):
+    def update(self, model: nn.Module) -> None:
         """Take in the present weights of `model`, which stay as they are; buffers are copied."""
         d = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1

@@ -1,6 +1,7 @@
 """What a training step computes with: precision, recorded kernels and several processes, behind three methods."""
 
 import torch
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .parallel import broadcast, world_size
@@ -29,7 +30,9 @@ class Engine:
             once.
     """
 
-    def __init__(self, model, dtype=torch.float32, example=None):
+    def __init__(
+        self, model: nn.Module, dtype: torch.dtype = torch.float32, example: tuple[Tensor, Tensor | None] | None = None
+    ):
         device = next(model.parameters()).device
         cuda = device.type == "cuda"
         self.model, self.dtype = broadcast(model.train()), dtype
@@ -46,7 +49,7 @@ class Engine:
             devices = [device.index] if cuda else None
             self.network = DistributedDataParallel(self.network, device_ids=devices)
 
-    def forward(self, x, t, cond=None):
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """What the model estimates, like x; computed in `dtype`."""
         if self.copy:
             x, cond = x.to(self.dtype), in_dtype(cond, self.dtype)
@@ -54,13 +57,13 @@ class Engine:
         out = self.network(*inputs)
         return out.float() if self.copy else out
 
-    def backward(self, loss):
+    def backward(self, loss: Tensor) -> None:
         """Add the gradients of a scalar loss to those of the model's float32 weights."""
         self.scaler.scale(loss).backward()
         if self.copy:
             self.copy.move_gradients()
 
-    def step(self, lr):
+    def step(self, lr: float) -> Tensor:
         """One step of the optimiser at this learning rate, on gradients clipped to the norm `MAX_GRADIENT_NORM`.
 
         Returns:
@@ -78,11 +81,11 @@ class Engine:
             self.copy.refresh()
         return norm
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, dict]:
         """The optimiser's and the scaler's state, for a checkpoint."""
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
-    def load_state_dict(self, saved):
+    def load_state_dict(self, saved: dict[str, dict]) -> None:
         """Take over a state; that of a run without float16 has no scaler's, and then the scaler begins anew."""
         self.optimizer.load_state_dict(saved["optimizer"])
         if saved["scaler"]:

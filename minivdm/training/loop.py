@@ -5,12 +5,17 @@ the same weights, bit for bit: a checkpoint holds everything that the next step 
 """
 
 import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..diffusion.forward_process import diffusion_loss
+from ..diffusion.schedules import NoiseSchedule
 from .checkpoint import find_checkpoint, restore_random_states, restore_weights, save_run
+from .ema import EMA
 from .engine import Engine
 from .parallel import all_reduce_mean, rank, world_size
 
@@ -18,10 +23,10 @@ WARM_UP_STEPS = 100
 STEPS_BETWEEN_LOOKS = 50  # reading the loss waits for the device, so do it rarely
 
 
-def batches_of(images, labels=None, batch_size=128):
+def batches_of(images: Tensor, labels: Tensor | None = None, batch_size: int = 128) -> Callable:
     """A `batch(generator)` that draws `batch_size` random images, with their labels as the condition if given."""
 
-    def batch(generator):
+    def batch(generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         i = torch.randint(len(images), (batch_size,), generator=generator, device=images.device)
         return images[i], None if labels is None else labels[i]
 
@@ -29,23 +34,23 @@ def batches_of(images, labels=None, batch_size=128):
 
 
 def train(
-    model,
-    ema,
-    batch,
-    schedule,
-    steps,
-    lr=1e-3,
-    dtype=torch.float32,
-    seed=0,
-    checkpoint=None,
-    save_every=500,
-    progress=True,
-    loss=diffusion_loss,
-    decay=False,
-    micro_batches=1,
-    cuda_graph=False,
-    phase="",
-):
+    model: nn.Module,
+    ema: EMA,
+    batch: Callable,
+    schedule: NoiseSchedule,
+    steps: int,
+    lr: float = 1e-3,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    save_every: int = 500,
+    progress: bool = True,
+    loss: Callable = diffusion_loss,
+    decay: bool = False,
+    micro_batches: int = 1,
+    cuda_graph: bool = False,
+    phase: str = "",
+) -> Iterator[tuple[int, Tensor]]:
     """Train `model` with a diffusion loss; a generator, so the caller looks on and may stop at any step.
 
         for step, loss in train(model, ema, batch, schedule, steps=2000):
@@ -121,13 +126,13 @@ def train(
             yield step, total
 
 
-def learning_rate(step, steps, lr, decay=False):
+def learning_rate(step: int, steps: int, lr: float, decay: bool = False) -> float:
     """The learning rate of a step, counted from 0: a linear warm-up to `lr`; with `decay`, times half a cosine."""
     falling = (1 + math.cos(math.pi * step / steps)) / 2 if decay else 1.0
     return lr * min(1.0, (step + 1) / WARM_UP_STEPS) * falling
 
 
-def require_finite(loss, norm, engine, step, lr):
+def require_finite(loss: Tensor, norm: Tensor, engine: Engine, step: int, lr: float) -> None:
     """A FloatingPointError if the loss is not finite, or the gradient where no scaler leaves such a step out."""
     if not torch.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss.item()} at step {step}: try a smaller lr than {lr}")

@@ -6,10 +6,10 @@ Without `torchrun` there is one process, and all of this does nothing.
 import os
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed, nn
 
 
-def init_distributed():
+def init_distributed() -> torch.device:
     """Join the other processes, if `torchrun` started any, and choose this process's device.
 
     Returns:
@@ -31,17 +31,17 @@ def init_distributed():
     return device
 
 
-def rank():
+def rank() -> int:
     """The number of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def world_size():
+def world_size() -> int:
     """The number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def all_gather(value):
+def all_gather(value: object) -> list:
     """What each process holds, as a list in the order of their ranks; on all of them."""
     if world_size() == 1:
         return [value]
@@ -50,7 +50,7 @@ def all_gather(value):
     return values
 
 
-def all_reduce_mean(tensor):
+def all_reduce_mean(tensor: Tensor) -> Tensor:
     """The mean of a tensor over all processes; on all of them."""
     if world_size() > 1:
         distributed.all_reduce(tensor)
@@ -58,7 +58,7 @@ def all_reduce_mean(tensor):
     return tensor
 
 
-def broadcast(module):
+def broadcast(module: nn.Module) -> nn.Module:
     """A broadcast from rank 0: give every process the weights and buffers that it has."""
     if world_size() > 1:
         for tensor in module.state_dict().values():

@@ -3,6 +3,7 @@
 import copy
 
 import torch
+from torch import Tensor, nn
 
 
 class LowPrecisionCopy:
@@ -17,12 +18,12 @@ class LowPrecisionCopy:
         dtype: torch.bfloat16 or torch.float16; with torch.float32 it is a copy and no more.
     """
 
-    def __init__(self, model, dtype):
+    def __init__(self, model: nn.Module, dtype: torch.dtype):
         self.network = copy.deepcopy(model).to(dtype)
         self.weights, self.rounded = list(model.parameters()), list(self.network.parameters())
 
     @torch.no_grad()
-    def move_gradients(self):
+    def move_gradients(self) -> None:
         """Add the copy's gradients to the network's, in float32, and clear the copy's.
 
         To be called after every backward pass. The sum is not left to `.grad` of the copy: it would be rounded to 16
@@ -43,29 +44,29 @@ class LowPrecisionCopy:
             torch._foreach_add_(*more)
 
     @torch.no_grad()
-    def refresh(self):
+    def refresh(self) -> None:
         """Round the network's weights into the copy."""
         torch._foreach_copy_(self.rounded, self.weights)
 
 
-def in_dtype(value, dtype):
+def in_dtype(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """A tensor of floats in another type; long tensors, such as tokens, and None as they are."""
     return value.to(dtype) if value is not None and value.is_floating_point() else value
 
 
-def best_device():
+def best_device() -> torch.device:
     """Where to compute: on the CUDA card if there is one, else on the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def best_dtype(device):
+def best_dtype(device: torch.device) -> torch.dtype:
     """The type to train in on a device: bfloat16 where a CUDA card has it, else float16 on CUDA, else float32."""
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def capture_cuda_graph(model, x0, cond):
+def capture_cuda_graph(model: nn.Module, x0: Tensor, cond: Tensor | None) -> None:
     """On CUDA, record the kernels of `model` (forward and backward) once as a graph, to be replayed in training.
 
     Small networks spend most of a step on launching kernels one by one; a graph launches them all at once. It holds for
