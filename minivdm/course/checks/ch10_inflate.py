@@ -24,8 +24,9 @@ def inflate(f, draw):
         attends = [time.attention is not None for time in [*made.down, *made.up] if time is not None]
         expected = [level in attention for level in (0, 1, 1, 1, 0, 0)]
         yield equal(f"attention = {attention}: which stages attend along time", attends, expected)
-    yield equal("training, for an image model in evaluation mode", modes(video), {False})
-    yield equal("training, for one in training mode", modes(f(copy.deepcopy(image).train())), {True})
+    for training in (False, True):
+        modes = {module.training for module in f(copy.deepcopy(image).train(training)).modules()}
+        yield equal(f"`training` where the image model has {training}", modes, {training})
     trainable = all(p.requires_grad for p in video.parameters())
     yield holds("everything can be trained", trainable, "some weights have requires_grad = False")
     with torch.no_grad():
@@ -33,11 +34,6 @@ def inflate(f, draw):
             parameter.add_(1)
     same = all(torch.equal(p, q) for p, q in zip(before, image.parameters()))
     yield holds("training the video model leaves the image model as it is", same, "its weights have changed")
-
-
-def modes(model):
-    """The values of `training` in a model and its parts."""
-    return {module.training for module in model.modules()}
 
 
 inflate.edit(
@@ -49,14 +45,10 @@ inflate.edit(
     "attention ignored", {"(image), attention)": "(image))"}, "`attention` has no effect: hand it on to UNet3D."
 )
 inflate.edit(
-    "always in training mode",
-    {".train(image.training)": ""},
-    "A new module is in training mode. Take over image.training.",
+    "always in training mode", {".train(image.training)": ""}, "A new module is in training mode: copy image.training."
 )
 inflate.edit(
-    "always in evaluation mode",
-    {".train(image.training)": ".eval()"},
-    "The result is in evaluation mode, whatever the image model is.",
+    "always in evaluation mode", {".train(image.training)": ".eval()"}, "The result is in evaluation mode in any case."
 )
 inflate.edit(
     "frozen",

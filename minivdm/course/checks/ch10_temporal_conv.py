@@ -52,12 +52,6 @@ temporal_conv.edit(
     "All B F frames are taken as one long clip, so the end of one clip meets the beginning of the next.",
 )
 temporal_conv.edit(
-    "over places",
-    {"self.conv(h)": "self.conv(h.transpose(2, 3)).transpose(2, 3)"},
-    "The kernel slides along the places within a frame. In the map, rows are frames and columns are places: (B, C, "
-    "F, H W).",
-)
-temporal_conv.edit(
     "ends repeated",
     {"self.conv(h)": "self.conv(torch.cat([h[:, :, :1], h, h[:, :, -1:]], dim=2))[:, :, 1:-1]"},
     "The first and last frames are repeated outside the clip. There, zeros stand.",
@@ -78,12 +72,8 @@ temporal_conv.edit(
     "Where `independent_frames` is True, frames are still mixed, and elsewhere they are not.",
 )
 temporal_conv.edit(
-    "stills not convolved",
-    {"alone, out)": "h, out)"},
-    "Stills come back as they were. They, too, meet the middle of the kernel.",
+    "stills not convolved", {"alone, out": "h, out"}, "Stills return as they were. They meet the kernel's middle, too."
 )
 temporal_conv.edit(
-    "stills without bias",
-    {"1:2], self.conv.bias": "1:2]"},
-    "Stills get the middle of the kernel, but not the bias.",
+    "stills without bias", {"1:2], self.conv.bias": "1:2]"}, "Stills get the middle of the kernel, but not the bias."
 )
