@@ -70,7 +70,7 @@ unet3d.edit(
 unet3d.edit(
     "frames and clips mixed up",
     {"(b f)": "(f b)"},
-    'The clips are laid out as "(f b)", but t, cond and time expect the frames of a clip one by one: "(b f)".',
+    'The clips are laid out as "(f b)", but t, cond and time expect the frames of one clip in a row: "(b f)".',
 )
 unet3d.edit(
     "mixed up at the end", {'"(b f) c': '"(f b) c'}, 'At the end the batch is taken apart as "(f b)". It was "(b f)".'
