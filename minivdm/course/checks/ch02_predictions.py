@@ -4,12 +4,9 @@ import torch
 
 from minivdm.course.exercise import close, exercise
 
+from .ch02_shared import SHAPELESS
 from .common import SHAPES, column, fresh_schedule
 
-SHAPELESS = (
-    "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis. "
-    "per_sample(schedule.alpha_bar, t, {}) gives it the shape (B, 1, ..., 1)."
-)
 ROOTS = "The factors are square roots: their squares add up to 1, as the sine's and the cosine's do."
 
 
@@ -32,9 +29,7 @@ def to_score(f, draw):
 
 
 to_score.edit(
-    "sign",
-    {"-eps": "eps"},
-    "The sign is wrong: noise points away from the data, and the score points towards it. Put a minus in front.",
+    "sign", {"-eps": "eps"}, "The sign is wrong: noise points away from the data, the score towards it: put a minus."
 )
 to_score.edit(
     "divided by the variance",
@@ -42,11 +37,7 @@ to_score.edit(
     "This is divided by the variance 1 - alpha_bar. That would be right for the whole noise in x_t, which is "
     "sqrt(1 - alpha_bar) eps; eps itself has variance 1, so one root remains.",
 )
-to_score.edit(
-    "multiplied",
-    {"/": "*"},
-    "Divide by sqrt(1 - alpha_bar); here it is multiplied by it. The less noise, the steeper the density.",
-)
+to_score.edit("multiplied", {"/": "*"}, "Divide by sqrt(1 - alpha_bar); the less noise, the steeper the density.")
 to_score.edit(
     "not divided",
     {"/ (1 - per_sample(schedule.alpha_bar, t, eps)).sqrt()": ""},
@@ -63,9 +54,9 @@ to_score.edit(
     "beta_t is the noise of one step. x_t has gathered the noise of all steps up to t, which is 1 - alpha_bar_t.",
 )
 to_score.edit(
-    "no shape for broadcasting",
+    "shape (B,)",
     {"per_sample(schedule.alpha_bar, t, eps)": "schedule.alpha_bar[t]"},
-    SHAPELESS.format("eps"),
+    SHAPELESS.format("schedule.alpha_bar[t]", "per_sample(schedule.alpha_bar, t, eps)"),
 )
 
 
@@ -77,24 +68,13 @@ def to_eps(f, draw):
 
 
 to_eps.edit(
-    "not divided",
-    {"/ (1 - alpha_bar).sqrt()": ""},
-    "This is the noise as it stands in x_t, shrunk: divide by sqrt(1 - alpha_bar).",
+    "not divided", {"/ (1 - alpha_bar).sqrt()": ""}, "The noise is shrunk, as in x_t: divide by sqrt(1 - alpha_bar)."
 )
 to_eps.edit(
-    "x0 not shrunk",
-    {"alpha_bar.sqrt() * x0": "x0"},
-    "In x_t the picture is multiplied by sqrt(alpha_bar). Subtract *that*, not x0.",
+    "x0 not shrunk", {"alpha_bar.sqrt() * x0": "x0"}, "x_t holds the picture times sqrt(alpha_bar): subtract *that*."
 )
 to_eps.edit(
-    "no square roots",
-    {".sqrt()": ""},
-    "Both factors are square roots, just as in q_sample: this function undoes it.",
-)
-to_eps.edit(
-    "divided by the variance",
-    {"(1 - alpha_bar).sqrt()": "(1 - alpha_bar)"},
-    "The noise was multiplied by sqrt(1 - alpha_bar); here it is divided by 1 - alpha_bar.",
+    "no square roots", {".sqrt()": ""}, "Both factors are square roots, just as in q_sample: this function undoes it."
 )
 to_eps.edit(
     "to_x0 again",
@@ -108,9 +88,9 @@ to_eps.edit(
     "The sign is wrong: x_t minus the picture is the noise, not the other way round.",
 )
 to_eps.edit(
-    "no shape for broadcasting",
+    "shape (B,)",
     {"per_sample(schedule.alpha_bar, t, x_t)": "schedule.alpha_bar[t]"},
-    SHAPELESS.format("x_t"),
+    SHAPELESS.format("schedule.alpha_bar[t]", "per_sample(schedule.alpha_bar, t, x_t)"),
 )
 
 
@@ -142,13 +122,10 @@ to_v.edit("no square roots", {".sqrt()": ""}, ROOTS)
 to_v.edit(
     "no factors",
     {V: "eps - x0"},
-    "This is eps - x0, the velocity along a straight line (flow matching). Here the path is an arc: each part has its "
-    "factor.",
+    "This is the velocity along a straight line (flow matching). Here the path is an arc: each part has its factor.",
 )
 to_v.edit(
-    "x_t",
-    {V: "alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps"},
-    "This is x_t itself. v is x_t turned by a right angle.",
+    "x_t", {V: "alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps"}, "This is x_t. v is x_t turned by a right angle."
 )
 
 
@@ -165,25 +142,20 @@ def from_v(f, draw):
 X0, EPS = "keep * x_t - noise * v", "keep * v + noise * x_t"
 from_v.edit("order", {f"{X0}, {EPS}": f"{EPS}, {X0}"}, "x0 and eps come in the wrong order: x0 first.")
 from_v.edit(
-    "sign in x0",
-    {"- noise * v": "+ noise * v"},
-    "x0 has the wrong sign in front of v: put x_t and v into the equations and see what is left.",
+    "sign of v", {"- noise * v": "+ noise * v"}, "In x0, v has the wrong sign: put in what x_t and v are made of."
 )
 from_v.edit(
-    "sign in eps",
+    "sign of x_t",
     {"+ noise * x_t": "- noise * x_t"},
-    "eps has the wrong sign in front of x_t: put x_t and v into the equations and see what is left.",
+    "In eps, x_t has the wrong sign: put in what x_t and v are made of.",
 )
 from_v.edit(
     "turned the wrong way",
     {"- noise * v": "+ noise * v", "+ noise * x_t": "- noise * x_t"},
-    "Both signs are wrong: this turns on by the angle, away from the data. Turn *back*: then x0 has the minus, and eps "
-    "the plus.",
+    "Both signs are wrong: this turns on, away from the data. Turn *back*: then x0 has the minus, and eps the plus.",
 )
 from_v.edit(
-    "factors swapped",
-    {"keep, noise =": "noise, keep ="},
-    "The two factors are swapped: at low levels x0 is nearly x_t, and eps nearly v.",
+    "factors swapped", {"keep, noise =": "noise, keep ="}, "The factors are swapped: at low levels x0 is nearly x_t."
 )
 from_v.edit("no square roots", {".sqrt()": ""}, ROOTS)
 from_v.edit(
