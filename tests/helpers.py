@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minivdm.course import sources
-from minivdm.course.pieces import reference
+from minivdm.course.originals import reference
 
 
 def rewritten(name):

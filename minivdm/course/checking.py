@@ -16,7 +16,8 @@ from .dependencies import piece_dependencies
 from .guard import Guard
 from .method_transplant import functions_in
 from .no_reference import is_reference, no_reference
-from .pieces import is_unfinished, own_methods, piece_of, quiet, reference
+from .originals import reference
+from .pieces import is_unfinished, own_methods, piece_of, quiet
 from .probes import describe
 from .run_check import Run, matching_hint, run_probes, works
 from .sandbox import TimeUp, captured, flush, random_state_kept, time_limit

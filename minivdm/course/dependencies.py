@@ -8,8 +8,9 @@ import dis
 import inspect
 
 from . import kept_pieces, sources
-from .method_transplant import functions_in
-from .pieces import codes, piece_of, reference, resolve
+from .method_transplant import content_of, functions_in
+from .originals import reference, resolve
+from .pieces import codes, piece_of
 
 
 def piece_dependencies(piece):
@@ -45,7 +46,7 @@ def named_in(value):
     found = list(value.__bases__) if is_class else []
     for attribute in vars(value).values() if is_class else [value]:
         for function in map(inspect.unwrap, functions_in(attribute)):
-            found += [cell_content(cell) for cell in function.__closure__ or ()]
+            found += [content_of(cell) for cell in function.__closure__ or ()]
             found += [global_of(function, name) for name in sorted(names_read(function))]
     return [each for each in found if is_ours(each)]
 
@@ -61,14 +62,6 @@ def global_of(function, name):
     try:
         return function.__globals__[name]
     except (KeyError, AttributeError, ImportError):
-        return None
-
-
-def cell_content(cell):
-    """What a closure's cell holds, else None."""
-    try:
-        return cell.cell_contents
-    except ValueError:  # still empty
         return None
 
 

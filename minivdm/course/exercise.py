@@ -18,10 +18,9 @@ import inspect
 
 import torch
 
-from .method_transplant import copy_class, vars_of
-from .pieces import reference, resolve
+from .method_transplant import transplant
+from .originals import resolve, run_in_module, same_class_again, source_of
 from .probes import close, equal, holds, near, raises
-from .sources import modules
 
 __all__ = ["close", "equal", "exercise", "holds", "near", "raises"]
 
@@ -67,9 +66,9 @@ class Exercise:
             return edited(self.name, found)
         if not inspect.isclass(found):
             return found
-        made = reference(self.name)
-        for cls in reversed(found.__mro__[:-1]):  # misconceptions may share a base class; the last is `object`
-            made = copy_class(made, vars_of(cls), cls)
+        made = same_class_again(self.name)
+        for key, value in transplant(found, made).items():
+            setattr(made, key, value)
         return made
 
 
@@ -81,25 +80,19 @@ def edited(name, changes):
             raise ValueError(f"the reference of {name} holds no {old!r}: this mistake is no edit of it any more")
         source = source.replace(old, new)
     module, attribute, _ = resolve(name)
-    space = dict(vars(module))
-    exec(compile(source, f"<{name}, edited>", "exec"), space)
-    return space[attribute]
+    return run_in_module(source, module, f"<{name}, edited>")[attribute]
 
 
 @functools.cache
 def source_without_docstrings(name):
     """A piece's definition as it stands in the package, without the text of its docstrings."""
-    module, _, attribute = name.rpartition(".")
-    lines = modules()[module].read_text(encoding="utf-8").splitlines(keepends=True)
-    body = ast.parse("".join(lines)).body
-    node = next(each for each in body if getattr(each, "name", None) == attribute)
-    for part in ast.walk(node):
+    lines = source_of(name).splitlines(keepends=True)
+    for part in ast.walk(ast.parse("".join(lines))):
         if isinstance(part, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(part) is not None:
             first, last = part.body[0].lineno, part.body[0].end_lineno
             lines[first - 1] = " " * part.body[0].col_offset + '""\n'
             lines[first:last] = [""] * (last - first)
-    start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    return "".join(lines[start - 1 : node.end_lineno])
+    return "".join(lines)
 
 
 def exercise(name):

@@ -1,54 +1,32 @@
-"""The learner's pieces inside `minivdm`: kept in `my_pieces/`, and put in the reference's place.
+"""How a learner's piece gets into `minivdm`: kept as a file in `my_pieces/`, and put in the reference's place.
 
-A kept file is run with a namespace that looks up what it does not define in the module it belongs to, *when the code
-runs*. So a learner's `ddpm_sample` calls the learner's `ddpm_step` as soon as that one is installed. A function is
-replaced in every module that imported it; a class keeps its identity and gets the learner's methods.
+1. When a check passes, `standalone` writes the piece as a file of its own: its source, and before it what it uses of
+   the notebook.
+2. `load` runs that file as if it stood in the module it belongs to, in a copy of that module's namespace. So it finds
+   the same helpers under the same names as the reference does.
+3. `install` puts what it defines in the reference's place. A *function* is exchanged wherever it is held: in every
+   module of minivdm that imported it, in the notebook, and in the copies of step 2. So a learner's `ddpm_sample` calls
+   the learner's `ddpm_step`, whichever came first. A *class* stays the object that it is, so that subclasses,
+   `isinstance` and earlier imports go on working; it is given the learner's methods.
+4. `uninstall` puts everything back.
 """
 
 import ast
-import builtins
-import importlib
 import inspect
 import sys
-import types
 
 from minivdm.files import replacing
 
 from . import sources
-from .method_transplant import moved, vars_of
-from .pieces import Piece, reference, resolve
-from .renamed import new_piece_name, new_place, with_new_names
+from .method_transplant import transplant, vars_of
+from .originals import namespaces, reference, resolve, run_in_module
+from .pieces import Piece
+from .renamed import new_piece_name, with_new_names
 from .standalone import NotKept, standalone
 
 installed = {}  # piece name -> the function that runs now; for a class, its former attributes
-namespaces = []  # the namespaces that kept files run in
 settings = {"keep": True}  # whether a passed check keeps the piece; `start` decides
 ABSENT = object()
-
-
-class LiveGlobals(dict):
-    """The globals of a kept file: its own names, then its links into minivdm, then its module as that is *now*."""
-
-    def __init__(self, module, links):
-        super().__init__(__name__=module.__name__, __builtins__=LiveBuiltins(self))
-        self.module, self.links = module, links
-
-    def __missing__(self, name):
-        if name in self.links:
-            module, attribute = self.links[name]
-            return getattr(importlib.import_module(module), attribute)
-        return vars(self.module)[name]  # a KeyError sends Python on to the builtins
-
-
-class LiveBuiltins(dict):
-    """Python's builtins, then a kept file's names once more: class bodies bypass the `__missing__` of their globals."""
-
-    def __init__(self, space):
-        super().__init__(vars(builtins))
-        self.space = space
-
-    def __missing__(self, name):
-        return self.space.__missing__(name)
 
 
 def load(name, text, filename):
@@ -60,23 +38,13 @@ def load(name, text, filename):
     """
     module, attribute, _ = resolve(name)
     tree = with_new_names(ast.parse(text, filename), name)
-    links = {}
-    for node in list(tree.body):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "minivdm":
-            for alias in node.names:
-                below, new_name = new_place(node.module.partition(".")[2], alias.name)
-                links[alias.asname or alias.name] = (f"minivdm.{below}", new_name)
-            tree.body.remove(node)
-    space = LiveGlobals(module, links)
-    # Modules never change, so they need no look-up.
-    space.update({key: value for key, value in vars(module).items() if isinstance(value, types.ModuleType)})
-    exec(compile(tree, filename, "exec"), space)
-    made = dict.get(space, attribute)
+    defines = {getattr(node, "name", None) for node in tree.body}
+    space = run_in_module(tree, module, filename)
+    made = space[attribute] if attribute in defines else None
     known = reference(name)
     if not callable(made) or inspect.isclass(made) != inspect.isclass(known):
         raise ValueError(f"it defines no {'class' if inspect.isclass(known) else 'function'} {attribute}")
     require_signature(made, known)
-    namespaces.append(space)
     return made
 
 
@@ -115,7 +83,7 @@ def install(name, made):
         return
     uninstall(name)
     # The class object stays, so that subclasses, `isinstance` and earlier imports all see the new methods.
-    changes = {key: moved(value, made, current) for key, value in vars_of(made).items()}
+    changes = transplant(made, current)
     installed[name] = {key: vars(current).get(key, ABSENT) for key in changes}
     for key, value in changes.items():
         setattr(current, key, value)
@@ -144,7 +112,7 @@ def uninstall_all():
 def replace(old, new):
     """Exchange a function in every part of minivdm that holds it, and where the notebook imported it."""
     modules = [module for name, module in list(sys.modules.items()) if is_target(name) and module is not None]
-    for space in [vars(module) for module in modules] + namespaces:
+    for space in [vars(module) for module in modules] + list(namespaces.values()):
         for key, value in list(space.items()):
             if value is old:
                 space[key] = new

@@ -1,13 +1,14 @@
-"""Functions inside classes: reach them, and give them another class to call `super()` from.
-
-A method that uses `super()` without arguments carries its class in a closure cell named `__class__`. So a method moves
-from one class to another by copying the function with that cell replaced.
-"""
+"""Functions inside classes: reach them, and let them call `super()` from another class."""
 
 import types
 
 # What every class has of its own, and no method or constant of the author's.
 OWN = {"__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"}
+
+
+def vars_of(cls):
+    """The attributes that the class itself defines, without the ones that Python adds."""
+    return {key: value for key, value in vars(cls).items() if key not in OWN}
 
 
 def map_functions(attribute, change):
@@ -29,65 +30,37 @@ def functions_in(attribute):
     return found
 
 
-def rebind(function, old, new):
-    """`function` as if it had been written in the class `new` instead of `old`; itself where that changes nothing."""
-    if not isinstance(function, types.FunctionType) or not mentions(function, old):
-        return function
-    cells = tuple(moved_cell(cell, old, new) for cell in function.__closure__)
-    copy = types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
-    copy.__kwdefaults__ = function.__kwdefaults__
-    copy.__qualname__, copy.__module__, copy.__doc__ = function.__qualname__, function.__module__, function.__doc__
-    copy.__dict__.update(function.__dict__)
-    if "__wrapped__" in copy.__dict__:  # a decorator's: its closure holds the function, too
-        copy.__wrapped__ = rebind(copy.__wrapped__, old, new)
-    return copy
+def transplant(cls, other, names=None):
+    """The attributes of `cls`, ready to be set on `other`: `super()` in them means that of `other` from now on.
+
+    Python compiles `super()` without arguments to a look into a cell named `__class__`, which all methods of a class
+    share. So it is enough to put another class into this cell. `cls` itself is not to be used after that.
+
+    Args:
+        names: which attributes; default: all that `cls` defines itself.
+    """
+    for cell in class_cells(cls):
+        cell.cell_contents = other
+    return {name: value for name, value in vars_of(cls).items() if names is None or name in names}
 
 
-def moved_cell(cell, old, new):
-    """A closure cell for the moved function: another class, a moved inner function, or the same cell."""
+def class_cells(cls):
+    """The cells in which the methods of a class find it when they call `super()`."""
+    todo, seen, found = [f for value in vars(cls).values() for f in functions_in(value)], [], []
+    for function in todo:
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+            content = content_of(cell)
+            if name == "__class__" and content is cls:
+                found.append(cell)
+            elif isinstance(content, types.FunctionType) and content not in seen:  # a decorator holds the method
+                seen.append(content)
+                todo.append(content)
+    return found
+
+
+def content_of(cell):
+    """What a closure's cell holds, else None."""
     try:
-        content = cell.cell_contents
+        return cell.cell_contents
     except ValueError:  # still empty
-        return cell
-    if content is old:
-        return types.CellType(new)
-    moved = rebind(content, old, new)
-    return cell if moved is content else types.CellType(moved)
-
-
-def mentions(function, cls, seen=()):
-    """Whether the function, or one in its closure, carries `cls` in a closure cell."""
-    for cell in function.__closure__ or ():
-        try:
-            content = cell.cell_contents
-        except ValueError:
-            continue
-        if content is cls:
-            return True
-        inner = isinstance(content, types.FunctionType) and content is not function and content not in seen
-        if inner and mentions(content, cls, (*seen, function)):
-            return True
-    return False
-
-
-def moved(attribute, old, new):
-    """A class attribute of `old`, made ready to be set on `new`."""
-    return map_functions(attribute, lambda function: rebind(function, old, new))
-
-
-def copy_class(cls, changes=None, source=None):
-    """A copy of `cls`, optionally with the attributes `changes` (written in the class `source`) on top."""
-    made = type(cls)(
-        cls.__name__, cls.__bases__, {**vars_of(cls), "__doc__": cls.__doc__, "__module__": cls.__module__}
-    )
-    made.__qualname__ = cls.__qualname__
-    for key, attribute in vars_of(cls).items():
-        setattr(made, key, moved(attribute, cls, made))
-    for key, attribute in (changes or {}).items():
-        setattr(made, key, moved(attribute, source, made))
-    return made
-
-
-def vars_of(cls):
-    """The attributes that the class itself defines, without the ones that Python adds."""
-    return {key: value for key, value in vars(cls).items() if key not in OWN}
+        return None

@@ -9,7 +9,7 @@ import inspect
 
 from . import sources
 from .method_transplant import functions_in, vars_of
-from .pieces import reference, resolve
+from .originals import reference, resolve
 
 
 class ReferenceUsed(Exception):

@@ -5,58 +5,16 @@ as its body still raises `NotImplementedError("Exercise 1.3: ...")`, a call runs
 the chapter goes on. A body that is finished but wrong is *not* replaced: the learner sees their own result.
 """
 
-import ast
-import difflib
 import functools
-import importlib
 import inspect
 import re
 
 from . import sources
-from .method_transplant import copy_class, functions_in, map_functions, moved, vars_of
+from .method_transplant import functions_in, map_functions, transplant, vars_of
+from .originals import reference, same_class_again
 
-pristine = {}  # piece name -> the reference, as it was before any learner's code was installed
 latest = {}  # piece name -> the learner's most recent Piece in this process
 quiet = {"on": False}  # set while a check runs: what falls back then says so when the notebook itself calls it
-
-
-def resolve(name):
-    """The module, the attribute and the object that run in minivdm now under a name such as "forward_process.q_sample".
-
-    Raises:
-        ValueError: for an unknown name; it lists the nearest known ones.
-    """
-    module_name, _, attribute = str(name).rpartition(".")
-    path = sources.modules().get(module_name)
-    module = importlib.import_module(sources.import_name(path)) if path else None
-    found = vars(module).get(attribute) if module else None
-    if not callable(found):
-        near = difflib.get_close_matches(str(name), known_names(), n=3, cutoff=0.5)
-        hint = (
-            f"did you mean {' or '.join(map(repr, near))}?" if near else "names look like 'forward_process.q_sample'."
-        )
-        raise ValueError(f"minivdm has no piece {name!r}; {hint}")
-    return module, attribute, found
-
-
-def known_names():
-    """All "module.name" of the package's functions and classes, read from its files without importing them."""
-    names = []
-    for stem, path in sources.modules().items():
-        body = ast.parse(path.read_text(encoding="utf-8")).body
-        names += [f"{stem}.{node.name}" for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
-    return names
-
-
-def reference(name):
-    """What minivdm had under this name before any learner's code: the function itself, or a copy of the class.
-
-    What it calls inside minivdm is looked up when it runs, so those parts may be the learner's.
-    """
-    if name not in pristine:
-        found = resolve(name)[2]
-        pristine[name] = copy_class(found) if inspect.isclass(found) else found
-    return pristine[name]
 
 
 def piece(name):
@@ -128,22 +86,22 @@ class Piece:
             made = self.with_fallback(self.target, known)
         else:
             made = self.target
+            instead = transplant(same_class_again(self.name), made, self.written) if self.written else {}
             for key, attribute in self.written.items():
-                fallback = functions_in(moved(vars(known)[key], known, made))[0]
-                setattr(made, key, map_functions(attribute, functools.partial(self.with_fallback, fallback=fallback)))
+                fallback = functools.partial(self.with_fallback, fallback=functions_in(instead[key])[0])
+                setattr(made, key, map_functions(attribute, fallback))
         made.__minivdm_piece__ = self
         return made
 
     def reject(self):
         """Let the reference take all calls: this version raises, never ends, or returns something of another kind."""
         self.rejected = True
-        known = reference(self.name)
-        for key, attribute in vars_of(known).items() if self.is_class else ():
+        known = transplant(same_class_again(self.name), self.target) if self.is_class else {}
+        for key, attribute in known.items():
             if functions_in(attribute) and key in vars(self.target):
                 self.written.setdefault(key, vars(self.target)[key])
-                instead = moved(attribute, known, self.target)
-                fallback = functools.partial(self.with_fallback, fallback=functions_in(instead)[0])
-                setattr(self.target, key, map_functions(instead, fallback))
+                fallback = functools.partial(self.with_fallback, fallback=functions_in(attribute)[0])
+                setattr(self.target, key, map_functions(attribute, fallback))
 
     def accept(self):
         """Undo `reject`: a later check passed, for example because a missing helper is there now."""

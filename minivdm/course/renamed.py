@@ -87,8 +87,21 @@ class NewNames(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
+def imports_now(node):
+    """A statement as a list: `from minivdm.x import a, b` may have become several, anything else stays."""
+    if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] != "minivdm":
+        return [node]
+    made = []
+    for alias in node.names:
+        module, name = new_place(node.module.partition(".")[2], alias.name)
+        names = [ast.alias(name, alias.asname or alias.name)]
+        made.append(ast.copy_location(ast.ImportFrom(f"minivdm.{module}".rstrip("."), names, 0), node))
+    return [ast.fix_missing_locations(each) for each in made]
+
+
 def with_new_names(tree, piece):
-    """The syntax tree of a kept file of this piece (its name now), in today's names."""
+    """The syntax tree of a kept file of this piece (its name now), in today's names and with today's imports."""
+    tree.body = [each for node in tree.body for each in imports_now(node)]
     stem = piece.partition(".")[0]
     names = {old.partition(".")[2]: new for old, new in NAMES.items() if old.startswith(f"{stem}.")}
     return NewNames(names | ARGUMENTS.get(piece, {})).visit(tree)

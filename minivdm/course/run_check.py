@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .exercise import Draw
 from .guard import Guard, InputChanged
-from .pieces import reference
+from .originals import reference
 from .sandbox import seed_everything
 
 

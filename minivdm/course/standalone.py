@@ -17,7 +17,8 @@ import textwrap
 import types
 
 from .method_transplant import functions_in
-from .pieces import piece_of, resolve
+from .originals import resolve
+from .pieces import piece_of
 
 
 class NotKept(Exception):

@@ -10,7 +10,7 @@ import inspect
 from . import pieces
 from .cells import PIECE, running_shell, syntax_error
 from .checking import Result, finish
-from .method_transplant import copy_class
+from .originals import reference, same_class_again
 
 
 def register():
@@ -54,9 +54,9 @@ def show_syntax_error(names, error):
 
 def unsolved(name, error=None):
     """A piece that nobody has written: every call runs the reference."""
-    known = pieces.reference(name)
+    known = reference(name)
     if inspect.isclass(known):
-        made = target = copy_class(known)
+        made = target = same_class_again(name)
     else:
         target = known
 

@@ -8,7 +8,7 @@ import pytest
 
 from minivdm.course import check, piece, sources
 from minivdm.course.checks import find
-from minivdm.course.pieces import reference
+from minivdm.course.originals import reference
 from tests.checks.collected import ALTERNATIVES
 from tests.helpers import rewritten
 

@@ -4,7 +4,7 @@ import torch
 
 from minivdm.course.exercise import close, exercise
 
-from .common import SHAPES, at, column, fresh_schedule, given_noise
+from .common import SHAPES, column, fresh_schedule, given_noise
 
 
 @exercise("forward_process.q_sample")
@@ -22,92 +22,58 @@ def q_sample(f, draw):
     yield close("level 0 gives the clean data back", f(x0, t, noise, schedule), x0)
 
 
-@q_sample.misconception(
+q_sample.edit(
     "no square roots",
-    "alpha_bar is a share of *variance*. The factors in front of x0 and the noise "
-    "are standard deviations: take square roots of both.",
+    {".sqrt()": ""},
+    "alpha_bar is a share of *variance*. The factors in front of x0 and the noise are standard deviations: "
+    "take square roots of both.",
 )
-def _(x0, t, noise, schedule):
-    ab = at(schedule.alpha_bar, t, x0)
-    return ab * x0 + (1 - ab) * noise
-
-
-@q_sample.misconception(
+q_sample.edit(
     "signal and noise swapped",
+    {"alpha_bar.sqrt() * x0 + (1 - alpha_bar)": "(1 - alpha_bar).sqrt() * x0 + alpha_bar"},
     "The two factors are swapped: at low levels this is nearly all noise. sqrt(alpha_bar) belongs to x0.",
 )
-def _(x0, t, noise, schedule):
-    ab = at(schedule.alpha_bar, t, x0)
-    return (1 - ab).sqrt() * x0 + ab.sqrt() * noise
-
-
-@q_sample.misconception(
+q_sample.edit(
     "one minus the root",
-    "The noise is multiplied by 1 - sqrt(alpha_bar). Subtract first, then "
-    "take the root: the *squares* of the two factors add up to 1.",
+    {"(1 - alpha_bar).sqrt()": "(1 - alpha_bar.sqrt())"},
+    "The noise is multiplied by 1 - sqrt(alpha_bar). Subtract first, then take the root: "
+    "the *squares* of the two factors add up to 1.",
 )
-def _(x0, t, noise, schedule):
-    ab = at(schedule.alpha_bar, t, x0)
-    return ab.sqrt() * x0 + (1 - ab.sqrt()) * noise
-
-
-@q_sample.misconception(
+q_sample.edit(
     "level off by one",
+    {"alpha_bar, t,": "alpha_bar, t - 1,"},
     "This is the answer for level t - 1. The tables already start at level 0, so level t stands at index t.",
 )
-def _(x0, t, noise, schedule):
-    ab = at(schedule.alpha_bar, t - 1, x0)
-    return ab.sqrt() * x0 + (1 - ab).sqrt() * noise
-
-
-@q_sample.misconception(
+q_sample.edit(
     "a single step",
-    "beta_t is the noise of the one step from t - 1 to t. The jump from clean data "
-    "to level t uses alpha_bar_t, which all steps up to t share.",
+    {"schedule.alpha_bar": "1 - schedule.beta"},
+    "beta_t is the noise of the one step from t - 1 to t. The jump from clean data to level t uses alpha_bar_t, "
+    "which all steps up to t share.",
 )
-def _(x0, t, noise, schedule):
-    beta = at(schedule.beta, t, x0)
-    return (1 - beta).sqrt() * x0 + beta.sqrt() * noise
-
-
-@q_sample.misconception(
+q_sample.edit(
     "one level for the batch",
-    "All samples got the level of the first one. t holds a level per "
-    "sample: look up all of them, and give the result the shape (B, 1, 1, 1).",
+    {"per_sample(schedule.alpha_bar, t, x0)": "schedule.alpha_bar[t[0]]"},
+    "All samples got the level of the first one. t holds a level per sample: look up all of them, "
+    "and give the result the shape (B, 1, 1, 1).",
 )
-def _(x0, t, noise, schedule):
-    ab = schedule.alpha_bar[t[0]]
-    return ab.sqrt() * x0 + (1 - ab).sqrt() * noise
-
-
-@q_sample.misconception(
+q_sample.edit(
     "noise subtracted",
-    "The noise comes with a minus sign. For a symmetric noise that makes no difference by itself, but whoever compares "
-    "with `noise` later would look for its opposite.",
+    {" + ": " - "},
+    "The noise comes with a minus sign. For a symmetric noise that makes no difference by itself, "
+    "but whoever compares with `noise` later would look for its opposite.",
 )
-def _(x0, t, noise, schedule):
-    ab = at(schedule.alpha_bar, t, x0)
-    return ab.sqrt() * x0 - (1 - ab).sqrt() * noise
-
-
-@q_sample.misconception(
+q_sample.edit(
     "no shape for broadcasting",
+    {"per_sample(schedule.alpha_bar, t, x0)": "schedule.alpha_bar[t]"},
     "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis, the columns of the "
     "picture. per_sample(schedule.alpha_bar, t, x0) gives it the shape (B, 1, 1, 1).",
 )
-def _(x0, t, noise, schedule):
-    ab = schedule.alpha_bar[t]
-    return ab.sqrt() * x0 + (1 - ab).sqrt() * noise
-
-
-@q_sample.misconception(
+q_sample.edit(
     "images only",
-    "view(-1, 1, 1, 1) fits images, but not points (B, 2) or videos (B, C, F, H, W). per_sample looks at the shape of "
-    "x0 and works for all.",
+    {"per_sample(schedule.alpha_bar, t, x0)": "schedule.alpha_bar[t].view(-1, 1, 1, 1)"},
+    "view(-1, 1, 1, 1) fits images, but not points (B, 2) or videos (B, C, F, H, W). "
+    "per_sample looks at the shape of x0 and works for all.",
 )
-def _(x0, t, noise, schedule):
-    ab = schedule.alpha_bar[t].view(-1, 1, 1, 1)
-    return ab.sqrt() * x0 + (1 - ab).sqrt() * noise
 
 
 @exercise("forward_process.to_x0")
@@ -123,95 +89,50 @@ def to_x0(f, draw):
     yield close("level 0 is clean already", f(x_t, t, eps, schedule), x_t)
 
 
-@to_x0.misconception(
-    "not divided", "The noise is taken off, but the signal is still shrunk by sqrt(alpha_bar): divide by it."
+to_x0.edit(
+    "not divided",
+    {" / alpha_bar.sqrt()": ""},
+    "The noise is taken off, but the signal is still shrunk by sqrt(alpha_bar): divide by it.",
 )
-def _(x_t, t, eps, schedule):
-    ab = at(schedule.alpha_bar, t, x_t)
-    return x_t - (1 - ab).sqrt() * eps
-
-
-@to_x0.misconception("no square roots", "Both factors are square roots, just as in q_sample: this function undoes it.")
-def _(x_t, t, eps, schedule):
-    ab = at(schedule.alpha_bar, t, x_t)
-    return (x_t - (1 - ab) * eps) / ab
-
-
-@to_x0.misconception(
-    "divided by alpha_bar", "The signal was multiplied by sqrt(alpha_bar); here it is divided by alpha_bar."
-)
-def _(x_t, t, eps, schedule):
-    ab = at(schedule.alpha_bar, t, x_t)
-    return (x_t - (1 - ab).sqrt() * eps) / ab
-
-
-@to_x0.misconception("noise added", "The sign of the noise is wrong: q_sample added it, so it must be subtracted.")
-def _(x_t, t, eps, schedule):
-    ab = at(schedule.alpha_bar, t, x_t)
-    return (x_t + (1 - ab).sqrt() * eps) / ab.sqrt()
-
-
-@to_x0.misconception(
+to_x0.edit(
     "multiplied instead of divided",
+    {"/ alpha_bar": "* alpha_bar"},
     "The signal was multiplied by sqrt(alpha_bar) on the way up. To undo that, divide by it.",
 )
-def _(x_t, t, eps, schedule):
-    ab = at(schedule.alpha_bar, t, x_t)
-    return (x_t - (1 - ab).sqrt() * eps) * ab.sqrt()
-
-
-@to_x0.misconception(
+to_x0.edit(
+    "divided by alpha_bar",
+    {"/ alpha_bar.sqrt()": "/ alpha_bar"},
+    "The signal was multiplied by sqrt(alpha_bar); here it is divided by alpha_bar.",
+)
+to_x0.edit(
+    "no square roots",
+    {".sqrt()": ""},
+    "Both factors are square roots, just as in q_sample: this function undoes it.",
+)
+to_x0.edit(
     "one minus the root",
+    {"(1 - alpha_bar).sqrt()": "(1 - alpha_bar.sqrt())"},
     "The noise has the factor sqrt(1 - alpha_bar): subtract first, then take the root.",
 )
-def _(x_t, t, eps, schedule):
-    ab = at(schedule.alpha_bar, t, x_t)
-    return (x_t - (1 - ab.sqrt()) * eps) / ab.sqrt()
-
-
-@to_x0.misconception(
-    "alpha_bar kept away from zero",
-    "alpha_bar is clamped from below. It is small at high levels, but never zero: dividing by its root is fine.",
+to_x0.edit(
+    "noise added",
+    {"(x_t - ": "(x_t + "},
+    "The sign of the noise is wrong: q_sample added it, so it must be subtracted.",
 )
-def _(x_t, t, eps, schedule):
-    ab = at(schedule.alpha_bar, t, x_t).clamp(min=1e-2)
-    return (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()
-
-
-@to_x0.misconception(
+to_x0.edit(
     "parentheses missing",
-    "Only the noise is divided by sqrt(alpha_bar), because a division binds more tightly than a minus. Put parentheses "
-    "around the difference.",
+    {"(x_t - ": "x_t - ("},
+    "Only the noise is divided by sqrt(alpha_bar), because a division binds more tightly than a minus. "
+    "Put parentheses around the difference.",
 )
-def _(x_t, t, eps, schedule):
-    ab = at(schedule.alpha_bar, t, x_t)
-    return x_t - (1 - ab).sqrt() * eps / ab.sqrt()
-
-
-@to_x0.misconception(
+to_x0.edit(
     "no shape for broadcasting",
-    "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis. per_sample gives it the "
-    "shape (B, 1, 1, 1).",
+    {"per_sample(schedule.alpha_bar, t, x_t)": "schedule.alpha_bar[t]"},
+    "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis. "
+    "per_sample gives it the shape (B, 1, 1, 1).",
 )
-def _(x_t, t, eps, schedule):
-    ab = schedule.alpha_bar[t]
-    return (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()
-
-
-@to_x0.misconception(
+to_x0.edit(
     "clamped",
+    {"return (": "return ((", "/ alpha_bar.sqrt()": "/ alpha_bar.sqrt()).clamp(-1, 1)"},
     "The result is clamped to [-1, 1]. That is a decision for the sampler; this function only solves the equation.",
 )
-def _(x_t, t, eps, schedule):
-    ab = at(schedule.alpha_bar, t, x_t)
-    return ((x_t - (1 - ab).sqrt() * eps) / ab.sqrt()).clamp(-1, 1)
-
-
-@to_x0.misconception(
-    "the mean of one step",
-    "This is DDPM's mean of one step down (with beta and alpha of that step). "
-    "x_0 lies t steps down: use alpha_bar throughout.",
-)
-def _(x_t, t, eps, schedule):
-    ab, beta = at(schedule.alpha_bar, t, x_t), at(schedule.beta, t, x_t)
-    return (x_t - beta / (1 - ab).clamp(min=1e-12).sqrt() * eps) / (1 - beta).sqrt()

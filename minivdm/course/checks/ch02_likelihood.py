@@ -6,11 +6,12 @@ import torch
 
 from minivdm.course.exercise import close, exercise, holds, raises
 
-from .ch02_shared import FreshSDE, GaussianData, per, walk
+from .ch02_shared import FreshSDE, GaussianData, walk
 
 
 @exercise("sde.value_and_divergence")
 def value_and_divergence(f, draw):
+    names = ("value", "divergence")
     for name, shape in {"points (5, 3)": (5, 3), "images (4, 1, 2, 3)": (4, 1, 2, 3)}.items():
         size = math.prod(shape[1:])
         mix = draw.normal(size, size).double()
@@ -23,9 +24,7 @@ def value_and_divergence(f, draw):
         inner = flat @ mix  # d field_i / d x_j = sin(inner_i) [i = j] + cos(inner_i) x_i mix_ji
         jacobian = torch.diag_embed(inner.sin()) + torch.einsum("bi,ji->bij", inner.cos() * flat, mix)
         want = field(x), torch.einsum("bii->b", jacobian)
-        names = ("value", "divergence")
-        got = f(field, x)
-        yield close(f"value and exact divergence, {name}", got, want, names=names)
+        yield close(f"value and exact divergence, {name}", f(field, x), want, names=names)
         e = noise.flatten(1)
         estimate = torch.einsum("bi,bij,bj->b", e, jacobian, e)
         yield close(f"value and noise^T J noise, {name}", f(field, x, noise), (want[0], estimate), names=names)
@@ -36,88 +35,49 @@ def value_and_divergence(f, draw):
     yield holds("results detached from the graph", free, "a result still requires grad: the graph would grow and grow")
 
 
-def divergence_with(mistake, field, x, noise):
-    """A divergence with room for one mistake."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        value = field(x)
-        if mistake == "sum of all":
-            return value.detach(), torch.autograd.grad(value.sum(), x)[0].flatten(1).sum(1)
-        if noise is not None and mistake != "always exact":
-            product = torch.autograd.grad((value * noise).sum(), x, create_graph=mistake == "graph")[0]
-            if mistake == "only once":
-                return value.detach(), product.flatten(1).sum(1)
-            if mistake == "mean":
-                return value.detach(), (product * noise).flatten(1).mean(1)
-            total = (product * noise).flatten(1).sum(1)
-            return (value, total) if mistake == "graph" else (value.detach(), total)
-        total = 0
-        for i in range(x[0].numel()):
-            part = value.flatten(1)[:, i].sum()
-            row = torch.autograd.grad(part, x, retain_graph=True, create_graph=mistake == "graph")[0].flatten(1)
-            total = total + (row.sum(1) if mistake == "whole rows" else row[:, i])
-        total = total / x[0].numel() if mistake == "mean" else total
-        if mistake == "one number":
-            return value.detach(), total.sum()
-        if mistake == "order":
-            return total, value.detach()
-        return (value, total) if mistake == "graph" else (value.detach(), total.detach())
-
-
-def _div(mistake, label, hint):
-    """Add a misconception: the divergence above with one mistake in it."""
-
-    def divergence(field, x, noise=None):
-        return divergence_with(mistake, field, x, noise)
-
-    value_and_divergence.misconception(label, hint)(divergence)
-
-
-_div(
-    "sum of all",
-    "one backward pass for everything",
-    "The gradient of value.sum(), summed up, adds up *all* entries of the Jacobian. The divergence is its diagonal "
+value_and_divergence.edit(
+    "whole rows",
+    {"row.flatten(1)[:, i]": "row.flatten(1).sum(dim=1)"},
+    "This adds up *all* entries of the Jacobian, as does the gradient of value.sum(). The divergence is its diagonal "
     "alone: one backward pass for each dimension i, of which entry i counts.",
 )
-_div(
-    "whole rows",
-    "whole rows",
-    "For each dimension the whole row of the Jacobian is added up. Only entry i of row i belongs to the diagonal.",
-)
-_div(
-    "only once",
+value_and_divergence.edit(
     "noise on one side only",
+    {"(product * noise)": "product"},
     "noise^T J is right, but it must be multiplied by the noise once more before it is summed: noise^T J noise.",
 )
-_div("mean", "mean instead of sum", "This is the mean over the dimensions. The divergence is the sum.")
-_div(
-    "always exact",
+value_and_divergence.edit(
+    "mean instead of sum",
+    {"sum(dim=1)": "mean(dim=1)", "divergence.detach()": "divergence.detach() / x[0].numel()"},
+    "This is the mean over the dimensions. The divergence is the sum.",
+)
+value_and_divergence.edit(
     "noise ignored",
+    {"if noise is not None": "if False"},
     "The exact divergence is computed even if `noise` is given. For a picture with its thousands of dimensions that "
     "would take for ever.",
 )
-_div(
-    "one number",
+value_and_divergence.edit(
     "one number for the batch",
+    {"divergence.detach()": "divergence.detach().sum()"},
     "The divergences of all samples are summed up: keep one for each sample, (B,).",
 )
-_div(
-    "graph",
+value_and_divergence.edit(
     "graph kept",
-    "The results are still tied to the graph. Over a hundred steps it would fill the memory: "
-    "return .detach()ed tensors, and leave out create_graph.",
+    {"value.detach()": "value"},
+    "The results are still tied to the graph. Over a hundred steps it would fill the memory: return .detach()ed "
+    "tensors, and leave out create_graph.",
 )
-_div("order", "wrong order", "The value comes first, then the divergence.")
-
-
-@value_and_divergence.misconception(
+value_and_divergence.edit(
+    "wrong order",
+    {"value.detach(), divergence.detach()": "divergence.detach(), value.detach()"},
+    "The value comes first, then the divergence.",
+)
+value_and_divergence.edit(
     "gradients switched off",
+    {"with torch.enable_grad():": "if True:"},
     "Inside torch.no_grad() this fails, and samplers are often called there. Put the work under torch.enable_grad().",
 )
-def _(field, x, noise=None):
-    if not torch.is_grad_enabled():
-        raise RuntimeError("element 0 of tensors does not require grad")
-    return divergence_with("", field, x, noise)
 
 
 @exercise("sde.ode_log_likelihood")
@@ -129,10 +89,8 @@ def ode_log_likelihood(f, draw):
     for name, given, trace in (("exact", None, torch.full((5,), 4.0)), ("with noise", noise, size)):
         end, total = x, torch.zeros(5, dtype=torch.float64)
         for t, s in zip(times, times[1:]):
-            (a, b), (c, d), h = data.slope(t, 0.5), data.slope(s, 0.5), s - t
-            first = a * end + b
-            end = end + h / 2 * (first + c * (end + h * first) + d)
-            total = total + h / 2 * (a + c) * trace  # J = a I, so noise^T J noise = a |noise|^2
+            end, stretch = data.heun(end, t, s)
+            total = total + stretch * trace  # J = a I, so noise^T J noise = a |noise|^2
         normal = torch.distributions.Normal(0, 1).log_prob(end).flatten(1).sum(1)
         yield close(f"{len(times) - 1} steps, {name}", f(data.score, x, sde, times, given), normal + total)
     fine = [0.01 + 0.99 * i / 60 for i in range(61)]
@@ -147,87 +105,50 @@ def ode_log_likelihood(f, draw):
         yield raises(f"times {bad[0]:g}, ..., {bad[-1]:g}", ValueError, lambda bad=bad: f(data.score, x, big, bad))
 
 
-def likelihood_with(mistake, score, x, sde, times, noise):
-    """A log-likelihood with room for one mistake."""
-    pairs = list(zip(times, times[1:]))
-    if mistake != "unchecked" and (not all(0 < t <= 1 for t in times) or not all(t < s for t, s in pairs)):
-        raise ValueError("times")
-    noise = None if mistake == "noise ignored" else noise
-
-    def slope(x, time):
-        def field(x):
-            t = torch.full(x.shape[:1], time, dtype=x.dtype)
-            return sde.drift(x, t) - per(sde.diffusion(t), x) ** 2 * score(x, t) / 2
-
-        return divergence_with("", field, x, noise)
-
-    total, start = 0, x
-    for now, then in pairs:
-        h = then - now
-        first, one = slope(x, now)
-        second, two = slope(x + h * first, then)
-        part = {"first only": one, "sum": one + two}.get(mistake, (one + two) / 2)
-        total = total + (part if mistake == "no dt" else h * part)
-        x = x + h * (first if mistake == "euler" else (first + second) / 2)
-    x = start if mistake == "prior of the data" else x
-    square, size = x.flatten(1).square().sum(1), x[0].numel()
-    normal = -square / 2 - math.log(2 * math.pi) / 2 * (1 if mistake == "one 2 pi" else size)
-    changed = {"no half": normal - square / 2, "no prior": 0 * normal, "no constant": -square / 2}
-    result = changed.get(mistake, normal) + (-total if mistake == "minus" else total)
-    return {"per dimension": result / size, "one number": result.sum(), "negative": -result}.get(mistake, result)
-
-
-def _ll(mistake, label, hint):
-    """Add a misconception: the likelihood above with one mistake in it."""
-
-    def likelihood(score, x, sde, times, noise=None):
-        return likelihood_with(mistake, score, x, sde, times, noise)
-
-    ode_log_likelihood.misconception(label, hint)(likelihood)
-
-
-_ll(
-    "minus",
+ode_log_likelihood.edit(
     "integral subtracted",
+    {"log_normal + total": "log_normal - total"},
     "The integral has the wrong sign. Where the flow spreads points apart, the density at the start was *higher* than "
     "it is at the end: add it.",
 )
-_ll("no prior", "no log N(x_1)", "The log density of the noise that the walk ends in is missing.")
-_ll(
-    "prior of the data",
+ode_log_likelihood.edit(
+    "no log N(x_1)", {"log_normal + total": "total"}, "The log density of the noise that the walk ends in is missing."
+)
+ode_log_likelihood.edit(
     "log N of the data",
+    {"total = x.new_zeros(len(x))": "total, start = x.new_zeros(len(x)), x", "x**2": "start**2"},
     "log N is evaluated at the data x_0. It belongs to where the walk ends, x_1: does x move along the flow?",
 )
-_ll("one 2 pi", "one dimension's constant", "log(2 pi) / 2 is subtracted once. It belongs to each dimension.")
-_ll("no constant", "constant missing", "The constant log(2 pi) / 2 of each dimension is missing from log N.")
-_ll("no half", "half missing in log N", "log N has x^2 / 2; here x^2 is not halved.")
-_ll("euler", "x moves by Euler's steps", "The integral is Heun's, but x moves by its first slope alone: use both.")
-_ll(
-    "first only",
+ode_log_likelihood.edit(
+    "one dimension's constant",
+    {"(x**2 + math.log(2 * math.pi)).flatten(1).sum(dim=1)": "((x**2).flatten(1).sum(dim=1) + math.log(2 * math.pi))"},
+    "log(2 pi) / 2 is subtracted once. It belongs to each dimension.",
+)
+ode_log_likelihood.edit(
+    "constant missing", {" + math.log(2 * math.pi)": ""}, "Each dimension's log(2 pi) / 2 is missing from log N."
+)
+ode_log_likelihood.edit(
     "integral by Euler",
+    {"(divergence_1 + divergence_2) / 2": "divergence_1"},
     "Only the divergence at the start of each step is used: take the mean of both ends, as for x.",
 )
-_ll("sum", "divergences added", "The two divergences of a step are added: take their mean.")
-_ll("no dt", "divergence not times dt", "The divergences are added up as they are: multiply each by the step, s - t.")
-_ll("noise ignored", "noise ignored", "`noise` is not handed on to value_and_divergence.")
-_ll(
-    "per dimension",
-    "per dimension",
-    "This is divided by the number of dimensions. Asked for is log p of the whole sample.",
+ode_log_likelihood.edit(
+    "no dt", {"total + dt * ": "total + "}, "The divergences are added up as they are: multiply each by s - t."
 )
-_ll(
-    "one number",
+ode_log_likelihood.edit("noise ignored", {", noise)": ")"}, "`noise` is not handed on to value_and_divergence.")
+ode_log_likelihood.edit(
     "one number for the batch",
+    {"return log_normal + total": "return (log_normal + total).sum()"},
     "The log-likelihoods of all samples are summed up: keep one for each, (B,).",
 )
-_ll(
-    "negative",
+ode_log_likelihood.edit(
     "negative log-likelihood",
+    {"return log_normal + total": "return -(log_normal + total)"},
     "This is -log p(x). Asked for is log p(x), which is large where data is likely.",
 )
-_ll(
-    "unchecked",
+ode_log_likelihood.edit(
     "times not checked",
-    "Good times are walked well, but falling ones (or a 0) are walked without "
-    "complaint. Call checked_times(times, falling=False) first.",
+    {"checked_times(times, falling=False)": "times"},
+    "Good times are walked well, but falling ones (or a 0) are walked without complaint. Call "
+    "checked_times(times, falling=False) first.",
 )

@@ -1,13 +1,11 @@
-"""Exercise 2.5: the variance-preserving SDE."""
-
-import math
+"""Exercises 2.5 and 2.6: the variance-preserving SDE, and its reverse."""
 
 import torch
 
-from minivdm.course.exercise import close, exercise
+from minivdm.course.exercise import close, equal, exercise, holds, near, raises
 
-from .ch02_shared import per
-from .common import SHAPES
+from .ch02_shared import SHAPELESS, FreshSDE, GaussianData, callback_probes, per, walk
+from .common import SHAPES, right_device, same_seed_same_result
 
 
 @exercise("sde.VPSDE")
@@ -30,120 +28,144 @@ def vpsde(f, draw):
             yield close(f"drift for {kind}, {name}", sde.drift(x, t), want, dtype=torch.float32)
 
 
-class _Right:
-    """What the wrong classes below get right."""
-
-    def alpha_bar(self, t):
-        return torch.exp(-area(self, t))
-
-    def drift(self, x, t):
-        return -per(self.beta(t), x) * x / 2
-
-    def diffusion(self, t):
-        return self.beta(t).sqrt()
-
-
-def wrong(label, hint):
-    return vpsde.misconception(label, hint)
-
-
-def area(sde, t):
-    return sde.beta_min * t + (sde.beta_max - sde.beta_min) * t**2 / 2
-
-
-@wrong(
+vpsde.edit(
     "no half in the integral",
-    "This is exp(-beta(t) t), as if beta had been that large all the way. It grows on a "
-    "line, so its integral from 0 to t has a half: beta_min t + (beta_max - beta_min) t^2 / 2.",
+    {"t**2 / 2": "t**2"},
+    "This is exp(-beta(t) t), as if beta had been that large all the way. It grows on a line, so its integral from 0 "
+    "to t has a half: beta_min t + (beta_max - beta_min) t^2 / 2.",
 )
-class _(_Right):
-    def alpha_bar(self, t):
-        return torch.exp(-self.beta(t) * t)
-
-
-@wrong(
+vpsde.edit(
     "square root of alpha_bar",
+    {"t**2 / 2)": "t**2 / 2) / 2"},
     "This is sqrt(alpha_bar), the factor of the picture. alpha_bar is a share of *variance*: exp(-integral), without "
     "the half that stands in the drift.",
 )
-class _(_Right):
-    def alpha_bar(self, t):
-        return torch.exp(-area(self, t) / 2)
-
-
-@wrong("noise instead of picture", "This is the share of noise, 1 - alpha_bar.")
-class _(_Right):
-    def alpha_bar(self, t):
-        return 1 - torch.exp(-area(self, t))
-
-
-@wrong("growing", "alpha_bar grows here. The exponent is minus the integral.")
-class _(_Right):
-    def alpha_bar(self, t):
-        return torch.exp(area(self, t))
-
-
-@wrong(
-    "one step",
-    "1 - beta(t) is what *one* step of length 1 would keep. Infinitely many small steps make an "
-    "exponential: exp(-integral of beta).",
+vpsde.edit("noise instead of picture", {"torch.exp": "1 - torch.exp"}, "This is the share of noise, 1 - alpha_bar.")
+vpsde.edit("growing", {"exp(-": "exp("}, "alpha_bar grows here. The exponent is minus the integral.")
+vpsde.edit("drift's sign", {"-expand_like": "expand_like"}, "The drift points away from zero: put a minus in front.")
+vpsde.edit(
+    "drift without half", {"x / 2": "x"}, "The drift is twice too strong: sqrt(1 - beta dt) is about 1 - beta dt / 2."
 )
-class _(_Right):
-    def alpha_bar(self, t):
-        return 1 - area(self, t)
-
-
-@wrong("drift without minus", "The drift points away from zero. The picture must shrink: put a minus in front.")
-class _(_Right):
-    def drift(self, x, t):
-        return per(self.beta(t), x) * x / 2
-
-
-@wrong("drift without half", "The drift is twice too strong: sqrt(1 - beta dt) is about 1 - beta dt / 2.")
-class _(_Right):
-    def drift(self, x, t):
-        return -per(self.beta(t), x) * x
-
-
-@wrong("root in the drift", "The drift has beta(t) itself; its root belongs to the diffusion.")
-class _(_Right):
-    def drift(self, x, t):
-        return -per(self.beta(t), x).sqrt() * x / 2
-
-
-@wrong("drift without x", "The drift must be proportional to x: the further out, the stronger it pulls back.")
-class _(_Right):
-    def drift(self, x, t):
-        return -per(self.beta(t), x).expand_as(x) / 2
-
-
-@wrong(
-    "no shape for broadcasting",
-    "beta(t) has the shape (B,), and PyTorch lines it up with the *last* axis of x. "
-    "expand_like(self.beta(t), x) gives it the shape (B, 1, ..., 1).",
+vpsde.edit(
+    "root in the drift", {"beta(t), x": "beta(t).sqrt(), x"}, "The drift has beta(t) itself; the root belongs to g."
 )
-class _(_Right):
-    def drift(self, x, t):
-        return -self.beta(t) * x / 2
-
-
-@wrong("variance as diffusion", "This is beta(t), a variance per time. g multiplies the noise itself: take the root.")
-class _(_Right):
-    def diffusion(self, t):
-        return self.beta(t)
-
-
-@wrong(
+vpsde.edit(
+    "shape (B,)",
+    {"expand_like(self.beta(t), x)": "self.beta(t)"},
+    SHAPELESS.format("beta(t)", "expand_like(self.beta(t), x)"),
+)
+vpsde.edit(
+    "variance as g", {".sqrt()": ""}, "This is a variance per time. g multiplies the noise itself: take the root."
+)
+vpsde.edit(
     "the noise so far",
-    "This is the standard deviation of all noise up to t. g(t) is the rate at which noise comes "
-    "in *now*: sqrt(beta(t)).",
+    {"self.beta(t).sqrt()": "(1 - self.alpha_bar(t)).sqrt()"},
+    "This is the standard deviation of all noise up to t. g(t) is the rate at which it comes in *now*.",
 )
-class _(_Right):
-    def diffusion(self, t):
-        return (1 - torch.exp(-area(self, t))).sqrt()
+vpsde.edit(
+    "half in the diffusion",
+    {"self.beta(t).sqrt()": "(self.beta(t) / 2).sqrt()"},
+    "There is no half in g: g^2 = beta(t). The half belongs to the drift alone.",
+)
 
 
-@wrong("half in the diffusion", "There is no half in g: g^2 = beta(t). The half belongs to the drift alone.")
-class _(_Right):
-    def diffusion(self, t):
-        return self.beta(t).sqrt() / math.sqrt(2)
+@exercise("sde.reverse_sde_sample")
+def reverse_sde_sample(f, draw):
+    sde = FreshSDE(draw)
+    data, times = GaussianData(draw, sde), walk(draw, 4)
+
+    def euler(x, t, s):
+        (a, b), x = data.slope(t, 1.0), x.double()
+        return x + (a * x + b) * (s - t)
+
+    x, last_two = draw.normal(4, 1, 3, 3), times[1:3]
+    got = f(data.score, x, sde, last_two, generator=draw.generator())
+    want = euler(x, *last_two)
+    yield close("a single step, which is the last: no noise", got, want, dtype=torch.float32, atol=1e-4)
+
+    data.seen.clear()
+    start = draw.normal(20_000, 1)
+    got = f(data.score, start, sde, times, generator=draw.generator())
+    yield equal("times at which the score was asked", data.times(), [round(t, 5) for t in times[:-1]])
+    yield close("the first x that the score sees is the start", data.seen[0][0], start)
+    noises, xs = [], [x for x, _ in data.seen]
+    for i, (t, s) in enumerate(zip(times[:-2], times[1:])):  # the last step has none
+        noises.append((xs[i + 1].double() - euler(xs[i], t, s)) / (sde.beta(t) * (t - s)) ** 0.5)
+        yield near(f"mean of the noise in step {i + 1}", noises[-1].mean().item(), 0.0, within=0.04)
+        yield near(f"standard deviation of the noise in step {i + 1}", noises[-1].std().item(), 1.0, within=0.03)
+    message = "the same noise in two steps: its pushes add up. Draw fresh noise for each step"
+    yield holds("fresh noise in each step", (noises[0] * noises[1]).mean().abs() < 0.05, message)
+
+    def sample(generator, callback=None):
+        return f(data.score, x, sde, times, generator=generator, callback=callback)
+
+    generator = draw.generator()
+    yield from same_seed_same_result("sample", sample, draw)
+    yield right_device(lambda: sample(generator))
+    want = euler(xs[-1], *times[-2:])
+    yield close("the last of several steps: no noise", got, want, dtype=torch.float32, atol=1e-4)
+    yield from callback_probes(lambda callback: sample(draw.generator(), callback), times)
+    for bad in ([0.9, 0.0], times[::-1]):
+        yield raises(f"times {bad}", ValueError, lambda bad=bad: f(data.score, x, sde, bad))
+
+
+reverse_sde_sample.edit(
+    "the step's sign",
+    {") * dt": ") * -dt"},
+    "The drift is multiplied by t - s. Time runs backwards, so s - t is negative; that turns the drift round.",
+)
+reverse_sde_sample.edit(
+    "half of the score", {"g**2": "g**2 / 2"}, "Half of g^2 score is the flow. With noise, all of it is needed."
+)
+reverse_sde_sample.edit(
+    "plus instead of minus",
+    {"- g**2": "+ g**2"},
+    "The sign of the score is wrong: f - g^2 score. (dt is negative, so the step goes *towards* the data.)",
+)
+reverse_sde_sample.edit("g not squared", {"g**2": "g"}, "The score is multiplied by g, not by g^2.")
+reverse_sde_sample.edit(
+    "drift turned, too", {"(sde.drift": "(-sde.drift"}, "The drift is turned by hand, but dt < 0 turns it already."
+)
+reverse_sde_sample.edit(
+    "no noise",
+    {"if then != times[-1]": "if False"},
+    "There is no noise. With all of g^2 score and no noise, points fall into the modes and the spread is lost.",
+)
+reverse_sde_sample.edit(
+    "noise in the last step",
+    {"if then != times[-1]": "if True"},
+    "The last step adds noise, too, and nothing removes it again: leave it out there.",
+)
+reverse_sde_sample.edit(
+    "noise times dt",
+    {"math.sqrt(-dt)": "-dt"},
+    "The noise is multiplied by the time step itself. Variances add up, so the noise of a step has the *variance* "
+    "g^2 (t - s): take the root of t - s.",
+)
+reverse_sde_sample.edit(
+    "noise without dt",
+    {"math.sqrt(-dt) * ": ""},
+    "The noise is the same for all step lengths: multiply by sqrt(t - s).",
+)
+reverse_sde_sample.edit(
+    "root of a negative number",
+    {"math.sqrt(-dt)": "torch.tensor(dt).sqrt()"},
+    "s - t is negative, and its root is NaN. The noise needs the root of t - s.",
+)
+reverse_sde_sample.edit(
+    "no generator", {"generator=generator, ": ""}, "The noise is not from `generator`: a sample cannot be repeated."
+)
+reverse_sde_sample.edit(
+    "evaluated at the new time",
+    {"at_time(now": "at_time(then"},
+    "Drift and score are evaluated at s. They belong to the time that x has *before* the step: t.",
+)
+reverse_sde_sample.edit(
+    "times not checked",
+    {"checked_times(times, falling=True)": "times"},
+    "Good times are walked well, but times that rise or contain 0 are walked without complaint. Call "
+    "checked_times(times, falling=True) first.",
+)
+reverse_sde_sample.edit(
+    "no callback", {"callback(then, x)": "pass"}, "The callback is never called. After each step: callback(s, x)."
+)

@@ -4,12 +4,16 @@ import math
 
 import torch
 
+from minivdm.course.exercise import close, equal
+
+SHAPELESS = "{} has the shape (B,), and PyTorch lines it up with the *last* axis. {} gives it the shape (B, 1, ..., 1)."
+
 
 class FreshSDE:
     """A variance-preserving SDE with a beta that cannot be known beforehand; independent of minivdm's."""
 
-    def __init__(self, draw, high=12.0):
-        self.beta_min, self.beta_max = draw.uniform(1, low=0.5, high=2).item(), draw.uniform(1, low=5, high=high).item()
+    def __init__(self, draw):
+        self.beta_min, self.beta_max = draw.uniform(1, low=0.5, high=2).item(), draw.uniform(1, low=5, high=12).item()
 
     def beta(self, t):
         return self.beta_min + (self.beta_max - self.beta_min) * t
@@ -55,6 +59,12 @@ class GaussianData:
         rate, v = self.sde.beta(t), self.variance(t)
         return -rate / 2 + share * rate / v, -share * rate * self.sde.alpha_bar(t) ** 0.5 * self.mean / v
 
+    def heun(self, x, t, s):
+        """Heun's step of the flow from t to s: the new x, and the mean slope's derivative by x, times the step."""
+        (a, b), (c, d), h = self.slope(t, 0.5), self.slope(s, 0.5), s - t
+        first = a * x + b
+        return x + h / 2 * (first + c * (x + h * first) + d), h / 2 * (a + c)
+
     def times(self):
         """The times at which the score was asked, one float a call."""
         return [round(t.flatten()[0].item() if torch.is_tensor(t) else float(t), 5) for _, t in self.seen]
@@ -65,3 +75,11 @@ def walk(draw, steps, low=0.05):
     inner = draw.uniform(steps - 1, low=low + 0.05, high=0.95).sort(descending=True).values.tolist()
     times = [1.0, *(round(t, 5) for t in inner), low]
     return times if all(a - b > 0.01 for a, b in zip(times, times[1:])) else walk(draw, steps, low)
+
+
+def callback_probes(run, times):
+    """Probes: `run(callback)` walks these times, and calls back after each step with the new time and the new x."""
+    calls = []
+    got = run(lambda *arguments: calls.append(arguments))
+    yield equal("first argument of each callback(s, x)", [round(call[0], 5) for call in calls], times[1:])
+    yield close("x in the last callback: the result", calls[-1][1], got)

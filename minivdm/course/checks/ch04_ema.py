@@ -54,80 +54,51 @@ def ema(f, draw):
     yield close("a buffer of whole numbers", average.model.num_batches_tracked, counting.num_batches_tracked)
 
 
-def update_with(mistake, self, model):
-    """An update with room for one mistake."""
-    n = 0 if mistake == "not counted" else self.updates
-    n = n + 1 if mistake == "counted first" else n
-    if mistake != "not counted":
-        self.updates += 1
-    warm = (1 + n) / (10 + n)
-    d = {"no warm-up": self.decay, "no decay": warm, "larger": max(self.decay, warm)}.get(
-        mistake, min(self.decay, warm)
-    )
-    d = 1 - d if mistake == "swapped" else d
-    for average, weights in zip(self.model.parameters(), model.parameters()):
-        if mistake == "rebound":
-            average = d * average + (1 - d) * weights
-        elif mistake == "wrong way":
-            weights.lerp_(average, d)
-        elif mistake == "added up":
-            average.add_((1 - d) * weights)
-        elif mistake == "copied":
-            average.copy_(weights)
-        else:
-            average.lerp_(weights, 1 - d)
-    for average, buffer in zip(self.model.buffers(), model.buffers()):
-        if mistake == "buffers averaged":
-            average.lerp_(buffer, 1 - d)
-        elif mistake != "no buffers":
-            average.copy_(buffer)
-
-
-def wrong(mistake, label, hint, grad=False):
-    """Add a misconception: the update above with one mistake in it."""
-
-    class Wrong:
-        def update(self, model):
-            with torch.set_grad_enabled(grad):
-                update_with(mistake, self, model)
-
-    ema.misconception(label, hint)(Wrong)
-
-
-wrong(
-    "swapped",
+ema.edit(
     "d and 1 - d swapped",
+    {"1 - d)": "d)"},
     "The shares are swapped: the *old* average keeps d, near 1, and the new weights get 1 - d. (x.lerp_(y, w) goes the "
     "share w of the way from x to y.)",
 )
-wrong(
+ema.edit(
     "no warm-up",
-    "no warm-up",
+    {"min(self.decay, (1 + self.updates) / (10 + self.updates))": "self.decay"},
     "d is the decay from the first update on, so the random start stays in the average for long: "
     "d = min(decay, (1 + n) / (10 + n)).",
 )
-wrong("no decay", "warm-up without an end", "d goes on growing: it must not exceed self.decay.")
-wrong("larger", "the larger of the two", "d is the larger of the two numbers here. It is the smaller one: min.")
-wrong("not counted", "updates never counted", "n stays 0: count the update, self.updates += 1.")
-wrong(
-    "counted first",
+ema.edit("warm-up without an end", {"min(self.decay, ": "min(1, "}, "d goes on growing: it must not exceed self.decay.")
+ema.edit(
+    "the larger of the two", {"min(": "max("}, "d is the larger of the two numbers here. It is the smaller one: min."
+)
+ema.edit("updates never counted", {"self.updates += 1": "pass"}, "n stays 0: count the update, self.updates += 1.")
+ema.edit(
     "counted too early",
+    {"self.updates += 1": "pass", "d = min(": "self.updates += 1\n        d = min("},
     "n is one too large, because the update is counted before d is worked out. At the first update n is 0.",
 )
-wrong(
-    "rebound",
+ema.edit(
     "a new tensor under the old name",
+    {"average.lerp_(": "average = average.lerp("},
     "`average = ...` gives the name to a new tensor, and the averaged model never sees it. Change it in place: lerp_, "
     "copy_, mul_ and add_.",
 )
-wrong("wrong way", "the model changed", "The training weights are changed. The average is to be: self.model.")
-wrong("added up", "the old average not shrunk", "New weights are added, but the old average is not shrunk: times d.")
-wrong("copied", "a copy", "The weights are copied, not averaged.")
-wrong("no buffers", "buffers forgotten", "Buffers, such as the statistics of a BatchNorm, must be copied, too.")
-wrong("buffers averaged", "buffers averaged", "Buffers are averaged, too. They are no weights: copy them.")
-wrong(
-    "none",
+ema.edit(
+    "the model changed",
+    {"average.lerp_(weights, 1 - d)": "weights.lerp_(average, d)"},
+    "The training weights are changed. The average is to be: self.model.",
+)
+ema.edit(
+    "buffers forgotten",
+    {"average.copy_(buffer)": "pass"},
+    "Buffers, such as the statistics of a BatchNorm, must be copied, too.",
+)
+ema.edit(
+    "buffers averaged",
+    {"average.copy_(buffer)": "average.lerp_(buffer, 1 - d)"},
+    "Buffers are averaged, too. They are no weights: copy them.",
+)
+ema.edit(
     "gradients recorded",
+    {"@torch.no_grad()": ""},
     "The weights are right, but gradients are recorded through the average, so memory grows: keep @torch.no_grad().",
-    grad=True,
 )

@@ -41,64 +41,54 @@ def same_place(f):
     return True, ""
 
 
-def embed_with(mistake, t, dim, max_period):
-    """An embedding with room for one mistake."""
-    if dim % 2 and mistake != "odd":
-        raise ValueError("dim")
-    n = dim // 2
-    k = torch.arange(n, device="cpu" if mistake == "device" else t.device)
-    divisor = {"whole dim": dim, "last is slowest": max(n - 1, 1)}.get(mistake, n)
-    sign = 1 if mistake == "rising" else -1
-    period = {"fixed": 10_000, "e": math.e}.get(mistake, max_period)
-    w = torch.exp(sign * math.log(period) * k / divisor)
-    angle = (t.long() if mistake == "whole" else t).float()[:, None] * w
-    angle = 2 * math.pi * angle if mistake == "turns" else angle
-    if mistake == "sine":
-        return angle.repeat(1, 2).sin()
-    if mistake == "woven":
-        return torch.stack([angle.cos(), angle.sin()], dim=-1).flatten(1)
-    if mistake == "half":
-        return angle.sin()
-    if mistake == "on end":
-        return torch.cat([angle.cos(), angle.sin()])
-    parts = [angle.cos(), angle.sin()]
-    emb = torch.cat(parts[::-1] if mistake == "sine first" else parts, dim=-1)
-    return emb.double() if mistake == "double" else emb
-
-
-def wrong(mistake, label, hint):
-    """Add a misconception: the embedding above with one mistake in it."""
-
-    def embedding(t, dim, max_period=10_000):
-        return embed_with(mistake, t, dim, max_period)
-
-    timestep_embedding.misconception(label, hint)(embedding)
-
-
-wrong(
-    "whole dim",
+timestep_embedding.edit(
     "k / dim",
+    {"/ half": "/ dim"},
     "The exponents run only to a half: k is divided by dim. There are n = dim / 2 frequencies, so divide by n.",
 )
-wrong(
-    "last is slowest",
+timestep_embedding.edit(
     "k / (n - 1)",
+    {"/ half": "/ (half - 1)"},
     "The exponents are divided by n - 1, so that the last is exactly -1. Some programs do that; here they are -k / n.",
 )
-wrong("rising", "frequencies that grow", "The frequencies grow with k. The exponent is negative: from 1 they fall.")
-wrong("fixed", "max_period ignored", "Right for max_period = 10000, but the argument is not used.")
-wrong("e", "the base forgotten", "The frequencies are exp(-k / n). Their base is max_period, not e.")
-wrong("turns", "2 pi inside", "The angle is t w_k in radians; here it was multiplied by 2 pi.")
-wrong("sine", "sines only", "Both halves are sines. One sine alone cannot tell a rising wave from a falling one.")
-wrong("woven", "cosines and sines in turns", "Cosines and sines take turns here. First all cosines, then all sines.")
-wrong("sine first", "sines first", "The sines come first. The order is: all cosines, then all sines.")
-wrong("half", "one wave only", "Only dim / 2 columns: put cosines and sines side by side, torch.cat(.., dim=-1).")
-wrong("on end", "stacked along the batch", "Cosines and sines are stacked along the batch: give torch.cat dim=-1.")
-wrong("whole", "fractions cut off", "Levels may lie between whole numbers, and here they are cut off: use t.float().")
-wrong("double", "float64 result", "The result is float64, and layers expect float32: compute with t.float().")
-wrong("odd", "odd dim accepted", "An odd dim leaves a cosine without its sine. Raise a ValueError for it.")
-wrong(
-    "device",
+timestep_embedding.edit(
+    "frequencies that grow",
+    {"-math.log": "math.log"},
+    "The frequencies grow with k. The exponent is negative: from 1 they fall.",
+)
+timestep_embedding.edit(
+    "max_period ignored",
+    {"math.log(max_period)": "math.log(10_000)"},
+    "Right for max_period = 10000, but the argument is not used.",
+)
+timestep_embedding.edit(
+    "2 pi inside", {"* w": "* w * 2 * math.pi"}, "The angle is t w_k in radians; here it was multiplied by 2 pi."
+)
+timestep_embedding.edit(
+    "cosines and sines in turns",
+    {"torch.cat([angle.cos(), angle.sin()], dim=-1)": "torch.stack([angle.cos(), angle.sin()], dim=-1).flatten(1)"},
+    "Cosines and sines take turns here. First all cosines, then all sines.",
+)
+timestep_embedding.edit(
+    "sines first",
+    {"angle.cos(), angle.sin()": "angle.sin(), angle.cos()"},
+    "The sines come first. The order is: all cosines, then all sines.",
+)
+timestep_embedding.edit(
+    "stacked along the batch", {", dim=-1": ""}, "Cosines and sines are stacked along the batch: give torch.cat dim=-1."
+)
+timestep_embedding.edit(
+    "fractions cut off",
+    {"t.float()": "t.long()"},
+    "Levels may lie between whole numbers, and here they are cut off: use t.float().",
+)
+timestep_embedding.edit(
+    "odd dim accepted",
+    {"if dim % 2": "if False"},
+    "An odd dim leaves a cosine without its sine. Raise a ValueError for it.",
+)
+timestep_embedding.edit(
     "frequencies on the CPU",
+    {", device=t.device": ""},
     "This works on a CPU only: torch.arange makes its numbers there unless told otherwise. Give device=t.device.",
 )

@@ -1,7 +1,6 @@
 """Exercise 4.2: the residual block."""
 
 import torch
-from torch.nn import functional as F
 
 from minivdm.course.exercise import close, exercise
 
@@ -35,80 +34,61 @@ def res_block(f, draw):
     yield close("in training, dropout = 1 empties the branch before conv2", block(x, e), x + nothing, **like)
 
 
-def block_with(mistake, block, x, e):
-    """A block with room for one mistake."""
-    if mistake == "conv first":
-        h = F.silu(block.norm1(block.conv1(x)))
-    elif mistake == "no silu":
-        h = block.conv1(block.norm1(x))
-    else:
-        h = block.conv1(F.silu(x if mistake == "no norm" else block.norm1(x)))
-    both = block.emb(e if mistake == "raw" else F.silu(e))
-    both = both if mistake == "no shape" else both[:, :, None, None]
-    scale, shift = both.chunk(2, dim=1)
-    scale, shift = (shift, scale) if mistake == "swapped" else (scale, shift)
-    if mistake == "early":
-        h = block.norm2(h * (1 + scale) + shift)
-    elif mistake == "one for all":
-        h = block.norm2(h) * (1 + scale[:1]) + shift[:1]
-    else:
-        h = block.norm2(h) * (scale if mistake == "no one" else 1 + scale) + shift
-    h = block.norm2(block.conv1(F.silu(block.norm1(x)))) if mistake == "no level" else h
-    h = h if mistake == "no second silu" else F.silu(h)
-    h = F.dropout(h, block.dropout.p) if mistake == "always" else h if mistake == "none" else block.dropout(h)
-    h = block.conv2(h)
-    if mistake in ("no skip", "bare", "silu last"):
-        return h if mistake == "no skip" else x + h if mistake == "bare" else F.silu(block.skip(x) + h)
-    return block.skip(x) + h
-
-
-def wrong(mistake, label, hint):
-    """Add a misconception: the block above with one mistake in it."""
-
-    class Wrong:
-        def forward(self, x, emb):
-            return block_with(mistake, self, x, emb)
-
-    res_block.misconception(label, hint)(Wrong)
-
-
-wrong(
-    "no skip",
+res_block.edit(
     "nothing added",
+    {"self.skip(x) + ": ""},
     "The input is not added. This block's output is skip(x) *plus* what the branch makes: a new block does nothing.",
 )
-wrong(
-    "bare",
+res_block.edit(
     "x without its 1 x 1 convolution",
+    {"self.skip(x) + ": "x + "},
     "x is added as it is, which fits only where the channels stay the same. Add self.skip(x), which makes them fit.",
 )
-wrong(
-    "no one",
+res_block.edit(
     "scale without the 1",
+    {"(1 + scale)": "scale"},
     "norm(h) is multiplied by scale alone. The factor is 1 + scale: at scale = 0 the features pass unchanged.",
 )
-wrong("swapped", "scale and shift swapped", "Scale and shift are swapped: the first half of the channels is the scale.")
-wrong(
-    "early",
+res_block.edit(
+    "scale and shift swapped",
+    {"scale, shift =": "shift, scale ="},
+    "Scale and shift are swapped: the first half of the channels is the scale.",
+)
+res_block.edit(
     "scale and shift before the norm",
+    {"self.norm2(h) * (1 + scale) + shift": "self.norm2(h * (1 + scale) + shift)"},
     "The level comes in before norm2, which then wipes most of it out again. Normalise first, then scale and shift.",
 )
-wrong("no level", "the level ignored", "The level has no effect: scale and shift are missing.")
-wrong("one for all", "one level for the batch", "All samples get the first one's scale and shift. Each has its own.")
-wrong(
-    "no shape",
+res_block.edit(
     "no shape for broadcasting",
+    {"[:, :, None, None]": ""},
     "The linear layer returns (B, 2 out), which does not fit (B, out, H, W). Add two axes: [:, :, None, None].",
 )
-wrong("raw", "no SiLU on the embedding", "The embedding goes into the linear layer as it is: put a SiLU before it.")
-wrong("no silu", "first SiLU missing", "Between norm1 and conv1 there is a SiLU; without it, this half is linear.")
-wrong("no second silu", "second SiLU missing", "After scale and shift there is a SiLU, before dropout and conv2.")
-wrong("no norm", "norm1 missing", "x goes into the branch as it is. norm1 comes first.")
-wrong("conv first", "the order turned round", "Here conv1 comes first. The order is norm, SiLU, convolution, twice.")
-wrong("silu last", "SiLU over the sum", "A SiLU over the sum: then the straight path is no longer the identity.")
-wrong("none", "no dropout", "self.dropout is not used. It stands between the second SiLU and conv2.")
-wrong(
-    "always",
+res_block.edit(
+    "no SiLU on the embedding",
+    {"F.silu(emb)": "emb"},
+    "The embedding goes into the linear layer as it is: put a SiLU before it.",
+)
+res_block.edit(
+    "first SiLU missing",
+    {"F.silu(self.norm1(x))": "self.norm1(x)"},
+    "Between norm1 and conv1 there is a SiLU; without it, this half is linear.",
+)
+res_block.edit(
+    "second SiLU missing", {"F.silu(h)": "h"}, "After scale and shift there is a SiLU, before dropout and conv2."
+)
+res_block.edit(
+    "the order turned round",
+    {"self.conv1(F.silu(self.norm1(x)))": "F.silu(self.norm1(self.conv1(x)))"},
+    "Here conv1 comes first. The order is norm, SiLU, convolution, twice.",
+)
+res_block.edit(
+    "no dropout",
+    {"self.dropout(F.silu(h))": "F.silu(h)"},
+    "self.dropout is not used. It stands between the second SiLU and conv2.",
+)
+res_block.edit(
     "dropout in evaluation, too",
+    {"self.dropout(F.silu(h))": "F.dropout(F.silu(h), self.dropout.p)"},
     "F.dropout drops in evaluation, too, unless told otherwise. self.dropout knows when to stop.",
 )

@@ -1,8 +1,6 @@
 """Exercises 4.4 and 4.5: half the size, and twice the size."""
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from minivdm.course.exercise import close, equal, exercise
 
@@ -26,102 +24,46 @@ def downsample(f, draw):
     yield close("6 x 10 pixels", layer(x), want, atol=1e-4, dtype=torch.float32)
 
 
-class _Conv:
-    """A wrong Downsample in one line: its convolution."""
-
-    def forward(self, x):
-        return self.conv(x)
-
-
-@downsample.misconception("no padding", "The edge gets lost, because there is no padding: nn.Conv2d(..., padding=1).")
-class _(_Conv):
-    def __init__(self, channels):
-        nn.Module.__init__(self)
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-
-@downsample.misconception(
+downsample.edit(
+    "no padding", {", padding=1": ""}, "The edge gets lost, because there is no padding: nn.Conv2d(..., padding=1)."
+)
+downsample.edit(
     "off by one",
+    {", padding=1": "", "self.conv(x)": "self.conv(F.pad(x, (0, 1, 0, 1)))"},
     "The windows are off by one: they are centred on (2i + 1, 2j + 1), as with zeros on the right and below alone. "
     "padding=1 in nn.Conv2d puts zeros on all sides, and with stride=2 the first window is centred on (0, 0).",
 )
-class _:
-    def __init__(self, channels):
-        nn.Module.__init__(self)
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-    def forward(self, x):
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-@downsample.misconception("no stride", "The size stays as it is: the convolution moves by one pixel. Give it stride=2.")
-class _(_Conv):
-    def __init__(self, channels):
-        nn.Module.__init__(self)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-
-@downsample.misconception("a 2 x 2 kernel", "The kernel is 2 x 2. A 3 x 3 kernel overlaps with its neighbours.")
-class _(_Conv):
-    def __init__(self, channels):
-        nn.Module.__init__(self)
-        self.conv = nn.Conv2d(channels, channels, 2, stride=2)
-
-
-@downsample.misconception("a 4 x 4 kernel", "The kernel is 4 x 4, which some programs use. Here it is 3 x 3.")
-class _(_Conv):
-    def __init__(self, channels):
-        nn.Module.__init__(self)
-        self.conv = nn.Conv2d(channels, channels, 4, stride=2, padding=1)
-
-
-@downsample.misconception("no bias", "The convolution has no bias. Leave it on, which is the default.")
-class _(_Conv):
-    def __init__(self, channels):
-        nn.Module.__init__(self)
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1, bias=False)
-
-
-@downsample.misconception(
+downsample.edit(
+    "no stride", {"stride=2, ": ""}, "The size stays as it is: the convolution moves by one pixel. Give it stride=2."
+)
+downsample.edit(
+    "a 2 x 2 kernel",
+    {"3, stride=2, padding=1": "2, stride=2"},
+    "The kernel is 2 x 2. A 3 x 3 kernel overlaps with its neighbours.",
+)
+downsample.edit(
+    "no bias", {"padding=1": "padding=1, bias=False"}, "The convolution has no bias. Leave it on, which is the default."
+)
+downsample.edit(
     "channel by channel",
+    {"padding=1": "padding=1, groups=channels"},
     "With groups=channels each channel is filtered alone. All outputs look at all input channels: leave groups out.",
 )
-class _(_Conv):
-    def __init__(self, channels):
-        nn.Module.__init__(self)
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1, groups=channels)
-
-
-@downsample.misconception(
+downsample.edit(
     "average of four",
+    {"stride=2, ": "", "self.conv(x)": "F.avg_pool2d(self.conv(x), 2)"},
     "Pixels are averaged after a convolution at full size. Here the convolution itself moves by two pixels: stride=2.",
 )
-class _:
-    def __init__(self, channels):
-        nn.Module.__init__(self)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x):
-        return F.avg_pool2d(self.conv(x), 2)
-
-
-@downsample.misconception("another name", "The layer must be called self.conv, so that saved weights find their place.")
-class _:
-    def __init__(self, channels):
-        nn.Module.__init__(self)
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x):
-        return self.op(x)
-
-
-@downsample.misconception(
+downsample.edit(
+    "another name",
+    {"self.conv": "self.op"},
+    "The layer must be called self.conv, so that saved weights find their place.",
+)
+downsample.edit(
     "super().__init__() missing",
+    {"super().__init__()": "pass"},
     "A module must first set itself up: begin `__init__` with super().__init__().",
 )
-class _(_Conv):
-    def __init__(self, channels):
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
 
 @exercise("layers.Upsample")
@@ -135,53 +77,28 @@ def upsample(f, draw):
     yield close("2 x 3 pixels", layer(x), convolved(large, layer.conv), atol=1e-4, dtype=torch.float32)
 
 
-@upsample.misconception("no convolution", "The pixels are doubled, but not smoothed: apply self.conv to the result.")
-class _:
-    def forward(self, x):
-        return F.interpolate(x, scale_factor=2.0)
-
-
-@upsample.misconception("convolution only", "The size stays as it is. Double it first, then apply self.conv.")
-class _:
-    def forward(self, x):
-        return self.conv(x)
-
-
-@upsample.misconception(
+DOUBLED = 'F.interpolate(x, scale_factor=2.0, mode="nearest")'
+upsample.edit(
+    "no convolution",
+    {f"self.conv({DOUBLED})": DOUBLED},
+    "The pixels are doubled, but not smoothed: apply self.conv to the result.",
+)
+upsample.edit("convolution only", {DOUBLED: "x"}, "The size stays as it is. Double it first, then apply self.conv.")
+upsample.edit(
     "convolution first",
+    {f"self.conv({DOUBLED})": DOUBLED.replace("x,", "self.conv(x),")},
     "Here the convolution comes first, at the small size, and the result has hard 2 x 2 squares. Double first.",
 )
-class _:
-    def forward(self, x):
-        return F.interpolate(self.conv(x), scale_factor=2.0)
-
-
-@upsample.misconception("bilinear", "The pixels are blended (bilinear). They should be repeated: mode='nearest'.")
-class _:
-    def forward(self, x):
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="bilinear"))
-
-
-@upsample.misconception(
+upsample.edit(
+    "bilinear", {"nearest": "bilinear"}, "The pixels are blended (bilinear). They should be repeated: mode='nearest'."
+)
+upsample.edit(
     "tiles",
+    {DOUBLED: "x.repeat(1, 1, 2, 2)"},
     "The picture is tiled: four small copies of it. Each *pixel* should become a square; see repeat_interleave.",
 )
-class _:
-    def forward(self, x):
-        return self.conv(x.repeat(1, 1, 2, 2))
-
-
-@upsample.misconception(
-    "zeros between", "Only one pixel of four is filled, the others are zero. All four get the value."
+upsample.edit(
+    "one axis",
+    {"scale_factor=2.0": "scale_factor=(2.0, 1.0)"},
+    "Only the rows are doubled. Height and width both double.",
 )
-class _:
-    def forward(self, x):
-        large = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
-        large[:, :, ::2, ::2] = x
-        return self.conv(large)
-
-
-@upsample.misconception("one axis", "Only the rows are doubled. Height and width both double.")
-class _:
-    def forward(self, x):
-        return self.conv(x.repeat_interleave(2, dim=2))

@@ -98,83 +98,50 @@ def recorded(net, image):
     return calls[: ends[0]], calls[ends[0] :]
 
 
-def net_with(mistake, net, x, t, cond):
-    """A forward pass with room for one mistake."""
-    if mistake == "own embedding":
-        emb = net.embed(waves(t.tolist(), net.channels).float())
-        emb = emb if cond is None else emb + net.summary(cond.mean(1))
-    else:
-        emb = net.embedding(x, t, cond)
-    cond = None if mistake == "no cond" else cond
-    h = net.stem(x)
-    kept = [] if mistake in ("no stem", "early") else [h]
-    for layer in net.down:
-        if mistake == "early":
-            kept.append(h)
-        stage = hasattr(layer, "block")
-        h = layer(h, emb, cond) if stage else layer(h)
-        if mistake != "early" and (stage or mistake != "stages only"):
-            kept.append(h)
-    if mistake != "no middle":
-        h = net.middle(h, emb, cond)
-    if mistake == "middle kept":
-        kept.append(h)
-    for layer in net.up:
-        if not hasattr(layer, "block"):
-            if mistake == "pops always":
-                kept.pop()
-            h = layer(h)
-            continue
-        skip = kept.pop({"first": 0}.get(mistake, -1)) if mistake != "no pop" else kept[-1]
-        both = [skip, h] if mistake == "skip first" else [h, skip]
-        both = [h, h] if mistake == "itself" else both
-        h = h + skip if mistake == "added" else torch.cat(both, dim=0 if mistake == "batch" else 1)
-        h = layer(h, emb, cond)
-    if mistake in ("no norm", "no head"):
-        return net.head(h) if mistake == "no norm" else net.norm(h)
-    return None if mistake == "nothing" else net.head(net.norm(h))
-
-
-def wrong(mistake, label, hint):
-    """Add a misconception: the forward pass above with one mistake in it."""
-
-    class Wrong:
-        def forward(self, x, t, cond=None):
-            return net_with(mistake, self, x, t, cond)
-
-    unet.misconception(label, hint)(Wrong)
-
-
-wrong(
-    "first",
+unet.edit(
     "first in, first out",
+    {"[h, skips.pop()]": "[h, skips.pop(0)]"},
     "The kept maps are used in the order in which they were made. The *latest* comes first: skips.pop(), without a 0.",
 )
-wrong("no pop", "the same map again and again", "skips[-1] stays in the list. skips.pop() takes it out.")
-wrong("no stem", "stem not kept", "The stem's map is not kept: begin with skips = [h], after the stem.")
-wrong(
-    "stages only",
+unet.edit(
+    "the same map again and again",
+    {"[h, skips.pop()]": "[h, skips[-1]]"},
+    "skips[-1] stays in the list. skips.pop() takes it out.",
+)
+unet.edit(
+    "stem not kept",
+    {"skips = [h]": "skips = []"},
+    "The stem's map is not kept: begin with skips = [h], after the stem.",
+)
+unet.edit(
     "Downsample not kept",
+    {"skips.append(h)": "skips += [h] * isinstance(layer, Stage)"},
     "The maps that the Downsamples make are not kept. All maps on the way down are.",
 )
-wrong("early", "kept too early", "Maps are kept *before* each layer, so the last is missing: append after the layer.")
-wrong("middle kept", "the middle kept", "The middle's map is kept, too. Only the maps made on the way down are.")
-wrong("pops always", "Upsample uses one", "An Upsample takes a kept map away. Only the Stages on the way up use them.")
-wrong("no middle", "the middle left out", "self.middle is never called: it stands between the way down and the way up.")
-wrong("skip first", "kept map first", "The two maps are joined in the other order: h first, then the kept one.")
-wrong("added", "added instead of joined", "The kept map is added to h. Concatenate along the channels: torch.cat.")
-wrong("itself", "joined with itself", "Each Stage on the way up gets h twice. The second map is the kept one.")
-wrong(
-    "batch",
+unet.edit(
+    "kept too early",
+    {"self.middle(h,": "self.middle(skips.pop(),"},  # kept is what the last layer was given, but not what it made
+    "Maps are kept *before* each layer, so the last is missing: append after the layer.",
+)
+unet.edit(
+    "the middle kept",
+    {"h = self.middle(h, emb, cond)": "h = self.middle(h, emb, cond)\n        skips.append(h)"},
+    "The middle's map is kept, too. Only the maps made on the way down are.",
+)
+unet.edit(
+    "kept map first",
+    {"[h, skips.pop()]": "[skips.pop(), h]"},
+    "The two maps are joined in the other order: h first, then the kept one.",
+)
+unet.edit(
+    "added instead of joined",
+    {"torch.cat([h, skips.pop()], dim=1)": "h + skips.pop()"},
+    "The kept map is added to h. Concatenate along the channels: torch.cat.",
+)
+unet.edit(
     "joined along the batch",
+    {"skips.pop()], dim=1": "skips.pop()]"},
     "The two maps are joined along the batch, the default of torch.cat. Channels are dim=1.",
 )
-wrong("no norm", "norm left out", "self.norm is left out: the last lines are norm, then head.")
-wrong("no head", "head left out", "self.head is left out: it turns the last feature map into a picture.")
-wrong("nothing", "no return", "The method returns nothing: is a `return` missing?")
-wrong(
-    "own embedding",
-    "arguments not checked",
-    "The output is right, but a picture of the wrong size is taken. self.embedding(x, t, cond) checks it.",
-)
-wrong("no cond", "cond forgotten", "The condition does not reach the Stages: layer(h, emb, cond).")
+unet.edit("norm left out", {"self.norm(h)": "h"}, "self.norm is left out: the last lines are norm, then head.")
+unet.edit("cond forgotten", {"emb, cond)": "emb)"}, "The condition does not reach the Stages: layer(h, emb, cond).")

@@ -39,25 +39,6 @@ def at(table, t, x):
     return table[t].reshape(-1, *[1] * (x.ndim - 1))
 
 
-def pair(x0, x_t, t, s, schedule):
-    """alpha_bar at t and at s, and alpha of the step between them."""
-    ab_t, ab_s = at(schedule.alpha_bar, t, x0), at(schedule.alpha_bar, s, x0)
-    return ab_t, ab_s, ab_t / ab_s
-
-
-def mean_and_variance(x_t, x0, t, s, schedule):
-    """Moments of q(x_s | x_t, x_0)."""
-    ab_t, ab_s, alpha = pair(x0, x_t, t, s, schedule)
-    mean = (ab_s.sqrt() * (1 - alpha) * x0 + alpha.sqrt() * (1 - ab_s) * x_t) / (1 - ab_t)
-    return mean, (1 - alpha) * (1 - ab_s) / (1 - ab_t)
-
-
-def checked_betas(betas):
-    """Raise a ValueError for betas outside (0, 1)."""
-    if not bool(((betas > 0) & (betas < 1)).all()):
-        raise ValueError("betas")
-
-
 def listening_models(schedule):
     """Perfect models of Gaussian data that note what they are asked.
 

@@ -1,0 +1,109 @@
+"""What the checks of self-, cross- and temporal attention share: the heads in float64, probes, and mistakes."""
+
+import torch
+
+from minivdm.course.exercise import close
+
+from .ch04_common import fresh
+
+LIKE = dict(atol=3e-4, rtol=1e-3, dtype=torch.float32)
+
+
+def attended(q, k, v, d):
+    """softmax(Q K^T / sqrt(d)) V, one head and row at a time: the rows of q, (N, C), look at those of k, v, (L, C)."""
+    found = torch.zeros_like(q)
+    for head in torch.arange(q.shape[1]).split(d):
+        for row in range(len(q)):
+            scores = k[:, head] @ q[row, head] / d**0.5  # (L,)
+            weights = torch.exp(scores - scores.max())
+            found[row, head] = weights / weights.sum() @ v[:, head]
+    return found
+
+
+def attention_probes(f, draw, expected, cases, asking):
+    """Probes of an attention layer with random weights, with new ones, and with scores in the hundreds.
+
+    Args:
+        expected: `expected(layer, d, *inputs)` is the output in float64, where heads have the size d.
+        cases: for each case what it is, `f`'s sizes, d, and the inputs. The first has one head.
+        asking: `asking(layer)` lists the weights of Q and K in the layer of the first case.
+    """
+    for name, sizes, d, *inputs in cases:
+        layer = fresh(f(*sizes, head_dim=d), draw)
+        yield close(name, layer(*inputs), expected(layer, d, *inputs), **LIKE)
+    yield close("a new layer, whose `out` is zero, returns x", f(*sizes, head_dim=d)(*inputs), inputs[0])
+    _, sizes, d, *inputs = cases[0]
+    layer = fresh(f(*sizes, head_dim=d), draw)
+    with torch.no_grad():
+        for weight in asking(layer):
+            weight *= 20
+    want = expected(layer, d, *inputs)
+    yield close("scores in the hundreds: softmax must not overflow", layer(*inputs), want, **LIKE)
+
+
+# A fused attention in the words of the unfused one, so that a mistake is the same edit of both.
+UNFUSED = {
+    "h = F.scaled_dot_product_attention(q, k, v)": """scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        h = scores.softmax(dim=-1) @ v"""
+}
+
+
+def attention_mistakes(exercise, looked_at, unfused=UNFUSED):
+    """Add the mistakes that every attention invites; `looked_at` is what a softmax chooses from, such as "place"."""
+    exercise.edit(
+        "nothing added",
+        {"return x + ": "return "},
+        f"The input is not added: the result is x *plus* what was found among the {looked_at}s.",
+    )
+    exercise.edit(
+        "scores not divided",
+        {**unfused, " / math.sqrt(q.shape[-1])": ""},
+        "The scores are not divided by sqrt(d). A sum of d products grows like sqrt(d), and softmax sees one "
+        f"{looked_at} alone.",
+    )
+    exercise.edit(
+        "root of all channels",
+        {**unfused, "math.sqrt(q.shape[-1])": "math.sqrt(x.shape[1])"},
+        "Right for one head. With several, d is the size of *one* head, not the number of all channels.",
+    )
+    exercise.edit(
+        "softmax over the wrong axis",
+        {**unfused, ".softmax(dim=-1)": ".softmax(dim=-2)"},
+        f"The softmax runs over those who look. For each of them, the weights of the {looked_at}s looked *at* add up "
+        "to 1: the last axis of Q K^T.",
+    )
+    exercise.edit(
+        "heads take turns",
+        {"n d)": "d n)"},
+        'Heads take channels in turns, "(d n)". A head\'s d channels lie together: "(n d)".',
+    )
+    exercise.edit(
+        "softmax by hand",
+        {**unfused, "scores.softmax(dim=-1)": "(scores.exp() / scores.exp().sum(-1, keepdim=True))"},
+        "exp of a large score is infinite. Subtract the largest score first, or let torch.softmax do it.",
+    )
+
+
+def map_attention_mistakes(exercise, of_norm):
+    """Add those that the two attentions of images invite besides; `of_norm` says what is made of norm(x)."""
+    exercise.edit(
+        "norm(x) added",
+        {"return x + ": "return self.norm(x) + "},
+        f"norm(x) is added instead of x itself. Only {of_norm} made of norm(x).",
+    )
+    exercise.edit("no norm", {"self.norm(x)": "x"}, f"{of_norm} made of x as it is, not of norm(x).")
+    exercise.edit(
+        "one head",
+        {"n=self.heads": "n=1"},
+        "Right for one head, but all heads are taken as one: split the channels into self.heads.",
+    )
+    exercise.edit(
+        "places and channels jumbled",
+        {'rearrange(h, "b n (h w) d -> b (n d) h w", h=height)': "h.reshape(x.shape)"},
+        "The result, (.., H W, d), was reshaped straight to (B, C, H, W), which jumbles it. Put the channels first.",
+    )
+    exercise.edit(
+        "`out` missing",
+        {"self.out(rearrange": "(rearrange"},
+        "The last linear map, W_o, is missing: add self.out(...) of what the heads found.",
+    )
