@@ -105,9 +105,10 @@ class NoiseSchedule:
         self.alpha_bar = torch.cat([level_0 + 1, torch.cumprod(1 - betas, dim=0)]).float()  # (T+1,)
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Factor of the data at levels t: sqrt(alpha_bar_t), in t's shape. Levels may lie between two whole ones.
+        """Factor of the data at levels t: sqrt(alpha_bar_t), in t's shape.
 
-        There alpha_bar is interpolated in its logarithm, as if beta were spread evenly over the step:
+        Levels may lie between two whole ones. There alpha_bar is interpolated in its logarithm, as
+        if beta were spread evenly over the step:
         ln alpha_bar_t = (1 - f) ln alpha_bar_k + f ln alpha_bar_{k+1},  with t = k + f.
 
         Args:
@@ -116,7 +117,7 @@ class NoiseSchedule:
         return (self._log_alpha_bar(t) / 2).exp()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Factor of the noise at levels t: sqrt(1 - alpha_bar_t), in t's shape; t as for `alpha`."""
+        """Factor of the noise at levels t: sqrt(1 - alpha_bar_t), in t's shape; t as in `alpha`."""
         return (-torch.expm1(self._log_alpha_bar(t))).sqrt()
 
     def _log_alpha_bar(self, t: Tensor) -> Tensor:
