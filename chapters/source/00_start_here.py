@@ -11,6 +11,7 @@ import platform
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor
 
 import minivdm
 from minivdm.course import budget, check, piece, start

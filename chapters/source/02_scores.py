@@ -20,7 +20,7 @@ from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from minivdm.course import budget, check, piece, start
 from minivdm.datasets.digits import digits

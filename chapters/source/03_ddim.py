@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor
 
 from minivdm.course import budget, check, piece, start
 from minivdm.datasets.digits import digits

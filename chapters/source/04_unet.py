@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import torch
 from einops import rearrange
 from matplotlib.colors import LogNorm
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minivdm.course import budget, check, piece, start

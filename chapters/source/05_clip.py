@@ -20,7 +20,7 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import torch
 from einops import rearrange
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minivdm.course import budget, check, piece, start

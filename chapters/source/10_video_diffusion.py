@@ -24,7 +24,7 @@ import time
 import matplotlib.pyplot as plt
 import torch
 from einops import rearrange
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minivdm.training.clip_pool import render_clips
@@ -750,7 +750,7 @@ plt.show()
 torch.manual_seed(0)
 table = caption_table(Tokenizer()).to(b.device)  # (6, 8, 8, 24, L) all wordings of all triples
 model = build_text2video().to(b.device)
-use_fused_kernels(model)  # on CUDA: same numbers, fewer trips to memory; your own layers are left alone
+use_fused_kernels(model)  # on CUDA: same numbers, fewer trips to memory; your own layers stay
 if b.steps:
     began = time.perf_counter()
     pool, kinds = render_clips(sprites, b.pool, generator)  # as bytes: a quarter of the memory
