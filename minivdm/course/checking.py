@@ -4,7 +4,6 @@ The answer is *not attempted*, *passed*, *wrong* (the first property that fails,
 one) or *error* (the learner's own traceback). It is shown as a card and never raised, except under `MINIVDM_STRICT=1`.
 """
 
-import inspect
 import os
 import secrets
 import time
@@ -16,7 +15,7 @@ from .dependencies import piece_dependencies
 from .guard import Guard
 from .method_transplant import functions_in
 from .no_reference import is_reference, no_reference
-from .originals import reference
+from .originals import reference, signature_of
 from .pieces import is_unfinished, own_methods, piece_of, quiet
 from .probes import describe
 from .run_check import Run, matching_hint, run_probes, works
@@ -163,7 +162,7 @@ def decide(result, run, piece, exercise, seed):
     elif kind == "raised":
         result.status, result.message = "error", short_trace(what)
         if isinstance(what, TypeError) and not learner_frames(what) and not piece.is_class:
-            result.message += f"\nits signature should be {piece.short}{inspect.signature(reference(piece.name))}"
+            result.message += f"\nits signature should be {piece.short}{signature_of(reference(piece.name))}"
     elif kind == "unusable" and works(exercise, seed):
         returned = describe(run.guard.returned)
         result.status, result.usable = "wrong", False

@@ -19,7 +19,7 @@ from minivdm.files import replacing
 
 from . import sources
 from .method_transplant import transplant, vars_of
-from .originals import namespaces, reference, resolve, run_in_module
+from .originals import namespaces, reference, resolve, run_in_module, signature_of
 from .pieces import Piece
 from .renamed import new_piece_name, with_new_names
 from .standalone import NotKept, standalone
@@ -56,7 +56,7 @@ def require_signature(made, known):
             if inspect.isfunction(attribute) and inspect.isfunction(mine):
                 require_signature(mine, attribute)
         return
-    mine, theirs = inspect.signature(made), inspect.signature(known)
+    mine, theirs = signature_of(made), signature_of(known)
     plain = [p for p in theirs.parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
     named = [p.name for p in theirs.parameters.values() if p.kind == p.KEYWORD_ONLY]
     needed = [

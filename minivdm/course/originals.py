@@ -68,6 +68,13 @@ def source_of(name):
     return "".join(text.splitlines(keepends=True)[start - 1 : node.end_lineno])
 
 
+def signature_of(function):
+    """A function's signature without type hints, as learners are shown it: "(T, s=0.008, max_beta=0.999)"."""
+    hinted = inspect.signature(function)
+    plain = [parameter.replace(annotation=parameter.empty) for parameter in hinted.parameters.values()]
+    return hinted.replace(parameters=plain, return_annotation=hinted.empty)
+
+
 class Namespace(dict):
     """A dict that can be found again in `namespaces`."""
 

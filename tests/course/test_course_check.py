@@ -11,9 +11,11 @@ from course_kit import RIGHT, STUB, body
 from minivdm.course import check
 from minivdm.course.checking import CheckFailed, examine
 from minivdm.course.exercise import close, equal, near
+from minivdm.course.originals import signature_of
 from minivdm.course.pieces import Piece
 from minivdm.course.result_view import as_html, as_text
 from minivdm.course.sandbox import Printed, TimeUp, time_limit
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas
 from tests.helpers import rewritten
 
 A = "a = per_sample(schedule.alpha_bar, t, x0)"
@@ -82,6 +84,11 @@ def test_error_inside_a_library_shows_the_learners_line(cell):
 def test_wrong_signature_is_told(cell):
     result = answer(cell, '@piece("forward_process.q_sample")\ndef q_sample(x0, t):\n    return x0\n')
     assert result.status == "error" and "its signature should be q_sample(x0, t, noise, schedule)" in result.message
+
+
+def test_a_signature_is_shown_without_type_hints():
+    assert str(signature_of(NoiseSchedule.to)) == "(self, device)"
+    assert str(signature_of(cosine_betas)) == "(T, s=0.008, max_beta=0.999)"
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,19 @@ def test_what_it_uses_comes_along(cell):
     assert "pieces are yours" in out and "skipped" not in out and not out.startswith("0")
 
 
+def test_type_hints_come_along(cell):
+    cell("from collections.abc import Sequence\nfrom typing import Optional\nfrom torch import Tensor")
+    hinted = RIGHT.replace("x0, t, noise, schedule):", "x0: Tensor, t: {0}, noise: {1}, schedule: {2}) -> {0}:")
+    for hints in [("Tensor", "Tensor", '"NoiseSchedule"'), ("Tensor | Sequence", "Optional[Tensor]", '"not imported"')]:
+        result = check(cell(hinted.format(*hints))["q_sample"])
+        assert "Kept" in result.notes[0], result.notes
+        made = kept_pieces.load("forward_process.q_sample", kept().read_text(), "q_sample.py")
+        assert torch.equal(made(*INPUTS), reference("forward_process.q_sample")(*INPUTS))
+    text = kept().read_text()
+    assert "from collections.abc import Sequence\nfrom typing import Optional\n" in text
+    assert "import Tensor" not in text  # its module has it
+
+
 @pytest.mark.parametrize("value", ["torch.randn(3)", "lambda x: x", "object()"])
 def test_unkeepable_variable_is_named(cell, value):
     cell(f"foo = {value}")
