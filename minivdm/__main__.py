@@ -35,9 +35,9 @@ def parser():
         "--micro-batches",
         "--parts",
         type=int,
-        help="cut each batch into so many parts, one after the other, to save "
+        help="cut each batch into so many micro-batches, one after the other, to save "
         "memory; torchrun's processes share them, so use a multiple of their number (the default "
-        "there). With the same parts the losses are the same for any number of processes",
+        "there). With as many micro-batches the losses are the same for any number of processes",
     )
     training.add_argument("--frames", type=int, help="frames per clip, at least 4")
     training.add_argument("--size", type=int, help="height and width in pixels, at least 16")

@@ -1,7 +1,10 @@
 """The shape of the package: imports run downwards only, and files load without running code."""
 
 import ast
+import importlib
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -119,3 +122,18 @@ def test_pinned_and_ranged_dependencies_name_the_same_packages():
     assert names(lines) == names(project["dependencies"] + project["optional-dependencies"]["video"])
     assert all("==" in line for line in lines if re.match(r"\w", line))
     assert "torch==2.13.0" in lines and "torch>=2.6" in project["dependencies"]
+
+
+def test_short_names_are_the_objects_themselves():
+    import minivdm
+
+    for name, module in minivdm.SHORT_NAMES.items():
+        assert getattr(minivdm, name) is getattr(importlib.import_module(f"minivdm.{module}"), name)
+        assert name in dir(minivdm)
+    with pytest.raises(AttributeError, match="module 'minivdm' has no attribute 'nothing'"):
+        minivdm.nothing  # noqa: B018
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, minivdm; assert 'torch' not in sys.modules; from minivdm import NoiseSchedule"
+    subprocess.run([sys.executable, "-c", code], check=True)
