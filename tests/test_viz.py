@@ -1,6 +1,7 @@
 """Pictures and clips: the right pixels in the right place, and files that can be read back."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -77,3 +78,13 @@ def test_the_judge_reads_unseen_digits():
     images, labels = digits(held_out=True)
     assert (classifier(images).argmax(1) == labels).float().mean() > 0.95
     assert classifier.features(images).shape == (299, 64)
+
+
+@pytest.mark.parametrize("missing", ["IPython.display", "ipywidgets"])
+def test_without_a_notebooks_packages_one_line_says_what_to_install(monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match=r'pip install "minivdm\[course\]"'):
+        viz.slider(lambda value: None, [1, 2], "value")
+    if missing == "IPython.display":
+        with pytest.raises(ImportError, match="players and sliders need"):
+            viz.play(torch.zeros(1, 3, 2, 4, 4))

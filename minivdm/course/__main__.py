@@ -10,7 +10,9 @@ def main(arguments=None):
     """Run one command; the exit code is 0 (fine), 1 (out of date, or not all passed) or 2 (bad usage)."""
     parser = argparse.ArgumentParser(prog="python -m minivdm.course", description=__doc__.split("`")[0].strip(" :"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    building = commands.add_parser("build", help="write the notebooks and README's tables from chapters/source and minivdm/")
+    building = commands.add_parser(
+        "build", help="write the notebooks and README's tables from chapters/source and minivdm/"
+    )
     building.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
     building.add_argument("--root", default=None, help="the repository (default: found from here)")
     commands.add_parser("status", help="which exercises are yours")

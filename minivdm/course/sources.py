@@ -48,7 +48,7 @@ def pieces_folder():
 
 
 def source_files(root=None):
-    """The chapters' sources, sorted: those of `root`, else of `repository_root()`, else those that came with minivdm."""
+    """The chapters' sources, sorted: those of `root`, else of `repository_root()`, else those of the package."""
     roots = [Path(root)] if root else [repository_root(), shipped("chapters").parent]
     found = ([*sorted((each / "chapters" / "source").glob("*.py"))] for each in roots)
     return next((files for files in found if files), [])

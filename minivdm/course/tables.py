@@ -32,7 +32,9 @@ def chapter_table(root, folder=""):
         says = sources.header(path)
         missing = [key for key in HEADER if not says.get(key)]
         if missing:
-            raise BuildError(f"{path.name}: its header has no line `# {missing[0]}: ...`; see minivdm/course/sources.py")
+            raise BuildError(
+                f"{path.name}: its header has no line `# {missing[0]}: ...`; see minivdm/course/sources.py"
+            )
         points = [settings.get("points", 0) for settings in exercises if settings["chapter"] == path.stem]
         link = f"[{path.stem.partition('_')[0]} {says['title']}]({folder}{path.stem}.ipynb)"
         lines.append(f"| {link} | {says['question']} | {says['build']} | {len(points)} | {sum(points)} |")
