@@ -27,12 +27,8 @@ def parser():
         prog="python -m minivdm" if called == "__main__.py" else "minivdm",
         description="Learn how a text-to-video model is made; train one, sample from it, and measure it.",
     )
-    top.add_argument(
-        "--mine", action="store_true", help="run with your own pieces, as kept in my_pieces/"
-    )
-    commands = top.add_subparsers(
-        dest="command", required=True, metavar="start | train | sample | evaluate"
-    )
+    top.add_argument("--mine", action="store_true", help="run with your own pieces, as kept in my_pieces/")
+    commands = top.add_subparsers(dest="command", required=True, metavar="start | train | sample | evaluate")
 
     starting = commands.add_parser(
         "start",
@@ -54,18 +50,12 @@ def parser():
     )
     starting.add_argument("--port", type=int, help="the server's port (default: JupyterLab's)")
 
-    training = commands.add_parser(
-        "train", help="train from nothing; the same command goes on after an interruption"
-    )
+    training = commands.add_parser("train", help="train from nothing; the same command goes on after an interruption")
     training.add_argument("model", choices=["text2video"], help="what to train")
-    training.add_argument(
-        "--budget", help="smoke, cpu or gpu (default: MINIVDM_BUDGET, or what the machine allows)"
-    )
+    training.add_argument("--budget", help="smoke, cpu or gpu (default: MINIVDM_BUDGET, or what the machine allows)")
     training.add_argument("--out", help="folder of the run (default: runs/text2video/BUDGET)")
     training.add_argument("--steps", type=int, help="optimiser steps in all")
-    training.add_argument(
-        "--image-steps", "--stills", type=int, help="steps on single frames before them"
-    )
+    training.add_argument("--image-steps", "--stills", type=int, help="steps on single frames before them")
     training.add_argument("--batch", type=int, help="clips per step")
     training.add_argument(
         "--micro-batches",
@@ -82,9 +72,7 @@ def parser():
     training.add_argument("--seed", type=int, help="the same seed gives the same run (default: 0)")
 
     sampling = commands.add_parser("sample", help="make clips from prompts")
-    sampling.add_argument(
-        "prompts", nargs="+", metavar="prompt", help='for instance "a red circle moving left"'
-    )
+    sampling.add_argument("prompts", nargs="+", metavar="prompt", help='for instance "a red circle moving left"')
     sampling.add_argument(
         "-o",
         "--out",
@@ -98,22 +86,16 @@ def parser():
         default=8,
         help="frames per second, 0.1 to 50; in a GIF each frame stays for 1/fps, rounded to 1/100 s (default: 8)",
     )
-    sampling.add_argument(
-        "--scale", type=int, default=4, help="enlarge each pixel so many times (default: 4)"
-    )
+    sampling.add_argument("--scale", type=int, default=4, help="enlarge each pixel so many times (default: 4)")
 
-    judging = commands.add_parser(
-        "evaluate", help="measure how well clips do what their prompts say"
-    )
+    judging = commands.add_parser("evaluate", help="measure how well clips do what their prompts say")
     judging.add_argument(
         "--copies",
         type=int,
         help="clips for each of the 384 prompts (default: 2 on a GPU; on a CPU one clip for each of 96 of them)",
     )
     add_sampling_options(judging, steps=20)
-    judging.add_argument(
-        "--json", action="store_true", help="print the results as JSON, and all else to stderr"
-    )
+    judging.add_argument("--json", action="store_true", help="print the results as JSON, and all else to stderr")
     return top
 
 
@@ -125,9 +107,7 @@ def add_sampling_options(command, steps):
     )
     command.add_argument("--steps", type=int, default=steps, help=f"DDIM steps (default: {steps})")
     command.add_argument("--guidance-scale", type=float, default=2.0, help="1 = off (default: 2)")
-    command.add_argument(
-        "--seed", type=int, default=0, help="another seed, another clip (default: 0)"
-    )
+    command.add_argument("--seed", type=int, default=0, help="another seed, another clip (default: 0)")
 
 
 def main(arguments=None):
@@ -155,16 +135,10 @@ def main(arguments=None):
         return report(f"error: {one_line(error)}", 2)
     except (RuntimeError, MemoryError) as error:
         text = one_line(error).split(". ")[0] or "not enough memory"
-        kind = type(
-            error
-        ).__name__  # torch's own is not worth importing torch for; on a CPU it has none
+        kind = type(error).__name__  # torch's own is not worth importing torch for; on a CPU it has none
         if kind not in ("OutOfMemoryError", "MemoryError") and "can't allocate memory" not in text:
             raise
-        advice = (
-            ": try more --micro-batches, or a smaller --batch"
-            if options["command"] == "train"
-            else ""
-        )
+        advice = ": try more --micro-batches, or a smaller --batch" if options["command"] == "train" else ""
         return report(f"error: {text}{advice}", 2)
 
 
@@ -178,9 +152,7 @@ def split(arguments):
 def start(command, mine, **options):
     """Open the course; the exit code."""
     if mine:
-        raise ValueError(
-            "--mine is for train, sample and evaluate; notebooks always run on your pieces"
-        )
+        raise ValueError("--mine is for train, sample and evaluate; notebooks always run on your pieces")
     from .course.workspace import start_jupyter
 
     return start_jupyter(**options)

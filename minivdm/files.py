@@ -71,6 +71,4 @@ def load_torch(path):
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever bytes may lead an unpickler to
-        raise ValueError(
-            f"{path} ({len(content):,} bytes) is truncated or not a checkpoint"
-        ) from error
+        raise ValueError(f"{path} ({len(content):,} bytes) is truncated or not a checkpoint") from error

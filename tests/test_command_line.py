@@ -102,7 +102,7 @@ def root():
         (["train", "text2movie"], "invalid choice: 'text2movie'"),
         (["train", "text2video", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
         (["train", "text2video", "--steps", "0"], "steps must be at least 1, got 0"),
-        (["train", "text2video", "--image-steps", "-1"], "stills must be at least 0, got -1"),
+        (["train", "text2video", "--image-steps", "-1"], "image_steps must be at least 0, got -1"),
         (["train", "text2video", "--budget", "huge"], "budget must be one of smoke, cpu, gpu; got 'huge'"),
         (["train", "text2video", "--frames", "3"], "at least 4 frames of 16 pixels, got frames=3"),
         (["train", "text2video", "--size", "18"], "size must be a multiple of 4, got 18"),
@@ -111,7 +111,7 @@ def root():
         (["train", "text2video", "--seed", "-1"], "seed must lie in 0.."),
         (
             ["train", "text2video", "--batch", "8", "--micro-batches", "3"],
-            "a batch of 8 cannot be cut into 3 equal parts",
+            "a batch of 8 cannot be cut into 3 equal micro-batches",
         ),
         (["train", "text2video", "--out", "file"], "file"),
         (["sample", "a teapot", "-o", "x.gif"], "'teapot' is not in the vocabulary"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from minivdm.models.kernels import Attend, FusedGroupNorm, FusedTemporalAttention, accelerate
+from minivdm.models.kernels import Attend, FusedGroupNorm, FusedTemporalAttention, fused, use_fused_kernels
 from minivdm.models.unet3d import TemporalAttention
 from minivdm.pipelines.text2video import build_text2video
 
@@ -31,7 +31,7 @@ def relative_error(a, b):
 
 def test_without_a_card_a_model_stays_as_it_is():
     layer = TemporalAttention(32)
-    assert accelerate(layer) is layer
+    assert use_fused_kernels(layer) is layer
     kinds = {type(module) for module in layer.modules()}
     assert torch.cuda.is_available() or not kinds & {FusedGroupNorm, FusedTemporalAttention}
 
@@ -41,7 +41,7 @@ def test_long_clips_take_the_plain_layer(monkeypatch):
     layer = TemporalAttention(32)
     nn.init.normal_(layer.out.weight, std=0.1)
     fast, asked = copy.deepcopy(layer), []
-    fast.__class__ = FusedTemporalAttention
+    fast = fused(fast)
     monkeypatch.setattr(Attend, "apply", lambda qkv, position, heads: asked.append(qkv) or qkv[..., :32])
     for frames in (64, 65, 128):
         x = torch.randn(frames, 32, 2, 2)
@@ -64,7 +64,7 @@ def test_group_norm(shape, groups, offset):
     x = (x.detach() + offset).requires_grad_()
     exact = copy.deepcopy(norm).double()
     expected = gradients(exact, x.detach().double().requires_grad_())
-    norm.__class__ = FusedGroupNorm
+    norm = fused(norm)
     for got, wanted in zip(gradients(norm, x), expected):
         assert relative_error(got.double(), wanted) < (1e-5 if offset == 0 else 1e-3)
 
@@ -78,7 +78,7 @@ def test_temporal_attention(frames, channels, monkeypatch):
     nn.init.normal_(layer.out.weight, std=0.1)
     x = drawn(2 * frames, channels, 3, 5)
     expected = gradients(layer, x, frames)
-    fast = accelerate(copy.deepcopy(layer))
+    fast = use_fused_kernels(copy.deepcopy(layer))
     assert type(fast) is FusedTemporalAttention and type(fast.norm) is FusedGroupNorm
     for got, wanted in zip(gradients(fast, x, frames), expected):
         assert relative_error(got, wanted) < 3e-3 or wanted.abs().max() < 1e-5  # products in TF32
@@ -92,7 +92,7 @@ def test_131072_rows_forward_and_backward(fused):
     layer = TemporalAttention(32).cuda().bfloat16()
     nn.init.normal_(layer.out.weight, std=0.1)
     x = drawn(8 * 16, 32, 128, 128, dtype=torch.bfloat16)  # 8 * 128 * 128 places
-    layer = accelerate(layer) if fused else layer
+    layer = use_fused_kernels(layer) if fused else layer
     layer(x, 16).float().sum().backward()
     assert x.grad.isfinite().all()
 
@@ -106,6 +106,6 @@ def test_a_whole_model_and_a_copy_of_it():
     x, t = torch.randn(2, 3, 16, 32, 32, device="cuda"), torch.tensor([3, 700], device="cuda")
     with torch.no_grad():
         plain = model(x, t)
-        fast = accelerate(copy.deepcopy(model))
+        fast = use_fused_kernels(copy.deepcopy(model))
         assert relative_error(fast(x, t), plain) < 0.01 and relative_error(copy.deepcopy(fast)(x, t), plain) < 0.01
     assert not any(isinstance(m, FusedGroupNorm) for m in model.modules())

@@ -39,21 +39,21 @@ def test_an_update_too_small_for_16_bits_is_not_lost():
             layer.weight += 1e-4  # bfloat16 knows nothing between 1 and 1.0078
         rounded.refresh()
     assert abs(layer.weight.item() - 1.01) < 1e-5
-    assert abs(rounded.copy.weight.item() - 1.01) < 0.004
+    assert abs(rounded.network.weight.item() - 1.01) < 0.004
 
 
 def test_gradients_move_to_the_float32_weights():
     layer = torch.nn.Linear(3, 2)
     rounded = LowPrecisionCopy(layer, torch.bfloat16)
     x = torch.randn(5, 3)
-    rounded.copy(x.bfloat16()).float().square().sum().backward()
+    rounded.network(x.bfloat16()).float().square().sum().backward()
     got = layer.weight.grad
     assert got is None
-    rounded.gradients()
+    rounded.move_gradients()
     layer.weight.grad, taken = None, layer.weight.grad
     layer(x).square().sum().backward()
     assert taken.dtype == torch.float32 and torch.allclose(taken, layer.weight.grad, rtol=0.05, atol=0.1)
-    assert rounded.copy.weight.grad is None
+    assert rounded.network.weight.grad is None
 
 
 class OneBuffer(torch.autograd.Function):
@@ -77,16 +77,16 @@ def test_gradients_of_several_passes_add_up_in_float32():
     rounded = LowPrecisionCopy(layer, torch.bfloat16)
     parts = torch.tensor([[1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 30.0, 40.0], [256.0, 512.0, 1024.0, 2048.0]]).bfloat16()
     for x in parts:
-        OneBuffer.apply(x, rounded.copy.weight).sum().backward()
-        rounded.gradients()
-    assert torch.equal(layer.weight.grad, parts.float().sum(dim=0)) and rounded.copy.weight.grad is None
+        OneBuffer.apply(x, rounded.network.weight).sum().backward()
+        rounded.move_gradients()
+    assert torch.equal(layer.weight.grad, parts.float().sum(dim=0)) and rounded.network.weight.grad is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("micro_batches", [1, 3])
-def test_recorded_kernels_train_as_the_others_do(dtype, parts):
-    options = dict(device="cuda", dtype=dtype, micro_batches=parts)
+def test_recorded_kernels_train_as_the_others_do(dtype, micro_batches):
+    options = dict(device="cuda", dtype=dtype, micro_batches=micro_batches)
     plain, recorded = run(8, **options), run(8, cuda_graph=True, **options)
     assert recorded[2] == pytest.approx(plain[2], rel=1e-3 if dtype == torch.float32 else 2e-2)
     for a, b in zip(plain[0].parameters(), recorded[0].parameters()):
@@ -119,7 +119,7 @@ def test_parts_are_the_batch_in_pieces():
     """With one part, the i-th generator is the only one; with two, the losses are the means of two such runs."""
     first, second = run(1, seed=0)[2][0], run(1, seed=1)[2][0]
     assert run(1, seed=0, micro_batches=2)[2][0] == pytest.approx((first + second) / 2, rel=1e-5)
-    assert parallel.world_size() == 1 and parallel.rank() == 0 and parallel.gather("x") == ["x"]
+    assert parallel.world_size() == 1 and parallel.rank() == 0 and parallel.all_gather("x") == ["x"]
 
 
 def test_parts_survive_a_restart_and_their_number_is_checked(tmp_path):

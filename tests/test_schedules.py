@@ -5,9 +5,17 @@ from fractions import Fraction
 import pytest
 import torch
 
-from minivdm.diffusion.forward_process import q_sample, to_x0
+from minivdm.diffusion.forward_process import perturb, q_sample, to_x0
 from minivdm.diffusion.samplers import ddim_sample
-from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, linear_betas, per_sample, shifted_betas
+from minivdm.diffusion.schedules import (
+    NoiseSchedule,
+    cosine_betas,
+    expand_like,
+    linear_betas,
+    per_sample,
+    shifted_betas,
+)
+from minivdm.diffusion.sde import VPSDE
 
 
 def test_known_ends():
@@ -109,3 +117,39 @@ def test_bad_levels(t, message):
     with pytest.raises(ValueError) as error:
         per_sample(torch.arange(5.0), t, torch.zeros(3, 2))
     assert message in str(error.value)
+
+
+def test_alpha_and_sigma_at_whole_levels_are_the_table():
+    schedule = NoiseSchedule(linear_betas(50))
+    t = torch.arange(51)
+    for levels in (t, t.float()):
+        assert torch.allclose(schedule.alpha(levels), schedule.alpha_bar.sqrt(), rtol=1e-6)
+        assert torch.allclose(schedule.sigma(levels), (1 - schedule.alpha_bar).sqrt(), rtol=1e-5)
+    assert schedule.alpha(t[:1]).item() == 1 and schedule.sigma(t[:1]).item() == 0
+
+
+def test_between_two_levels_noise_comes_in_evenly():
+    """The signal-to-noise ratio falls all the way, and half a step twice is a whole one."""
+    schedule = NoiseSchedule(cosine_betas(20))
+    t = torch.linspace(0, 20, 401)
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    assert (
+        torch.allclose(alpha**2 + sigma**2, torch.ones(401)) and (alpha.diff() < 0).all() and (sigma.diff() > 0).all()
+    )
+    halves = schedule.alpha(torch.arange(20) + 0.5)
+    assert torch.allclose(halves**2, schedule.alpha(torch.arange(20)) * schedule.alpha(torch.arange(1, 21)), rtol=1e-5)
+
+
+def test_perturb_is_q_sample_for_a_table_and_the_transition_of_an_sde():
+    schedule, x0, noise = NoiseSchedule(linear_betas(1000)), torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
+    t = torch.tensor([0, 1, 500, 1000])
+    assert torch.allclose(perturb(x0, t, noise, schedule), q_sample(x0, t, noise, schedule), atol=1e-6)
+    far = perturb(x0, t / 1000, noise, VPSDE())
+    assert torch.allclose(far, q_sample(x0, t, noise, schedule), atol=0.02)  # the table is the SDE in 1,000 steps
+    assert torch.equal(far[0], x0[0])
+
+
+def test_expand_like_refuses_what_is_not_one_value_per_sample():
+    assert expand_like(torch.ones(2), torch.zeros(2, 3, 4)).shape == (2, 1, 1)
+    with pytest.raises(ValueError, match=r"expected one value per sample, shape \(2,\), got \(3,\)"):
+        expand_like(torch.ones(3), torch.zeros(2, 3, 4))

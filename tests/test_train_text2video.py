@@ -1,5 +1,6 @@
 """A run survives being killed, never mixes two settings, and its folder holds what was promised."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,18 +16,18 @@ from PIL import Image
 
 from minivdm.__main__ import main
 from minivdm.commands import train
-from minivdm.commands.settings import BUDGETS, settings_of
-from minivdm.commands.train import render_clips
+from minivdm.commands.settings import BUDGETS, FORMER_NAMES, saved_settings, settings_of, write_settings
 from minivdm.datasets.sprites import MovingSprites, held_out
 from minivdm.pipelines import pretrained
+from minivdm.training.clip_pool import ClipPool, render_clips
 
 # A run that is killed, as by the system, as soon as it has saved so many checkpoints.
 KILLED = """
 import os, signal, sys
-from minivdm.training import loop
+from minivdm.training import checkpoint
 from minivdm.__main__ import main
 
-save, left = loop.save_checkpoint, int(sys.argv.pop(1))
+save, left = checkpoint.save_checkpoint, int(sys.argv.pop(1))
 
 def save_then_die(path, **state):
     global left
@@ -35,7 +36,7 @@ def save_then_die(path, **state):
     if not left:
         os.kill(os.getpid(), signal.SIGKILL)
 
-loop.save_checkpoint = save_then_die
+checkpoint.save_checkpoint = save_then_die
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -88,11 +89,10 @@ def assert_same_weights(*folders):
 
 
 def test_a_run_leaves_what_it_promises(whole):
-    settings = json.loads((whole / "settings.json").read_text())
-    assert settings == BUDGETS["smoke"]
-    sample_every = sorted(path.name for path in (whole / "samples").iterdir())
-    assert sample_every == [f"step_{step:06d}.gif" for step in range(1, 9)]
-    with Image.open(whole / "samples" / sample_every[-1]) as film:
+    assert saved_settings(whole) == BUDGETS["smoke"]
+    films = sorted(path.name for path in (whole / "samples").iterdir())
+    assert films == [f"step_{step:06d}.gif" for step in range(1, 9)]
+    with Image.open(whole / "samples" / films[-1]) as film:
         assert film.n_frames == 4 and film.size == (3 * 4 * 16, 3 * 2 * 16)
     model = pretrained.load_weights(whole / "model.pt", pretrained.BUILDERS["text2video"])
     assert (model.frames, model.size) == (4, 16)
@@ -111,37 +111,68 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(whole, capsys):
             assert film.read_bytes() == Path("again", "samples", film.name).read_bytes()
 
 
-STILLS = ["train", "text2video", "--budget", "smoke", "--steps", "3", "--image-steps", "6", "--out"]
+IMAGES_FIRST = ["train", "text2video", "--budget", "smoke", "--steps", "3", "--image-steps", "6", "--out"]
 
 
 @pytest.fixture(scope="module")
-def stills_first(tmp_path_factory):
+def images_first(tmp_path_factory):
     """The folder of a run that began with single frames."""
-    out = tmp_path_factory.mktemp("runs") / "image_steps"
-    assert main([*STILLS, str(out)]) == 0
+    out = tmp_path_factory.mktemp("runs") / "images_first"
+    assert main([*IMAGES_FIRST, str(out)]) == 0
     return out
 
 
-@pytest.mark.parametrize("save_every, at", [(2, "still 2 of 6"), (6, "still 6 of 6"), (8, "step 2 of 3")])
-def test_killed_at_single_frames_or_after_them_it_ends_in_the_same_weights(stills_first, capsys, save_every, at):
-    run_and_kill(save_every, *STILLS, "again")
-    assert main([*STILLS[:-2], "7", "--out", "again"]) == 2
+@pytest.mark.parametrize("save_every, at", [(2, "image step 2 of 6"), (6, "image step 6 of 6"), (8, "step 2 of 3")])
+def test_killed_at_single_frames_or_after_them_it_ends_in_the_same_weights(images_first, capsys, save_every, at):
+    run_and_kill(save_every, *IMAGES_FIRST, "again")
+    assert main([*IMAGES_FIRST[:-2], "7", "--out", "again"]) == 2
     assert "again holds a run with image_steps=6, not image_steps=7" in capsys.readouterr().err
-    assert main([*STILLS, "again"]) == 0
+    assert main([*IMAGES_FIRST, "again"]) == 0
     lines = capsys.readouterr().out
-    assert f"going on from {at} in again" in lines and f" {at.replace(' ', '      ', 1)} " not in lines
-    assert_same_weights(stills_first, "again")
+    assert f"going on from {at} in again" in lines and f" {at.replace('step ', 'step      ')} " not in lines
+    assert_same_weights(images_first, "again")
 
 
 def test_pictures_are_frames_of_the_pool():
     generator = torch.Generator().manual_seed(0)
-    sprites, settings = MovingSprites(4, 16), {**BUDGETS["smoke"], "batch": 10, "micro_batches": 5}
-    pool = train.ClipPool(sprites, settings, torch.device("cpu"))
-    pictures, tokens = pool.pictures(generator)
-    assert pictures.shape == (20, 3, 1, 16, 16) and len(tokens) == 20  # 96 in 5 parts, rounded up
+    pool = ClipPool(MovingSprites(4, 16), 64, torch.Generator().manual_seed(1))
+    pictures, tokens = pool.pictures(generator, 20)
+    assert pictures.shape == (20, 3, 1, 16, 16) and len(tokens) == 20
     frames = pool.drawn.transpose(1, 2).flatten(0, 1)  # (N F, 3, H, W)
     assert all((frames / 127.5 - 1 - picture[:, 0]).flatten(1).abs().amax(dim=1).min() < 1e-6 for picture in pictures)
-    assert pool.clips(generator)[0].shape == (2, 3, 4, 16, 16)
+    assert pool.clips(generator, 2)[0].shape == (2, 3, 4, 16, 16)
+
+
+def as_before(folder):
+    """Give a run's files the form that they had before runs had phases."""
+    settings = json.loads(Path(folder, "settings.json").read_text())
+    former = {new: old for old, new in FORMER_NAMES.items()}
+    settings = {former.get(name, name): value for name, value in settings.items()}
+    Path(folder, "settings.json").write_text(json.dumps(settings))
+    saved = torch.load(Path(folder, "checkpoint.pt"), weights_only=True)
+    torch.save({name: value for name, value in saved.items() if name != "phase"}, Path(folder, "checkpoint.pt"))
+
+
+def test_a_run_from_before_phases_goes_on(whole, capsys):
+    run_and_kill(3, "train", "text2video", "--budget", "smoke", "--out", "again")
+    as_before("again")
+    assert main(["train", "text2video", "--budget", "smoke", "--parts", "2", "--out", "again"]) == 0
+    assert "going on from step 3 of 8 in again" in capsys.readouterr().out
+    assert_same_weights(whole, "again")
+
+
+def test_a_run_from_before_phases_that_is_at_single_frames_is_refused(capsys):
+    run_and_kill(2, *IMAGES_FIRST, "again")
+    as_before("again")
+    Path("again", "checkpoint.pt").rename(Path("again", "stills.pt"))
+    Path("again", "checkpoint.pt.previous").unlink()
+    assert main([*IMAGES_FIRST, "again"]) == 2
+    assert "again/stills.pt was made by an earlier version" in capsys.readouterr().err
+
+
+def test_former_names_of_settings_say_what_they_are_called_now():
+    with pytest.raises(ValueError, match="parts is called micro_batches now; stills is called image_steps now"):
+        settings_of("smoke", parts=2, stills=3)
 
 
 def test_a_run_from_before_single_frames_goes_on(whole, capsys):
@@ -153,17 +184,17 @@ def test_a_run_from_before_single_frames_goes_on(whole, capsys):
 
 
 def test_interrupted_at_single_frames_it_says_what_is_saved(capsys, monkeypatch):
-    real = train.told
+    real = train.train
 
-    def interrupted(*args):
-        for step in real(*args):
-            if step == 4:
+    def interrupted(*args, **options):
+        for step, loss in real(*args, **options):
+            if step == 5:
                 raise KeyboardInterrupt
-            yield step
+            yield step, loss
 
-    monkeypatch.setattr(train, "log_progress", interrupted)
-    assert main([*STILLS, "out"]) == 130
-    assert capsys.readouterr().err == "stopped: out holds still 4, and the same command goes on from there\n"
+    monkeypatch.setattr(train, "train", interrupted)
+    assert main([*IMAGES_FIRST, "out"]) == 130
+    assert capsys.readouterr().err == "stopped: out holds image step 5, and the same command goes on from there\n"
 
 
 def test_a_finished_run_says_so(whole, capsys, monkeypatch):
@@ -235,9 +266,8 @@ def test_interrupted_it_says_what_is_saved(capsys, monkeypatch):
 
 
 def test_settings(monkeypatch):
-    assert set(BUDGETS["smoke"]) == set(BUDGETS["cpu"]) == set(BUDGETS["gpu"])
     monkeypatch.setenv("MINIVDM_BUDGET", "smoke")
-    assert settings_of(steps=3, lr=None) == ("smoke", {**BUDGETS["smoke"], "steps": 3})
+    assert settings_of(steps=3, lr=None) == ("smoke", dataclasses.replace(BUDGETS["smoke"], steps=3))
     assert settings_of("gpu")[0] == "gpu"
     monkeypatch.delenv("MINIVDM_BUDGET")
     assert settings_of()[0] == "cpu"
@@ -246,16 +276,17 @@ def test_settings(monkeypatch):
 
 
 def test_settings_that_do_not_exist():
-    with pytest.raises(ValueError, match="a budget has no step; its numbers are frames, .* steps, lr"):
+    with pytest.raises(ValueError, match="a budget has no step; its numbers are frames, .* steps, .* lr"):
         settings_of("smoke", step=3)
     with pytest.raises(ValueError, match="a budget has no warmth, heat;"):
         train.train_text2video("smoke", warmth=1, heat=None)
 
 
-def test_settings_come_back_from_their_file_as_they_were():
+def test_settings_come_back_from_their_file_as_they_were(tmp_path):
     """JSON knows no tuples: a run begun with one must go on all the same."""
-    settings = settings_of("smoke", mults=(1, 2))[1]
-    assert settings["mults"] == [1, 2] and json.loads(json.dumps(settings)) == settings
+    settings = settings_of("smoke", mults=[1, 2])[1]
+    (tmp_path / "settings.json").write_bytes(write_settings(settings))
+    assert settings.mults == (1, 2) and saved_settings(tmp_path) == settings
 
 
 def test_the_pool_is_bytes_of_training_clips():

@@ -18,7 +18,9 @@ SCRIPT = """
 import sys, torch
 from minivdm.datasets.digits import digits
 from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
-from minivdm.training.ema import EMA, batches_of, save_checkpoint, train
+from minivdm.training.checkpoint import save_checkpoint
+from minivdm.training.ema import EMA
+from minivdm.training.loop import batches_of, train
 from minivdm.models.unet import UNet
 
 torch.set_num_threads(1)
@@ -131,7 +133,7 @@ def test_a_full_disk_says_so(tmp_path):
     path = tmp_path / "run.pt"
     save_checkpoint(path, value=torch.ones(3))
     script = (
-        "import resource, sys, torch\nfrom minivdm.training.loop import save_checkpoint\n"
+        "import resource, sys, torch\nfrom minivdm.training.checkpoint import save_checkpoint\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "try:\n    save_checkpoint(sys.argv[1], value=torch.zeros(10_000))\n"
         "except OSError as error:\n    print(error)\n"
@@ -259,7 +261,7 @@ def test_fp16_trains_with_a_scaler_where_there_is_a_gpu():
 def test_two_processes_may_save_to_one_path(tmp_path):
     path = tmp_path / "run.pt"
     script = (
-        "import sys, torch\nfrom minivdm.training.loop import save_checkpoint\n"
+        "import sys, torch\nfrom minivdm.training.checkpoint import save_checkpoint\n"
         "for i in range(40): save_checkpoint(sys.argv[1], value=torch.full((1000,), float(sys.argv[2])))"
     )
     both = [subprocess.Popen([sys.executable, "-c", script, str(path), n]) for n in "12"]

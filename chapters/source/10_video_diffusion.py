@@ -33,7 +33,7 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
-from minivdm.commands.train import render_clips
+from minivdm.training.clip_pool import render_clips
 from minivdm.course import budget, check, piece, start
 from minivdm.datasets.captions import Tokenizer, caption_table, random_captions
 from minivdm.datasets.pixels import to_model_range
@@ -47,7 +47,7 @@ from minivdm.evaluation import viz
 from minivdm.evaluation.attribute_classifier import correct_attributes
 from minivdm.evaluation.metrics import frechet_distance
 from minivdm.models.conv3d import inflate_conv
-from minivdm.models.kernels import accelerate
+from minivdm.models.kernels import use_fused_kernels
 from minivdm.models.layers import norm, timestep_embedding, zero_module
 from minivdm.models.unet import UNet
 from minivdm.pipelines.pretrained import load_pretrained
@@ -748,7 +748,7 @@ plt.show()
 # it is the one that comes with the course, made by `python -m minivdm.commands.make_text2video` on an H200 (4,500 steps of 64
 # clips, about two minutes). Smaller clips are within a laptop's reach: `python -m minivdm train text2video --budget cpu`
 # begins with single frames, goes on with clips of 8 frames of 16 x 16, and follows its prompts after twelve minutes on
-# two cores. Two lines of the cell are about speed alone. `accelerate` exchanges norms and attention on
+# two cores. Two lines of the cell are about speed alone. `use_fused_kernels` exchanges norms and attention on
 # a CUDA card for versions that compute the same numbers with fewer trips to memory; layers of your own are left alone.
 # And `cuda_graph=True` records the many small kernels of a step once, and launches them as one graph.
 
@@ -756,7 +756,7 @@ plt.show()
 torch.manual_seed(0)
 table = caption_table(Tokenizer()).to(b.device)  # (6, 8, 8, 24, L) all wordings of all triples
 model = build_text2video().to(b.device)
-accelerate(model)  # on CUDA: same numbers, fewer trips to memory; your own layers are left alone
+use_fused_kernels(model)  # on CUDA: same numbers, fewer trips to memory; your own layers are left alone
 if b.steps:
     began = time.perf_counter()
     pool, kinds = render_clips(sprites, b.pool, generator)  # as bytes: a quarter of the memory

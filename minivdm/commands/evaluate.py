@@ -18,6 +18,7 @@ from ..evaluation.attribute_classifier import accuracy_table
 from ..evaluation.metrics import frechet_distance
 from ..pipelines.pretrained import load_pretrained
 from ..pipelines.text2video import text_to_video
+from ..training.precision import best_device
 from .sample import check_sampling, find_model
 
 CPU_TRIPLES = 96  # triples that are enough on a CPU
@@ -43,20 +44,12 @@ def evaluate_text2video(checkpoint=None, copies=None, steps=20, guidance_scale=2
     if copies is not None and copies < 1:
         raise ValueError(f"copies must be at least 1, got {copies}")
     model, source = find_model(checkpoint)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     generator = torch.Generator(device).manual_seed(seed)
-    print(
-        f"model: {source} ({model.frames} frames of {model.size} x {model.size} pixels)", flush=True
-    )
+    print(f"model: {source} ({model.frames} frames of {model.size} x {model.size} pixels)", flush=True)
 
-    triples, classifier = (
-        triples_to_judge(copies, device),
-        load_pretrained("video_classifier").to(device),
-    )
-    print(
-        f"{len(triples)} clips, {steps} steps, guidance {guidance_scale:g}, on {device.type}",
-        flush=True,
-    )
+    triples, classifier = triples_to_judge(copies, device), load_pretrained("video_classifier").to(device)
+    print(f"{len(triples)} clips, {steps} steps, guidance {guidance_scale:g}, on {device.type}", flush=True)
     start = time.perf_counter()
     measured = evaluate_clips(
         model.to(device), classifier, triples, generator, steps=steps, guidance_scale=guidance_scale
@@ -79,9 +72,7 @@ def triples_to_judge(copies, device):
     """The (N, 3) long triples to sample: all of them so many times, or by default as many as the device can bear."""
     triples = all_triples()
     if copies is None and device.type != "cuda":
-        return triples[
-            torch.randperm(len(triples), generator=torch.Generator().manual_seed(0))[:CPU_TRIPLES]
-        ]
+        return triples[torch.randperm(len(triples), generator=torch.Generator().manual_seed(0))[:CPU_TRIPLES]]
     return triples.repeat(copies or 2, 1)
 
 
@@ -99,8 +90,8 @@ def evaluate_clips(model, classifier, triples, generator, batch=32, **sampling):
     Returns:
         A dict: "clips", their number N; "prompt_accuracy", shares in 0..1 of clips that are right in all three
         attributes (overall; of triples seen in training; of held-out ones) and in each one; "classifier_accuracy", its
-        own share of right answers on 2 N drawn clips, for each attribute; "mini_fvd" between the N clips and N drawn ones;
-        "mini_fvd_floor" between these and N others.
+        own share of right answers on 2 N drawn clips, for each attribute; "mini_fvd" between the N clips and N drawn
+        ones; "mini_fvd_floor" between these and N others.
     """
     sprites = MovingSprites(model.frames, model.size)
     prompts = sprites.captions(triples, torch.Generator().manual_seed(generator.initial_seed() + 1))
@@ -111,10 +102,7 @@ def evaluate_clips(model, classifier, triples, generator, batch=32, **sampling):
             made.append(features_and_hits(classifier, clips, triples[i : i + batch]))
             bar.update(len(clips))
     drawn, others = (
-        [
-            features_and_hits(classifier, sprites.draw(part, generator), part)
-            for part in triples.split(batch)
-        ]
+        [features_and_hits(classifier, sprites.draw(part, generator), part) for part in triples.split(batch)]
         for _ in range(2)
     )
     (generated, right), (real, known), (again, known_too) = (
@@ -132,13 +120,9 @@ def evaluate_clips(model, classifier, triples, generator, batch=32, **sampling):
 
 @torch.no_grad()
 def features_and_hits(classifier, clips, triples, batch=32):
-    """Features of clips, (N, D), and which attributes are as in `triples`, (N, 3) bool, by the classifier; on the CPU."""
-    features = torch.cat(
-        [classifier.features(resize_for_classifier(part)) for part in clips.split(batch)]
-    )
-    guesses = torch.stack(
-        [head(features).argmax(dim=1) for head in classifier.heads.values()], dim=1
-    )  # (N, 3)
+    """The classifier's features of clips, (N, D), and which attributes are as in `triples`, (N, 3) bool; on the CPU."""
+    features = torch.cat([classifier.features(resize_for_classifier(part)) for part in clips.split(batch)])
+    guesses = torch.stack([head(features).argmax(dim=1) for head in classifier.heads.values()], dim=1)  # (N, 3)
     return features.cpu(), guesses.cpu() == triples
 
 
@@ -151,9 +135,7 @@ def resize_for_classifier(clips, frames=16, size=32):
         return clips
     flat = rearrange(clips, "b c f h w -> (b f) c h w")
     flat = F.interpolate(flat, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)
-    return F.interpolate(
-        rearrange(flat, "(b f) c h w -> b c f h w", b=len(clips)), (frames, size, size)
-    )
+    return F.interpolate(rearrange(flat, "(b f) c h w -> b c f h w", b=len(clips)), (frames, size, size))
 
 
 def percentages(shares):
@@ -163,13 +145,13 @@ def percentages(shares):
 
 def table(facts):
     """The results as lines of text."""
-    accuracy, n = facts["prompt_accuracy"], facts["clips"]
+    accuracy, n, floor = facts["prompt_accuracy"], facts["clips"], facts["mini_fvd_floor"]
     return "\n".join(
         [
             f"prompt accuracy: {percentages({k: v for k, v in accuracy.items() if k not in ATTRIBUTES})}",
             f"by attribute:    {percentages({k: v for k, v in accuracy.items() if k in ATTRIBUTES})}",
             f"the judge:       right on {2 * n} drawn clips: {percentages(facts['classifier_accuracy'])}",
-            f"mini-FVD:        {facts['mini_fvd']:.1f} for {n} clips; {facts['mini_fvd_floor']:.1f} among drawn ones",
+            f"mini-FVD:        {facts['mini_fvd']:.1f} for N = {n} clips; {floor:.1f} among drawn ones",
             f"in {facts['seconds']:.0f} s",
         ]
     )

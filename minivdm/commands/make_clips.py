@@ -47,9 +47,7 @@ def write_clips(out, clips, captions):
         videoid, page_dir = f"{i + 1001}", f"{first:06d}_{first + PER_FOLDER - 1:06d}"
         write_video(clip, out / "videos" / page_dir / f"{videoid}{ending}", fps)
         seconds = round(clip.shape[1] / fps)
-        duration = (
-            f"PT{seconds // 3600:02d}H{seconds // 60 % 60:02d}M{seconds % 60:02d}S"  # ISO 8601
-        )
+        duration = f"PT{seconds // 3600:02d}H{seconds // 60 % 60:02d}M{seconds % 60:02d}S"  # ISO 8601
         rows.append((videoid, "", duration, page_dir, caption))
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
@@ -65,9 +63,7 @@ def main():
     out = Path(parser.parse_args().out)
     table = write_clips(out, *draw_clips())
     files = [path for path in out.rglob("*") if path.is_file()]
-    print(
-        f"{table}: {len(files) - 1} videos, {sum(path.stat().st_size for path in files) / 1e6:.2f} MB"
-    )
+    print(f"{table}: {len(files) - 1} videos, {sum(path.stat().st_size for path in files) / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

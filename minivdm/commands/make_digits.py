@@ -16,9 +16,11 @@ from ..diffusion.samplers import ddim_sample, sampling_levels
 from ..diffusion.schedules import NoiseSchedule, linear_betas
 from ..evaluation.digit_classifier import train_digit_classifier
 from ..evaluation.metrics import frechet_distance
-from ..pipelines.pretrained import build_digits, load_weights, record, save_pretrained
+from ..pipelines.pretrained import build_digits, load_weights, save_pretrained
 from ..training.ema import EMA
 from ..training.loop import train
+from ..training.precision import best_device
+from .provenance import record_made
 
 CONFIG = {
     "in_channels": 1,
@@ -43,10 +45,7 @@ def evaluate_digits(model, schedule, n=1000):
     free = ddim_sample(model, x, schedule, levels, clip_x0=True).cpu()
     probability = classifier(by_class).softmax(dim=1)
     features = classifier.features(real)
-    fids = [
-        frechet_distance(classifier.features(part[: len(unseen)]), features)
-        for part in (by_class, free, unseen)
-    ]
+    fids = [frechet_distance(classifier.features(part[: len(unseen)]), features) for part in (by_class, free, unseen)]
     facts = {
         "right_class": (probability.argmax(1) == labels.cpu()).float().mean().item(),
         "sureness": probability.amax(dim=1).mean().item(),
@@ -58,14 +57,12 @@ def evaluate_digits(model, schedule, n=1000):
 def main():
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", default="data/digits.pt", help="file to write; the manifest goes beside it"
-    )
+    parser.add_argument("--out", default="data/digits.pt", help="file to write; the manifest goes beside it")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=256)
     args = parser.parse_args()
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     torch.manual_seed(0)
     schedule = NoiseSchedule(linear_betas(1000)).to(device)
     model = build_digits(CONFIG).to(device)
@@ -82,15 +79,7 @@ def main():
     save_pretrained(args.out, ema.model, CONFIG)
     judged = evaluate_digits(load_weights(Path(args.out), build_digits).to(device), schedule)
     print(judged, flush=True)
-    command = f"python -m minivdm.commands.make_digits --out data/digits.pt --steps {args.steps} --batch {args.batch}"
-    record(
-        args.out,
-        command=command,
-        made_on=torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
-        steps=args.steps,
-        parameters=sum(p.numel() for p in model.parameters()),
-        judged=judged,
-    )
+    record_made(args.out, ema.model, "make_digits", parser, args, judged=judged)
 
 
 if __name__ == "__main__":

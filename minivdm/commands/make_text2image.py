@@ -16,13 +16,15 @@ from ..datasets.captions import caption_table, random_captions
 from ..datasets.sprites import all_triples
 from ..datasets.stills import STILL_ATTRIBUTES, SpriteStills
 from ..diffusion.guidance import drop_condition
-from ..diffusion.predictions import prediction_loss
+from ..diffusion.predictions import EpsModel, prediction_loss
 from ..evaluation.attribute_classifier import accuracy_table, correct_attributes, train_classifier
 from ..models.clip import CLIP, clip_loss
-from ..pipelines.pretrained import build_text2image, load_weights, record, save_pretrained
-from ..pipelines.text2image import still_tokenizer, text_to_image
+from ..pipelines.pretrained import load_weights, save_pretrained
+from ..pipelines.text2image import build_text2image, still_tokenizer, text_to_image
 from ..training.ema import EMA
 from ..training.loop import train
+from ..training.precision import best_device
+from .provenance import record_made
 
 CONFIG = {"channels": 48, "mults": (1, 2), "blocks": 1, "patch": 2, "context_dim": 64}
 
@@ -36,9 +38,7 @@ def train_clip(stills, generator, steps=600, batch=256, lr=2e-3):
     optimizer = torch.optim.AdamW(clip.parameters(), lr=lr, weight_decay=0.01)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
-        pick = triples[
-            torch.randperm(len(triples), generator=generator, device=device)[:batch]
-        ]  # (batch, 3)
+        pick = triples[torch.randperm(len(triples), generator=generator, device=device)[:batch]]  # (batch, 3)
         texts = clip.embed_texts(random_captions(table, pick, generator))
         loss = clip_loss(clip.embed_images(stills.draw(pick, generator)), texts, clip.scale())
         optimizer.zero_grad(set_to_none=True)
@@ -52,9 +52,7 @@ def train_clip(stills, generator, steps=600, batch=256, lr=2e-3):
 def zero_shot(clip, stills, generator, split, n=2000):
     """Share of stills for which CLIP finds the right one among the plain captions of all triples."""
     triples = all_triples("all", STILL_ATTRIBUTES)
-    texts = clip.embed_texts(
-        still_tokenizer().encode(stills.captions(triples)).to(generator.device)
-    )
+    texts = clip.embed_texts(still_tokenizer().encode(stills.captions(triples)).to(generator.device))
     images, attributes = stills.sample(n, generator, split)
     chosen = triples.to(generator.device)[(clip.embed_images(images) @ texts.T).argmax(dim=1)]
     return (chosen == attributes).all(dim=1).float().mean().item()
@@ -65,17 +63,13 @@ def evaluate_pictures(model, classifier, stills, generator, copies, **sampling):
     triples = all_triples("all", STILL_ATTRIBUTES).repeat(copies, 1)  # (N, 3)
     prompts = stills.captions(triples, torch.Generator().manual_seed(1))
     images = text_to_image(prompts, model, generator=generator, **sampling)
-    return accuracy_table(
-        correct_attributes(classifier, images, triples).cpu(), triples, STILL_ATTRIBUTES
-    )
+    return accuracy_table(correct_attributes(classifier, images, triples).cpu(), triples, STILL_ATTRIBUTES)
 
 
 def main():
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", default="data/text2image.pt", help="file to write; the rest goes beside it"
-    )
+    parser.add_argument("--out", default="data/text2image.pt", help="file to write; the rest goes beside it")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--pool", type=int, default=40_000, help="number of training pictures")
@@ -83,7 +77,7 @@ def main():
     parser.add_argument("--clip-steps", type=int, default=600)
     args = parser.parse_args()
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     generator = torch.Generator(device).manual_seed(0)
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
@@ -95,14 +89,9 @@ def main():
     clip = train_clip(stills, generator, args.clip_steps)
     say({split: zero_shot(clip, stills, generator, split) for split in ("train", "held_out")})
 
-    classifier = train_classifier(stills, generator, args.probe_steps)
+    classifier = train_classifier(stills, generator, args.classifier_steps)
     images, attributes = stills.sample(4096, generator, split="all")
-    trust = dict(
-        zip(
-            STILL_ATTRIBUTES,
-            correct_attributes(classifier, images, attributes).float().mean(dim=0).tolist(),
-        )
-    )
+    trust = dict(zip(STILL_ATTRIBUTES, correct_attributes(classifier, images, attributes).float().mean(dim=0).tolist()))
     say("classifier", trust)
 
     model = build_text2image(**CONFIG).to(device)
@@ -113,41 +102,22 @@ def main():
 
     def batch(generator):
         i = torch.randint(len(images), (args.batch,), generator=generator, device=device)
-        return images[i], drop_condition(
-            random_captions(table, attributes[i], generator), 0.1, generator
-        )
+        return images[i], drop_condition(random_captions(table, attributes[i], generator), 0.1, generator)
 
     options = dict(loss=prediction_loss, cuda_graph=True)
-    for step, loss in train(
-        model.net, ema, batch, model.schedule.to(device), args.steps, **options
-    ):
+    for step, loss in train(model.net, ema, batch, model.schedule.to(device), args.steps, **options):
         if step % 1000 == 0 or step == 500:
-            model.eval()
-            model.net, kept = ema.model, model.net
-            say(
-                f"step {step}: loss {loss.item():.4f}",
-                evaluate_pictures(model, classifier, stills, generator, 1),
-            )
-            model.net = kept
-            model.train()
+            averaged = EpsModel(ema.model, "v", model.schedule).eval()
+            say(f"step {step}: loss {loss.item():.4f}", evaluate_pictures(averaged, classifier, stills, generator, 1))
     model.net = ema.model
     save_pretrained(out, model, CONFIG)
     save_pretrained(out.with_name("stills_classifier.pt"), classifier, {})
     model = load_weights(out, lambda config: build_text2image(**config)).to(device)
     accuracy = evaluate_pictures(model, classifier, stills, generator, 2)
     say("prompt accuracy", accuracy)
-    options = f"--steps {args.steps} --batch {args.batch} --pool {args.pool}"
-    facts = {
-        "command": f"python -m minivdm.commands.make_text2image --out data/text2image.pt {options}",
-        "made_on": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
-    }
-    record(
-        out,
-        **facts,
-        parameters=sum(p.numel() for p in model.parameters()),
-        prompt_accuracy=accuracy,
-    )
-    record(out.with_name("stills_classifier.pt"), **facts, classifier_accuracy=trust)
+    made = ("make_text2image", parser, args)
+    record_made(out, model, *made, prompt_accuracy=accuracy)
+    record_made(out.with_name("stills_classifier.pt"), classifier, *made, classifier_accuracy=trust)
 
 
 if __name__ == "__main__":

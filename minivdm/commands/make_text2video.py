@@ -18,18 +18,18 @@ from PIL import Image
 from ..datasets.video_files import write_video
 from ..evaluation.viz import sheet
 from ..files import replacing
-from ..pipelines.pretrained import BUILDERS, load_pretrained, load_weights, record
+from ..pipelines.pretrained import BUILDERS, load_pretrained, load_weights
 from ..pipelines.text2video import text_to_video
+from ..training.precision import best_device
 from .evaluate import evaluate_clips, triples_to_judge
+from .provenance import record_made
 from .sample import side_by_side
 from .train import PROMPTS, train_text2video
 
 
 def write_strips(clips, path):
     """Write clips (B, 3, F, H, W) as film strips, one below the other, to a PNG file."""
-    strips = Image.fromarray(
-        sheet(rearrange(clips, "b c f h w -> (b f) c h w"), cols=clips.shape[2])
-    )
+    strips = Image.fromarray(sheet(rearrange(clips, "b c f h w -> (b f) c h w"), cols=clips.shape[2]))
     with replacing(path) as file:
         strips.resize((2 * strips.width, 2 * strips.height), Image.NEAREST).save(file, "PNG")
 
@@ -37,11 +37,7 @@ def write_strips(clips, path):
 def main(arguments=None):
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out",
-        default="data/text2video.pt",
-        help="file to write; samples and manifest go beside it",
-    )
+    parser.add_argument("--out", default="data/text2video.pt", help="file to write; samples and manifest go beside it")
     parser.add_argument("--budget", default="gpu", help="smoke, cpu or gpu")
     parser.add_argument("--run", default="runs/text2video/shipped", help="folder of the run")
     parser.add_argument("--copies", type=int, default=2, help="clips per triple to judge")
@@ -50,26 +46,14 @@ def main(arguments=None):
     trained, out = train_text2video(args.budget, args.run), Path(args.out)
     with replacing(out) as file:
         file.write(trained.read_bytes())
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     model = load_weights(out, BUILDERS["text2video"]).to(device)
     generator = torch.Generator(device).manual_seed(0)
     classifier = load_pretrained("video_classifier").to(device)
     measured = evaluate_clips(model, classifier, triples_to_judge(args.copies, device), generator)
     print(measured, flush=True)
-    given = {
-        name: value
-        for name, value in vars(args).items()
-        if name != "out" and value != parser.get_default(name)
-    }
-    command = f"python -m minivdm.commands.make_text2video --out data/{out.name}"
-    record(
-        out,
-        command=command + "".join(f" --{name} {value}" for name, value in given.items()),
-        made_on=torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
-        parameters=sum(p.numel() for p in model.parameters()),
-        **json.loads(Path(args.run, "settings.json").read_text()),
-        **measured,
-    )
+    settings = json.loads(Path(args.run, "settings.json").read_text())
+    record_made(out, model, "make_text2video", parser, args, **settings, **measured)
     generator = torch.Generator(device).manual_seed(0)
     clips = text_to_video(PROMPTS, model, steps=50, generator=generator).cpu()
     write_video(side_by_side(clips), out.with_suffix(".gif"), scale=4)

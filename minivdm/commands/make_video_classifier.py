@@ -17,7 +17,9 @@ import torch
 
 from ..datasets.sprites import ATTRIBUTES, MovingSprites
 from ..evaluation.attribute_classifier import correct_attributes, train_classifier
-from ..pipelines.pretrained import build_video_classifier, load_weights, record, save_pretrained
+from ..pipelines.pretrained import build_video_classifier, load_weights, save_pretrained
+from ..training.precision import best_device
+from .provenance import record_made
 
 
 class ShortThenLong:
@@ -41,70 +43,37 @@ def accuracy(classifier, sprites, generator, n=4096, part=64):
         clips, attributes = sprites.sample(part, generator, split="all")
         right.append(correct_attributes(classifier, clips, attributes))
     right = torch.cat(right).float()  # (n, 3)
-    shares = dict(zip(ATTRIBUTES, right.mean(dim=0).tolist())) | {
-        "all": right.amin(dim=1).mean().item()
-    }
+    shares = dict(zip(ATTRIBUTES, right.mean(dim=0).tolist())) | {"all": right.amin(dim=1).mean().item()}
     return {name: round(share, 4) for name, share in shares.items()}
 
 
 def main():
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out",
-        default="data/video_classifier.pt",
-        help="file to write; the manifest goes beside it",
-    )
+    parser.add_argument("--out", default="data/video_classifier.pt", help="file to write; the manifest goes beside it")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument(
-        "--short-steps", type=int, default=1600, help="steps with clips of 4 frames"
-    )
-    parser.add_argument(
-        "--steps", type=int, default=450, help="steps with clips of all frames, after those"
-    )
+    parser.add_argument("--short-steps", type=int, default=1600, help="steps with clips of 4 frames")
+    parser.add_argument("--steps", type=int, default=450, help="steps with clips of all frames, after those")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument(
-        "--bfloat16",
-        action="store_true",
-        help="compute in bfloat16, where the machine is fast in it",
-    )
+    parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16, where the machine is fast in it")
     args = parser.parse_args()
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     torch.manual_seed(0)
     generator = torch.Generator(device).manual_seed(0)
     sprites, start = MovingSprites(args.frames, args.size), time.perf_counter()
     source = ShortThenLong(MovingSprites(4, args.size), sprites, args.short_steps)
     dtype = torch.bfloat16 if args.bfloat16 else torch.float32
-    classifier = train_classifier(
-        source, generator, args.short_steps + args.steps, args.batch, dtype=dtype
-    )
+    classifier = train_classifier(source, generator, args.short_steps + args.steps, args.batch, dtype=dtype)
     seconds = time.perf_counter() - start
     save_pretrained(args.out, classifier, {})
 
     classifier = load_weights(Path(args.out), build_video_classifier).to(device)
     judged = accuracy(classifier, sprites, torch.Generator(device).manual_seed(1))
     print(f"{seconds:.0f} s; right on fresh clips: {judged}", flush=True)
-    given = {
-        name: value
-        for name, value in vars(args).items()
-        if name != "out" and value != parser.get_default(name)
-    }
-    options = "".join(
-        f" --{name.replace('_', '-')}" + ("" if value is True else f" {value}")
-        for name, value in given.items()
-    )
-    record(
-        args.out,
-        command=f"python -m minivdm.commands.make_video_classifier --out data/video_classifier.pt{options}",
-        made_on=torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
-        seconds=round(seconds),
-        parameters=sum(p.numel() for p in classifier.parameters()),
-        frames=args.frames,
-        size=args.size,
-        classifier_accuracy=judged,
-    )
+    facts = dict(seconds=round(seconds), frames=args.frames, size=args.size, classifier_accuracy=judged)
+    record_made(args.out, classifier, "make_video_classifier", parser, args, **facts)
 
 
 if __name__ == "__main__":

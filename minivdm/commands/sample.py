@@ -16,15 +16,14 @@ from ..datasets.captions import Tokenizer
 from ..datasets.video_files import pyav, write_video
 from ..pipelines.pretrained import BUILDERS, NotFinite, load_pretrained, load_weights
 from ..pipelines.text2video import text_to_video
+from ..training.precision import best_device
 
 RUNS = Path("runs", "text2video")
 GAP_PIXELS = 2  # pixels between clips side by side; even, as MP4 needs
 COLUMNS = 4  # clips in a row
 
 
-def sample_text2video(
-    prompts, out, steps=50, guidance_scale=2.0, seed=0, checkpoint=None, fps=8, scale=4
-):
+def sample_text2video(prompts, out, steps=50, guidance_scale=2.0, seed=0, checkpoint=None, fps=8, scale=4):
     """Sample one clip per prompt and write them.
 
     Args:
@@ -52,19 +51,14 @@ def sample_text2video(
     if not 1 <= scale <= 64:
         raise ValueError(f"scale must lie in 1..64, got {scale}")
     model, source = find_model(checkpoint)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     model.to(device)
     print(f"model: {source}", flush=True)
 
     start, generator = time.perf_counter(), torch.Generator(device).manual_seed(seed)
     with tqdm(total=steps, disable=None, unit="step", leave=False) as bar:
         clips = text_to_video(
-            prompts,
-            model,
-            steps,
-            guidance_scale,
-            generator=generator,
-            callback=lambda s, x, x0: bar.update(),
+            prompts, model, steps, guidance_scale, generator=generator, callback=lambda s, x, x0: bar.update()
         )  # (B, 3, F, H, W)
     seconds = time.perf_counter() - start
     together = len(paths) < len(prompts)
@@ -108,10 +102,7 @@ def output_paths(out, prompts):
         raise ValueError("expected a file or a folder to write to, got an empty name")
     path = Path(out)
     if path.is_dir() or str(out).endswith(("/", os.sep)) or not path.suffix:
-        names = [
-            "_".join("".join(c if c.isalnum() else " " for c in p.lower()).split()) or "no_words"
-            for p in prompts
-        ]
+        names = ["_".join("".join(c if c.isalnum() else " " for c in p.lower()).split()) or "no_words" for p in prompts]
         require_writable(path)
         return [
             path / f"{name}{f'_{names[:i].count(name) + 1}' if name in names[:i] else ''}.gif"
@@ -150,9 +141,7 @@ def find_model(checkpoint=None):
     """
     found = sorted(RUNS.glob("*/model.pt"), key=lambda path: path.stat().st_mtime)
     if checkpoint is None and not found:
-        return load_pretrained(
-            "text2video"
-        ), "the one that comes with the course, data/text2video.pt"
+        return load_pretrained("text2video"), "the one that comes with the course, data/text2video.pt"
     if checkpoint == "":
         raise ValueError("expected the name of a model.pt, got an empty one")
     path = Path(found[-1] if checkpoint is None else checkpoint)
@@ -166,7 +155,5 @@ def find_model(checkpoint=None):
         raise
     except ValueError as error:
         size = f"{path.stat().st_size:,} bytes"
-        raise ValueError(
-            f"{path} ({size}) is truncated, or no model.pt of a text-to-video run"
-        ) from error
+        raise ValueError(f"{path} ({size}) is truncated, or no model.pt of a text-to-video run") from error
     return model, f"{path}" + ("" if checkpoint else f", the newest of {len(found)} in {RUNS}")

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import torch
 
+from ..training.precision import best_device, best_dtype
+
 NAMES = ("smoke", "cpu", "gpu")
 
 
@@ -43,11 +45,8 @@ def budget(smoke, cpu, gpu):
     name = os.environ.get("MINIVDM_BUDGET") or ("gpu" if cuda else "cpu")
     if name not in NAMES:
         raise ValueError(f"MINIVDM_BUDGET must be one of {', '.join(NAMES)}; got {name!r}")
-    if cuda and name != "cpu":
-        device, machine = torch.device("cuda"), torch.cuda.get_device_name()
-        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    else:
-        device, machine, dtype = torch.device("cpu"), f"{cores()} cores", torch.float32
+    device = best_device() if name != "cpu" else torch.device("cpu")
+    machine, dtype = torch.cuda.get_device_name() if device.type == "cuda" else f"{cores()} cores", best_dtype(device)
     if name == "smoke":
         print("smoke shows that every cell runs, and no more: what the text says of results holds for cpu and gpu")
     numbers = ", ".join(f"{key}={value!r}" for key, value in choices[name].items())

@@ -18,14 +18,7 @@ from .sprites import MovingSprites, all_triples, names_of
 def vocabulary(sprites=MovingSprites):
     """The words of all captions of `MovingSprites` or `SpriteStills`, sorted."""
     names = names_of(all_triples("all", sprites.attributes), sprites.attributes)
-    return sorted(
-        {
-            word
-            for triple in names
-            for caption in sprites.captions_of(*triple)
-            for word in caption.split()
-        }
-    )
+    return sorted({word for triple in names for caption in sprites.captions_of(*triple) for word in caption.split()})
 
 
 def caption_table(tokenizer, sprites=MovingSprites):
@@ -35,16 +28,12 @@ def caption_table(tokenizer, sprites=MovingSprites):
     """
     counts = [len(names) for names in sprites.attributes.values()]
     names = names_of(all_triples("all", sprites.attributes), sprites.attributes)
-    return torch.stack([tokenizer.encode(sprites.captions_of(*row)) for row in names]).unflatten(
-        0, counts
-    )
+    return torch.stack([tokenizer.encode(sprites.captions_of(*row)) for row in names]).unflatten(0, counts)
 
 
 def random_captions(table, attributes, generator):
     """The tokens (B, L) of a random wording for each row of `attributes`, (B, 3) long, out of a `caption_table`."""
-    wording = torch.randint(
-        table.shape[3], attributes.shape[:1], generator=generator, device=attributes.device
-    )
+    wording = torch.randint(table.shape[3], attributes.shape[:1], generator=generator, device=attributes.device)
     return table[(*attributes.unbind(1), wording)]
 
 

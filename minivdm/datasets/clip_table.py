@@ -3,11 +3,7 @@
 from csv import DictReader
 from csv import Error as CSVError
 
-COLUMNS = (
-    "videoid",
-    "page_dir",
-    "name",
-)  # those that are read; contentUrl and duration may be missing
+COLUMNS = ("videoid", "page_dir", "name")  # those that are read; contentUrl and duration may be missing
 
 
 def read_rows(path):
@@ -30,9 +26,7 @@ def read_rows(path):
     except CSVError as error:
         raise ValueError(f"{path} is not a CSV file: {error}") from error
     if not any(found):
-        raise ValueError(
-            f"{path} is empty: expected a line of column names, among them {', '.join(COLUMNS)}"
-        )
+        raise ValueError(f"{path} is empty: expected a line of column names, among them {', '.join(COLUMNS)}")
     missing = [name for name in COLUMNS if name not in found]
     if missing:
         raise ValueError(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(found)}")

@@ -20,7 +20,5 @@ def digits(held_out=False):
     data = load_digits()
     images = torch.from_numpy(data.images).float()[:, None] / 8 - 1  # grey levels 0..16 -> [-1, 1]
     labels = torch.from_numpy(data.target).long()
-    part = (
-        torch.arange(len(images)) % 6 == 5
-    ) == held_out  # (1797,) bool; neighbours come from the same writer
+    part = (torch.arange(len(images)) % 6 == 5) == held_out  # (1797,) bool; neighbours come from the same writer
     return images[part], labels[part]

@@ -13,9 +13,7 @@ DURATION_COMMENT = "each frame stays for {}/100 s"  # the comment in a GIF
 
 def in_256_colours(frame):
     """An (H, W, 3) uint8 array as an image with a palette, as GIF needs it; no rare colour is given up."""
-    return Image.fromarray(frame).quantize(
-        256, Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE
-    )
+    return Image.fromarray(frame).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE)
 
 
 def gif_bytes(video, fps=8, scale=1):
@@ -28,9 +26,7 @@ def gif_bytes(video, fps=8, scale=1):
     if tick < 2:
         raise ValueError(f"a GIF shows at most 50 frames per second, got fps={fps}")
     frames = [in_256_colours(frame) for frame in to_uint8(frames_of(video))]
-    frames = [
-        frame.resize((frame.width * scale, frame.height * scale), Image.NEAREST) for frame in frames
-    ]
+    frames = [frame.resize((frame.width * scale, frame.height * scale), Image.NEAREST) for frame in frames]
     file = io.BytesIO()
     frames[0].save(
         file,

@@ -18,11 +18,7 @@ def to_model_range(images):
 def to_uint8(images):
     """Images or videos with values in [-1, 1] as bytes, channels last: (..., C, H, W) -> (..., H, W, 3) uint8 array."""
     images = images.detach().float().cpu()
-    images = (
-        images.expand(*images.shape[:-3], 3, *images.shape[-2:])
-        if images.shape[-3] == 1
-        else images
-    )
+    images = images.expand(*images.shape[:-3], 3, *images.shape[-2:]) if images.shape[-3] == 1 else images
     return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(-3, -1).numpy()
 
 

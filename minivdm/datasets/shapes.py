@@ -82,9 +82,7 @@ def paint(shape, colour, x, y, radius, visible, size, generator):
     for index, signed_distance in enumerate(SHAPES.values()):
         chosen = (shape == index)[:, None, None, None]  # (B, 1, 1, 1)
         distance = torch.where(chosen, signed_distance(*torch.broadcast_tensors(u, v)), distance)
-    coverage = (0.5 - distance * radius * size / 2).clamp(0, 1) * visible[
-        :, :, None, None
-    ]  # (B, F, H, W)
+    coverage = (0.5 - distance * radius * size / 2).clamp(0, 1) * visible[:, :, None, None]  # (B, F, H, W)
     paints = torch.tensor(list(COLOURS.values()), device=grid.device)[colour]  # (B, 3)
     back = ground(len(shape), grid, generator)[:, :, None]  # (B, 3, 1, H, W)
     clip = back + coverage[:, None] * (paints[:, :, None, None, None] - back)  # (B, 3, F, H, W)
@@ -95,11 +93,7 @@ def ground(n, grid, generator):
     """Dark grounds, (n, 3, H, W) in [0, 1]: a grey between 0.05 and 0.35 that slopes, with a hint of a tint."""
     rand = torch.rand(6, n, generator=generator, device=generator.device)  # (6, n)
     angle = (2 * math.pi * rand[0])[:, None, None]  # (n, 1, 1)
-    slope = (angle.cos() * grid + angle.sin() * grid[:, None]) / math.sqrt(
-        2
-    )  # (n, H, W) in [-1, 1]
-    grey = (0.14 + 0.10 * rand[1])[:, None, None] + (0.07 * rand[2])[
-        :, None, None
-    ] * slope  # (n, H, W)
+    slope = (angle.cos() * grid + angle.sin() * grid[:, None]) / math.sqrt(2)  # (n, H, W) in [-1, 1]
+    grey = (0.14 + 0.10 * rand[1])[:, None, None] + (0.07 * rand[2])[:, None, None] * slope  # (n, H, W)
     tint = 0.04 * (rand[3:].T - 0.5)  # (n, 3)
     return grey[:, None] + tint[:, :, None, None]  # (n, 3, H, W)

@@ -15,63 +15,14 @@ from .shapes import COLOURS, SHAPES, paint
 
 # Six wordings each: three finite ("a red circle moves left") and three participles ("a red circle moving left").
 MOTIONS = {
-    "left": (
-        "moves left",
-        "moves to the left",
-        "goes left",
-        "moving left",
-        "moving to the left",
-        "going left",
-    ),
-    "right": (
-        "moves right",
-        "moves to the right",
-        "goes right",
-        "moving right",
-        "moving to the right",
-        "going right",
-    ),
+    "left": ("moves left", "moves to the left", "goes left", "moving left", "moving to the left", "going left"),
+    "right": ("moves right", "moves to the right", "goes right", "moving right", "moving to the right", "going right"),
     "up": ("moves up", "moves upwards", "goes up", "moving up", "moving upwards", "going up"),
-    "down": (
-        "moves down",
-        "moves downwards",
-        "goes down",
-        "moving down",
-        "moving downwards",
-        "going down",
-    ),
-    "growing": (
-        "grows",
-        "gets bigger",
-        "becomes larger",
-        "growing",
-        "getting bigger",
-        "becoming larger",
-    ),
-    "shrinking": (
-        "shrinks",
-        "gets smaller",
-        "becomes tiny",
-        "shrinking",
-        "getting smaller",
-        "becoming tiny",
-    ),
-    "bouncing": (
-        "bounces",
-        "bounces up and down",
-        "hops",
-        "bouncing",
-        "bouncing up and down",
-        "hopping",
-    ),
-    "blinking": (
-        "blinks",
-        "blinks on and off",
-        "flashes",
-        "blinking",
-        "blinking on and off",
-        "flashing",
-    ),
+    "down": ("moves down", "moves downwards", "goes down", "moving down", "moving downwards", "going down"),
+    "growing": ("grows", "gets bigger", "becomes larger", "growing", "getting bigger", "becoming larger"),
+    "shrinking": ("shrinks", "gets smaller", "becomes tiny", "shrinking", "getting smaller", "becoming tiny"),
+    "bouncing": ("bounces", "bounces up and down", "hops", "bouncing", "bouncing up and down", "hopping"),
+    "blinking": ("blinks", "blinks on and off", "flashes", "blinking", "blinking on and off", "flashing"),
 }
 
 ATTRIBUTES = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "motion": tuple(MOTIONS)}
@@ -92,14 +43,8 @@ def held_out(attributes):
 
 def all_triples(split="all", attributes=ATTRIBUTES):
     """The (N, 3) long table of triples of a split: "train", "held_out" or "all" (anything else: ValueError)."""
-    triples = torch.cartesian_prod(
-        *(torch.arange(len(names)) for names in attributes.values())
-    )  # (N, 3)
-    keep = {
-        "train": ~held_out(triples),
-        "held_out": held_out(triples),
-        "all": torch.ones(len(triples)).bool(),
-    }
+    triples = torch.cartesian_prod(*(torch.arange(len(names)) for names in attributes.values()))  # (N, 3)
+    keep = {"train": ~held_out(triples), "held_out": held_out(triples), "all": torch.ones(len(triples)).bool()}
     if split not in keep:
         raise ValueError(f'split must be "train", "held_out" or "all", got {split!r}')
     return triples[keep[split]]
@@ -124,16 +69,8 @@ def captions_of(shape, colour, motion):
             raise ValueError(f"{name!r} is no {kind}; choose from {', '.join(ATTRIBUTES[kind])}")
     thing, a = f"{colour} {shape}", "an" if colour[0] in "aeiou" else "a"
     finite, doing = MOTIONS[motion][:3], MOTIONS[motion][3:]
-    openings = (
-        f"{a} {thing}",
-        f"the {thing}",
-        f"{a} {thing} that is",
-        f"a video of {a} {thing}",
-        f"the {thing} is",
-    )
-    return [f"{o} {d}" for o in openings for d in doing] + [
-        f"{o} {d}" for o in (*openings[:2], thing) for d in finite
-    ]
+    openings = (f"{a} {thing}", f"the {thing}", f"{a} {thing} that is", f"a video of {a} {thing}", f"the {thing} is")
+    return [f"{o} {d}" for o in openings for d in doing] + [f"{o} {d}" for o in (*openings[:2], thing) for d in finite]
 
 
 class Sprites:
@@ -155,9 +92,7 @@ class Sprites:
             What `draw` returns, (n, 3, ...) float in [-1, 1], and attributes, (n, 3) long.
         """
         triples = all_triples(split, self.attributes).to(generator.device)  # (N, 3)
-        pick = torch.randint(
-            len(triples), (n,), generator=generator, device=generator.device
-        )  # (n,)
+        pick = torch.randint(len(triples), (n,), generator=generator, device=generator.device)  # (n,)
         return self.draw(triples[pick], generator), triples[pick]
 
     def captions(self, attributes, generator=None):
@@ -166,22 +101,16 @@ class Sprites:
         if generator is None:
             return [texts[0] for texts in wordings]
         size = (len(wordings),)
-        pick = torch.randint(
-            len(wordings[0]), size, generator=generator, device=generator.device
-        ).tolist()
+        pick = torch.randint(len(wordings[0]), size, generator=generator, device=generator.device).tolist()
         return [texts[i] for texts, i in zip(wordings, pick)]
 
     def checked(self, attributes, device):
         """`attributes` on a device, or a ValueError: they must be (B, 3) long, and each index must have a name."""
         counts = [len(names) for names in self.attributes.values()]
         if attributes.ndim != 2 or attributes.shape[1] != 3 or attributes.is_floating_point():
-            raise ValueError(
-                f"expected (B, 3) long attributes, got {attributes.dtype} of {tuple(attributes.shape)}"
-            )
+            raise ValueError(f"expected (B, 3) long attributes, got {attributes.dtype} of {tuple(attributes.shape)}")
         if bool((attributes < 0).any() or (attributes.cpu() >= torch.tensor(counts)).any()):
-            raise ValueError(
-                f"attributes count from 0 and stay below {counts}, got {attributes.tolist()}"
-            )
+            raise ValueError(f"attributes count from 0 and stay below {counts}, got {attributes.tolist()}")
         return attributes.to(device)
 
 
@@ -199,9 +128,7 @@ class MovingSprites(Sprites):
     def __init__(self, frames=16, size=32):
         """`frames` F >= 4 per clip and `size` H = W >= 16 pixels (ValueError below that: motions become ambiguous)."""
         if frames < 4 or size < 16:
-            raise ValueError(
-                f"sprites need at least 4 frames of 16 pixels, got frames={frames}, size={size}"
-            )
+            raise ValueError(f"sprites need at least 4 frames of 16 pixels, got frames={frames}, size={size}")
         self.frames, self.size = frames, size
 
     def draw(self, attributes, generator):
@@ -224,9 +151,7 @@ class MovingSprites(Sprites):
         """Centre x, y, radius (in units of half the frame's width) and visibility over time, each (B, F)."""
         rand = torch.rand(6, len(motion), generator=generator, device=generator.device)  # (6, B)
         tau = torch.linspace(0, 1, self.frames, device=motion.device)  # (F,)
-        left, right, up, down, grow, shrink, bounce, blink = (
-            (motion == i)[:, None] for i in range(len(MOTIONS))
-        )
+        left, right, up, down, grow, shrink, bounce, blink = ((motion == i)[:, None] for i in range(len(MOTIONS)))
 
         radius = (0.34 + 0.18 * rand[0])[:, None]  # (B, 1)
         change = (0.5 + 0.8 * tau) * grow + (1.3 - 0.8 * tau) * shrink  # (B, F)
@@ -238,17 +163,11 @@ class MovingSprites(Sprites):
         downwards = (down.float() - up.float()) * travel  # (B, 1)
         hop = bounce * travel * (2 * math.pi * tau).sin().abs()  # (B, F) two hops from the floor
 
-        slack = torch.where(
-            left | right, room - travel / 2, room
-        )  # (B, 1) where the path's middle may lie
+        slack = torch.where(left | right, room - travel / 2, room)  # (B, 1) where the path's middle may lie
         x = slack * (2 * rand[2] - 1)[:, None] + sideways * (tau - 0.5)  # (B, F)
         slack = torch.where(up | down | bounce, room - travel / 2, room)
-        y = (
-            slack * (2 * rand[3] - 1)[:, None] + downwards * (tau - 0.5) + bounce * travel / 2 - hop
-        )  # (B, F)
+        y = slack * (2 * rand[3] - 1)[:, None] + downwards * (tau - 0.5) + bounce * travel / 2 - hop  # (B, F)
 
-        quarter = (
-            torch.arange(self.frames, device=motion.device) * 4 // self.frames
-        )  # (F,) on, off, on, off
+        quarter = torch.arange(self.frames, device=motion.device) * 4 // self.frames  # (F,) on, off, on, off
         visible = torch.where(blink, 1.0 - quarter % 2, 1.0)  # (B, F)
         return x, y, radius, visible

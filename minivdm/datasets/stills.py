@@ -14,27 +14,15 @@ from .sprites import Sprites
 
 # Centre (x, y) in units of half the picture's width, and three wordings.
 PLACES = {
-    "top left": (
-        (-0.55, -0.55),
-        ("at the top left", "in the top left corner", "in the upper left"),
-    ),
+    "top left": ((-0.55, -0.55), ("at the top left", "in the top left corner", "in the upper left")),
     "top": ((0.0, -0.55), ("at the top", "at the upper edge", "near the top")),
-    "top right": (
-        (0.55, -0.55),
-        ("at the top right", "in the top right corner", "in the upper right"),
-    ),
+    "top right": ((0.55, -0.55), ("at the top right", "in the top right corner", "in the upper right")),
     "left": ((-0.55, 0.0), ("at the left", "at the left edge", "on the left side")),
     "centre": ((0.0, 0.0), ("in the centre", "in the middle", "at the centre")),
     "right": ((0.55, 0.0), ("at the right", "at the right edge", "on the right side")),
-    "bottom left": (
-        (-0.55, 0.55),
-        ("at the bottom left", "in the bottom left corner", "in the lower left"),
-    ),
+    "bottom left": ((-0.55, 0.55), ("at the bottom left", "in the bottom left corner", "in the lower left")),
     "bottom": ((0.0, 0.55), ("at the bottom", "at the lower edge", "near the bottom")),
-    "bottom right": (
-        (0.55, 0.55),
-        ("at the bottom right", "in the bottom right corner", "in the lower right"),
-    ),
+    "bottom right": ((0.55, 0.55), ("at the bottom right", "in the bottom right corner", "in the lower right")),
 }
 STILL_ATTRIBUTES = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "place": tuple(PLACES)}
 
@@ -50,17 +38,9 @@ def still_captions(shape, colour, place):
     """
     for kind, name in (("shape", shape), ("colour", colour), ("place", place)):
         if name not in STILL_ATTRIBUTES[kind]:
-            raise ValueError(
-                f"{name!r} is no {kind}; choose from {', '.join(STILL_ATTRIBUTES[kind])}"
-            )
+            raise ValueError(f"{name!r} is no {kind}; choose from {', '.join(STILL_ATTRIBUTES[kind])}")
     a, thing = "an" if colour[0] in "aeiou" else "a", f"{colour} {shape}"
-    openings = (
-        f"{a} {thing}",
-        f"the {thing} is",
-        f"there is {a} {thing}",
-        f"a picture of {a} {thing}",
-        thing,
-    )
+    openings = (f"{a} {thing}", f"the {thing} is", f"there is {a} {thing}", f"a picture of {a} {thing}", thing)
     return [f"{opening} {where}" for opening in openings for where in PLACES[place][1]]
 
 
@@ -95,15 +75,9 @@ class SpriteStills(Sprites):
             ValueError: if `attributes` is not (B, 3) or an index has no name.
         """
         shape, colour, place = self.checked(attributes, generator.device).unbind(-1)
-        centres = torch.tensor(
-            [centre for centre, _ in PLACES.values()], device=generator.device
-        )  # (9, 2)
-        rand = torch.rand(
-            3, len(shape), 1, generator=generator, device=generator.device
-        )  # (3, B, 1)
+        centres = torch.tensor([centre for centre, _ in PLACES.values()], device=generator.device)  # (9, 2)
+        rand = torch.rand(3, len(shape), 1, generator=generator, device=generator.device)  # (3, B, 1)
         x, y = centres[place].T[:, :, None] + 0.2 * (rand[:2] - 0.5)  # (B, 1) each
         radius = 0.30 + 0.10 * rand[2]  # (B, 1)
-        clip = paint(
-            shape, colour, x, y, radius, torch.ones_like(x), self.size, generator
-        )  # (B, 3, 1, H, W)
+        clip = paint(shape, colour, x, y, radius, torch.ones_like(x), self.size, generator)  # (B, 3, 1, H, W)
         return clip[:, :, 0]

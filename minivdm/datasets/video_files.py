@@ -24,9 +24,7 @@ from .pixels import frames_of, to_uint8
 MISSING = 'reading videos and writing MP4 needs PyAV, which is not installed: pip install "minivdm[video]"'
 FORMATS = "mov,gif,matroska,avi"  # nothing else is tried: FFmpeg would also take a playlist for a video, and follow it
 MAX_FRAMES = 36_000  # frames in one recording: 20 minutes at 30 frames per second
-MAX_PIXELS = (
-    8192 * 4320
-)  # pixels in one frame; ten bytes are enough to announce a GIF of 100 million
+MAX_PIXELS = 8192 * 4320  # pixels in one frame; ten bytes are enough to announce a GIF of 100 million
 
 
 class VideoError(ValueError):
@@ -91,24 +89,16 @@ def read_video(path, each=None):
         try:
             for frame in container.decode(stream):
                 if frame.is_corrupt or len(frames) == MAX_FRAMES:
-                    raise VideoError(
-                        "broken" if frame.is_corrupt else "too long", path, f"frame {len(frames)}"
-                    )
-                pixels = frame.to_ndarray(
-                    format="rgb24", threads=1
-                )  # starting more for each frame takes longer
+                    raise VideoError("broken" if frame.is_corrupt else "too long", path, f"frame {len(frames)}")
+                pixels = frame.to_ndarray(format="rgb24", threads=1)  # starting more for each frame takes longer
                 pixels = np.rot90(pixels, round(frame.rotation / 90))  # (H, W, 3)
                 pixels = torch.from_numpy(pixels.copy())
                 frames.append(pixels if each is None else each(pixels))
                 stays.append(frame.duration or 0)
         except av.FFmpegError as error:
-            raise VideoError(
-                "broken", path, f"frame {len(frames)} cannot be decoded: {error}"
-            ) from error
+            raise VideoError("broken", path, f"frame {len(frames)} cannot be decoded: {error}") from error
         if not frames or len({frame.shape for frame in frames}) > 1:
-            raise VideoError(
-                "broken", path, "frames of several sizes" if frames else "it has no frame"
-            )
+            raise VideoError("broken", path, "frames of several sizes" if frames else "it has no frame")
         if container.format.name == "gif":
             return repeat_by_duration(frames, stays, container.metadata.get("comment", ""), path)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
@@ -199,9 +189,7 @@ def write_video(clip, path, fps=8, scale=1):
     path = Path(path)
     frames_of(clip)  # one clip
     if clip.shape[0] not in (1, 3) or 0 in clip.shape:
-        raise ValueError(
-            f"expected a clip of shape (C, F, H, W) with C = 1 or 3, got {tuple(clip.shape)}"
-        )
+        raise ValueError(f"expected a clip of shape (C, F, H, W) with C = 1 or 3, got {tuple(clip.shape)}")
     if not (fps > 0 and math.isfinite(fps)):
         raise ValueError(f"fps must be positive, got {fps}")
     writers = {".mp4": write_mp4, ".gif": save_gif}
@@ -221,22 +209,13 @@ def write_mp4(clip, path, fps, scale):
     frames = to_uint8(frames_of(clip)).repeat(scale, axis=1).repeat(scale, axis=2)  # (F, H', W', 3)
     height, width = frames.shape[1:3]
     if height % 2 or width % 2:
-        raise ValueError(
-            f"MP4 needs an even height and width, got {height} x {width}; a GIF takes any"
-        )
+        raise ValueError(f"MP4 needs an even height and width, got {height} x {width}; a GIF takes any")
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    options = {
-        "libx264": {"crf": "16", "threads": "1", "mbtree": "0"},
-        "mpeg4": {"qscale": "2", "threads": "1"},
-    }[codec]
+    options = {"libx264": {"crf": "16", "threads": "1", "mbtree": "0"}, "mpeg4": {"qscale": "2", "threads": "1"}}[codec]
     with replacing(path) as file, av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream(
-            codec, rate=Fraction(fps).limit_denominator(1001), options=options
-        )
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
-                format=stream.pix_fmt, threads=1
-            )
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=stream.pix_fmt, threads=1)
             container.mux(stream.encode(picture))
         container.mux(stream.encode())  # what the encoder still holds back

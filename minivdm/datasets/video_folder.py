@@ -124,9 +124,7 @@ class VideoFolder:
                 f"frames={frames}, size={size}, stride={stride}, rate={rate}"
             )
         if rate is not None and stride != 1:
-            raise ValueError(
-                f"give a stride or a rate, not both: got stride={stride} and rate={rate}"
-            )
+            raise ValueError(f"give a stride or a rate, not both: got stride={stride} and rate={rate}")
         self.frames, self.size, self.stride, self.rate = frames, size, stride, rate
         self.csv = Path(csv)
         self.folder = self.csv.parent / "videos" if folder is None else Path(folder)
@@ -139,9 +137,7 @@ class VideoFolder:
             name = f"{page_dir}/{videoid}" if videoid else f"row {number}"
             reason = None if videoid and caption else "no videoid or caption"
             reason = reason or ("listed twice" if (page_dir, videoid) in seen else None)
-            self.bytes = (
-                kept  # `shrink` adds each frame, of files that turn out to be unusable, too
-            )
+            self.bytes = kept  # `shrink` adds each frame, of files that turn out to be unusable, too
             try:
                 if not reason:
                     self.clips.append(self.load(self.find(page_dir, videoid), caption))
@@ -176,9 +172,7 @@ class VideoFolder:
             raise VideoError("not there", path, error) from error
         step = self.stride if self.rate is None else step_for(fps, self.rate)
         if step < 1:
-            raise VideoError(
-                "too few frames per second", path, f"{fps:g} where {self.rate:g} are asked for"
-            )
+            raise VideoError("too few frames per second", path, f"{fps:g} where {self.rate:g} are asked for")
         try:
             frame_indices(len(pixels), self.frames, step)
         except ValueError as error:
@@ -190,12 +184,8 @@ class VideoFolder:
         height, width, _ = frame.shape
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        square = frame[top : top + side, left : left + side].movedim(-1, 0)[
-            None
-        ]  # (1, 3, side, side)
-        square = F.interpolate(
-            square.float(), size=(self.size, self.size), mode="bilinear", antialias=True
-        )
+        square = frame[top : top + side, left : left + side].movedim(-1, 0)[None]  # (1, 3, side, side)
+        square = F.interpolate(square.float(), size=(self.size, self.size), mode="bilinear", antialias=True)
         small = square[0].movedim(0, -1).round().clamp(0, 255).byte()  # (size, size, 3)
         self.bytes += small.nbytes
         if self.bytes > MAX_BYTES:
@@ -210,9 +200,7 @@ class VideoFolder:
         available = len(recording.pixels)
         needed = frame_indices(available, self.frames, recording.step)[-1].item() + 1
         start = (available - needed) // 2 if chance is None else chance % (available - needed + 1)
-        frames = recording.pixels[
-            frame_indices(available, self.frames, recording.step, start)
-        ]  # (F, H, W, 3)
+        frames = recording.pixels[frame_indices(available, self.frames, recording.step, start)]  # (F, H, W, 3)
         return to_model_range(frames.movedim(-1, 0))  # (3, F, H, W)
 
     def __len__(self):
@@ -233,13 +221,9 @@ class VideoFolder:
         Returns:
             clips (n, 3, F, H, W) float32 in [-1, 1], and a list of n captions.
         """
-        pick, chance = torch.randint(
-            2**31, (2, n), generator=generator, device=generator.device
-        ).tolist()
+        pick, chance = torch.randint(2**31, (2, n), generator=generator, device=generator.device).tolist()
         chosen = [self.clips[p % len(self)] for p in pick]
-        clips = torch.stack(
-            [self.extract_clip(recording, c) for recording, c in zip(chosen, chance)]
-        )
+        clips = torch.stack([self.extract_clip(recording, c) for recording, c in zip(chosen, chance)])
         return clips.to(generator.device), [recording.caption for recording in chosen]
 
     def summary(self):

@@ -9,7 +9,7 @@ A network `model(x_t, t, cond)` learns to read eps off x_t. Below, s < t are two
 
 import torch
 
-from .schedules import per_sample
+from .schedules import expand_like, per_sample
 
 
 def q_sample(x0, t, noise, schedule):
@@ -28,6 +28,26 @@ def q_sample(x0, t, noise, schedule):
     """
     alpha_bar = per_sample(schedule.alpha_bar, t, x0)  # (B, 1, ..., 1)
     return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
+
+
+def perturb(x0, t, noise, schedule):
+    r"""The same jump for whole and real times, and for every schedule that answers `alpha(t)` and `sigma(t)`.
+
+        x_t = alpha(t) x_0 + sigma(t) eps
+
+    For a `NoiseSchedule` this is `q_sample`, also between its levels; for a `VPSDE` it is the SDE's transition from
+    time 0 (Song et al., "Score-Based Generative Modeling through SDEs", ICLR 2021, eq. 29).
+
+    Args:
+        x0: (B, ...) clean data.
+        t: (B,) levels or times, as the schedule counts them; long or float.
+        noise: like x0, the standard normal eps.
+        schedule: has `alpha(t)` and `sigma(t)`, each (B,) for (B,).
+
+    Returns:
+        x_t, like x0.
+    """
+    return expand_like(schedule.alpha(t), x0) * x0 + expand_like(schedule.sigma(t), x0) * noise
 
 
 def to_x0(x_t, t, eps, schedule):

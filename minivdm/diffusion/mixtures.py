@@ -15,6 +15,7 @@ import math
 
 import torch
 
+from .predictions import to_eps
 from .schedules import per_sample
 
 
@@ -29,17 +30,13 @@ class GaussianMixture:
 
     def __init__(self, means, std, weights=None):
         self.means = means
-        self.std = torch.as_tensor(std, dtype=means.dtype, device=means.device).expand(
-            len(means)
-        )  # (K,)
+        self.std = torch.as_tensor(std, dtype=means.dtype, device=means.device).expand(len(means))  # (K,)
         weights = means.new_ones(len(means)) if weights is None else weights
         self.log_weights = (weights / weights.sum()).log()  # (K,)
 
     def sample(self, n, generator=None):
         """Draw n points, (n, ...), with a `generator` on the means' device."""
-        k = torch.multinomial(
-            self.log_weights.exp(), n, replacement=True, generator=generator
-        )  # (n,)
+        k = torch.multinomial(self.log_weights.exp(), n, replacement=True, generator=generator)  # (n,)
         noise = torch.randn(n, *self.means.shape[1:], generator=generator, device=self.means.device)
         return self.means[k] + per_sample(self.std, k, noise) * noise
 
@@ -59,31 +56,19 @@ class GaussianMixture:
     def score(self, x_t, alpha_bar):
         """grad log p(x_t), like x_t, for data (B, ...) and its alpha_bar, a float or (B,); 1 means clean."""
         ab = self._column(x_t, alpha_bar)  # (B, 1)
-        pull = self._log_joint(x_t, ab).softmax(dim=1) / (
-            ab * self.std**2 + 1 - ab
-        )  # (B, K) r_k / v_k
-        towards = ab.sqrt() * (pull @ self.means.flatten(1)) - pull.sum(
-            dim=1, keepdim=True
-        ) * x_t.flatten(1)  # (B, D)
+        pull = self._log_joint(x_t, ab).softmax(dim=1) / (ab * self.std**2 + 1 - ab)  # (B, K) r_k / v_k
+        towards = ab.sqrt() * (pull @ self.means.flatten(1)) - pull.sum(dim=1, keepdim=True) * x_t.flatten(1)  # (B, D)
         return towards.reshape(x_t.shape)
 
     def _log_joint(self, x_t, ab):
         """log p(x_t, k), (B, K)."""
         x, mu = x_t.flatten(1), self.means.flatten(1)  # (B, D), (K, D)
         variance = ab * self.std**2 + 1 - ab  # (B, K)
-        distance = (
-            torch.cdist(x / ab.sqrt(), mu, compute_mode="donot_use_mm_for_euclid_dist") ** 2 * ab
-        )  # (B, K)
-        return (
-            self.log_weights
-            - distance / (2 * variance)
-            - x.shape[1] / 2 * (2 * math.pi * variance).log()
-        )
+        distance = torch.cdist(x / ab.sqrt(), mu, compute_mode="donot_use_mm_for_euclid_dist") ** 2 * ab  # (B, K)
+        return self.log_weights - distance / (2 * variance) - x.shape[1] / 2 * (2 * math.pi * variance).log()
 
     def _column(self, x_t, alpha_bar):
-        return torch.as_tensor(alpha_bar, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))[
-            :, None
-        ]  # (B, 1)
+        return torch.as_tensor(alpha_bar, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))[:, None]  # (B, 1)
 
 
 def ideal_denoiser(mixture, schedule):
@@ -92,7 +77,7 @@ def ideal_denoiser(mixture, schedule):
     def model(x_t, t, cond=None):
         ab = per_sample(schedule.alpha_bar, t, x_t)  # (B, 1, ..., 1)
         x0 = mixture.denoise(x_t, ab.flatten())
-        return (x_t - ab.sqrt() * x0) / (1 - ab).sqrt()
+        return to_eps(x_t, t, x0, schedule)
 
     return model
 

@@ -112,9 +112,8 @@ class EpsModel(nn.Module):
     def __init__(self, net, prediction_type, schedule):
         super().__init__()
         if prediction_type not in PREDICTIONS:
-            raise ValueError(
-                f"prediction_type must be one of {', '.join(PREDICTIONS)}; got {prediction_type!r}"
-            )
+            known = ", ".join(PREDICTIONS)
+            raise ValueError(f"prediction_type must be one of {known}; got {prediction_type!r}")
         self.net, self.prediction_type, self.schedule = net, prediction_type, schedule
 
     def forward(self, x, t, cond=None):
@@ -125,9 +124,8 @@ class EpsModel(nn.Module):
             return to_eps(x, t, guess, schedule)
         if self.prediction_type == "v":
             return from_v(x, t, guess, schedule)[1]
-        return (
-            -(1 - per_sample(schedule.alpha_bar, t, x)).sqrt() * guess
-        )  # to_score, solved for eps
+        # to_score, solved for eps
+        return -(1 - per_sample(schedule.alpha_bar, t, x)).sqrt() * guess
 
 
 def prediction_loss(net, x0, schedule, cond=None, generator=None, prediction_type="v"):

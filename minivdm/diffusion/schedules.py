@@ -103,6 +103,27 @@ class NoiseSchedule:
         self.beta = torch.cat([level_0, betas]).float()  # (T+1,)
         self.alpha_bar = torch.cat([level_0 + 1, torch.cumprod(1 - betas, dim=0)]).float()  # (T+1,)
 
+    def alpha(self, t):
+        """Factor of the data at levels t: sqrt(alpha_bar_t), in t's shape. Levels may lie between two whole ones.
+
+        There alpha_bar is interpolated in its logarithm, as if beta were spread evenly over the step:
+        ln alpha_bar_t = (1 - f) ln alpha_bar_k + f ln alpha_bar_{k+1},  with t = k + f.
+
+        Args:
+            t: tensor of levels in 0..T, long or float, of any shape.
+        """
+        return (self._log_alpha_bar(t) / 2).exp()
+
+    def sigma(self, t):
+        """Factor of the noise at levels t: sqrt(1 - alpha_bar_t), in t's shape; t as for `alpha`."""
+        return (-torch.expm1(self._log_alpha_bar(t))).sqrt()
+
+    def _log_alpha_bar(self, t):
+        table = self.alpha_bar.to(t.device).log()  # (T+1,)
+        below = t.floor().long()
+        above = (below + 1).clamp(max=self.T)
+        return table[below] + (t - below) * (table[above] - table[below])
+
     def to(self, device):
         """Move the tables to `device` and return this schedule."""
         self.beta, self.alpha_bar = self.beta.to(device), self.alpha_bar.to(device)
@@ -118,9 +139,7 @@ def checked_betas(betas):
     if betas.ndim != 1 or len(betas) == 0:
         raise ValueError(f"betas must be a non-empty 1-D tensor, got shape {tuple(betas.shape)}")
     if not bool(((betas > 0) & (betas < 1)).all()):  # NaN fails this, too
-        raise ValueError(
-            f"betas must lie in (0, 1), got values from {betas.min():.3g} to {betas.max():.3g}"
-        )
+        raise ValueError(f"betas must lie in (0, 1), got values from {betas.min():.3g} to {betas.max():.3g}")
     return betas
 
 
@@ -128,7 +147,7 @@ def per_sample(table, t, x):
     """Look up each sample's own level, shaped to broadcast against the batch.
 
     Args:
-        table: (T+1,) tensor indexed by level, for instance `schedule.alpha_bar`.
+        table: (T+1,) tensor indexed by level, for instance `schedule.alpha_bar`; best on x's device already.
         t: (B,) long tensor of levels in 0..T.
         x: (B, ...) float tensor of 32 bits or more; only its shape, dtype and device are used.
 
@@ -138,16 +157,28 @@ def per_sample(table, t, x):
     Raises:
         ValueError: if t is not a (B,) integer tensor, a level lies outside 0..T, or x has 16 bits: near level 0 an
             alpha_bar of so few bits is exactly 1, as if there were no noise. Networks may compute in 16 bits.
+            On a GPU, levels outside 0..T end in PyTorch's own error instead: to look at them here, the program would
+            have to wait for the device in every step.
     """
     T = len(table) - 1
     if not torch.is_tensor(t) or t.is_floating_point() or t.shape != x.shape[:1]:
         came = f"{t.dtype} of shape {tuple(t.shape)}" if torch.is_tensor(t) else repr(t)
         raise ValueError(f"t must hold one integer level per sample, shape ({len(x)},); got {came}")
-    if t.numel() and not 0 <= int(t.min()) <= int(t.max()) <= T:
+    if t.device.type == "cpu" and t.numel() and not 0 <= int(t.min()) <= int(t.max()) <= T:
         raise ValueError(f"levels must lie in 0..{T}, got {int(t.min())}..{int(t.max())}")
     if x.is_floating_point() and torch.finfo(x.dtype).bits < 32:
         why = "in 16 bits alpha_bar is rounded to 1 near level 0, and 1 - alpha_bar to 0"
         raise ValueError(f"expected float32 or more, got {x.dtype}: {why}; give x.float()")
-    return (
-        table.to(x.device)[t.to(x.device)].to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
-    )  # (B, 1, ..., 1)
+    t = t.to(x.device, torch.long)
+    return expand_like(table.to(x.device).index_select(0, t), x)  # (B, 1, ..., 1); unlike table[t], refuses t < 0
+
+
+def expand_like(values, x):
+    """`values`, one per sample, shaped to broadcast against x (B, ...): (B, 1, ..., 1), in x's dtype, on its device.
+
+    Raises:
+        ValueError: if values is not (B,).
+    """
+    if values.shape != x.shape[:1]:
+        raise ValueError(f"expected one value per sample, shape ({len(x)},), got {tuple(values.shape)}")
+    return values.to(x).reshape(-1, *[1] * (x.ndim - 1))

@@ -17,6 +17,7 @@ from itertools import pairwise
 import torch
 
 from .predictions import to_score
+from .schedules import expand_like
 
 T_MIN = 1e-5  # Song et al., ICLR 2021, appendix C
 
@@ -50,6 +51,14 @@ class VPSDE:
     def alpha_bar(self, t):
         """Share of the data's variance that is left, (B,), at times t, (B,) float; 1 at t = 0."""
         return torch.exp(-(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2))
+
+    def alpha(self, t):
+        """Factor of the data, sqrt(alpha_bar(t)), (B,), at times t, (B,) float."""
+        return self.alpha_bar(t).sqrt()
+
+    def sigma(self, t):
+        """Factor of the noise, sqrt(1 - alpha_bar(t)), (B,), at times t, (B,) float."""
+        return (1 - self.alpha_bar(t)).sqrt()
 
     def drift(self, x, t):
         """f(x, t) = -beta(t) x / 2, like x, for x (B, ...) at times t, (B,) float."""
@@ -201,16 +210,16 @@ def ode_log_likelihood(score, x, sde, times, noise=None):
     Raises:
         ValueError: if `times` does not rise strictly within (0, 1].
     """
+
+    def flow(time):
+        return lambda y: probability_flow(score, y, time, sde)
+
     total = x.new_zeros(len(x))  # (B,)
     for now, then in pairwise(checked_times(times, falling=False)):
         t, s, dt = at_time(now, x), at_time(then, x), then - now
-        first, divergence_1 = value_and_divergence(
-            lambda y, t=t: probability_flow(score, y, t, sde), x, noise
-        )
+        first, divergence_1 = value_and_divergence(flow(t), x, noise)
         there = x + dt * first
-        second, divergence_2 = value_and_divergence(
-            lambda y, s=s: probability_flow(score, y, s, sde), there, noise
-        )
+        second, divergence_2 = value_and_divergence(flow(s), there, noise)
         x = x + dt * (first + second) / 2
         total = total + dt * (divergence_1 + divergence_2) / 2
     log_normal = -(x**2 + math.log(2 * math.pi)).flatten(1).sum(dim=1) / 2  # (B,)
@@ -244,15 +253,6 @@ def at_time(t, x):
     return torch.full(x.shape[:1], t, dtype=x.dtype, device=x.device)
 
 
-def expand_like(values, x):
-    """`values`, one per sample, shaped to broadcast against x (B, ...): (B, 1, ..., 1); a ValueError if not (B,)."""
-    if values.shape != x.shape[:1]:
-        raise ValueError(
-            f"expected one value per sample, shape ({len(x)},), got {tuple(values.shape)}"
-        )
-    return values.to(x).reshape(-1, *[1] * (x.ndim - 1))
-
-
 def checked_times(times, falling=None):
     """`times` as a list of floats that falls or rises strictly, or a ValueError that says what is wrong with it."""
     times = [float(t) for t in times]
@@ -261,7 +261,5 @@ def checked_times(times, falling=None):
     good = {True: falls, False: rises, None: falls or rises}[falling]
     if len(times) < 2 or not good or not all(0 < t <= 1 for t in times):
         how = {True: "fall", False: "rise", None: "fall or rise"}[falling]
-        raise ValueError(
-            f"times must {how} strictly within (0, 1], got {times[:3]} ... ({len(times)} times)"
-        )
+        raise ValueError(f"times must {how} strictly within (0, 1], got {times[:3]} ... ({len(times)} times)")
     return times

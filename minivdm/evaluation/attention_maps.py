@@ -31,13 +31,8 @@ def attention_weights(layer, run):
         raise ValueError("the attention layer was not called: run the network it belongs to")
     x, *context = seen[-1]
     if context:
-        q, k = (
-            layer.q(layer.norm(x)).flatten(2),
-            layer.kv(context[0]).transpose(1, 2).chunk(2, dim=1)[0],
-        )
+        q, k = layer.q(layer.norm(x)).flatten(2), layer.kv(context[0]).transpose(1, 2).chunk(2, dim=1)[0]
     else:
         q, k, _ = layer.qkv(layer.norm(x)).flatten(2).chunk(3, dim=1)  # (B, C, HW) each
-    q, k = (
-        rearrange(part, "b (n d) p -> b n p d", n=layer.heads) for part in (q, k)
-    )  # (B, heads, HW or L, d)
+    q, k = (rearrange(part, "b (n d) p -> b n p d", n=layer.heads) for part in (q, k))  # (B, heads, HW or L, d)
     return (q @ k.transpose(2, 3) / q.shape[-1] ** 0.5).softmax(dim=-1)

@@ -29,24 +29,12 @@ class AttributeClassifier(nn.Module):
         widths = [3, width, 2 * width, 2 * width, 2 * width]
         layers = []
         for i, (a, b) in enumerate(zip(widths[:-1], widths[1:])):
-            layers += [
-                nn.Conv2d(a, b, 3, padding=1, stride=2 if i in (1, 2) else 1),
-                norm(b),
-                nn.SiLU(),
-            ]
-        self.frame = nn.Sequential(
-            *layers, nn.AdaptiveMaxPool2d(4), nn.Flatten(), nn.Linear(16 * 2 * width, 128)
-        )
+            layers += [nn.Conv2d(a, b, 3, padding=1, stride=2 if i in (1, 2) else 1), norm(b), nn.SiLU()]
+        self.frame = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(4), nn.Flatten(), nn.Linear(16 * 2 * width, 128))
         self.time = nn.Sequential(
-            nn.SiLU(),
-            nn.Conv1d(128, 128, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv1d(128, 128, 3, padding=1),
-            nn.SiLU(),
+            nn.SiLU(), nn.Conv1d(128, 128, 3, padding=1), nn.SiLU(), nn.Conv1d(128, 128, 3, padding=1), nn.SiLU()
         )
-        self.heads = nn.ModuleDict(
-            {kind: nn.Linear(256, len(names)) for kind, names in attributes.items()}
-        )
+        self.heads = nn.ModuleDict({kind: nn.Linear(256, len(names)) for kind, names in attributes.items()})
 
     def features(self, clips):
         clips = clips[:, :, None] if clips.ndim == 4 else clips  # a picture is a clip of one frame
@@ -78,15 +66,11 @@ def train_classifier(sprites, generator, steps=1500, batch=256, lr=2e-3, dtype=t
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     for _ in range(steps):
         clips, attributes = sprites.sample(batch, generator, split="all")
-        strength = 0.2 * torch.rand(
-            batch, *[1] * (clips.ndim - 1), generator=generator, device=device
-        )
+        strength = 0.2 * torch.rand(batch, *[1] * (clips.ndim - 1), generator=generator, device=device)
         clips = clips + strength * torch.randn(clips.shape, generator=generator, device=device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = classifier(clips)
-            loss = sum(
-                F.cross_entropy(guess, truth) for guess, truth in zip(logits, attributes.unbind(1))
-            )
+            loss = sum(F.cross_entropy(guess, truth) for guess, truth in zip(logits, attributes.unbind(1)))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -107,10 +91,7 @@ def correct_attributes(classifier, clips, attributes, batch=256):
     Returns:
         (N, 3) bool: shape right, colour right, motion or place right. Prompt accuracy is `.all(dim=1).float().mean()`.
     """
-    guesses = [
-        torch.stack([g.argmax(dim=1) for g in classifier(part)], dim=1)
-        for part in clips.split(batch)
-    ]
+    guesses = [torch.stack([g.argmax(dim=1) for g in classifier(part)], dim=1) for part in clips.split(batch)]
     return torch.cat(guesses) == attributes.to(clips.device)
 
 

@@ -20,10 +20,7 @@ def frechet_distance(x, y):
         ValueError: if a set has fewer than two samples, or the dimensions differ.
     """
     x, y = checked_features(x, y)
-    s_x, s_y = (
-        torch.cov(x.T).reshape(x.shape[1], -1),
-        torch.cov(y.T).reshape(y.shape[1], -1),
-    )  # (D, D)
+    s_x, s_y = torch.cov(x.T).reshape(x.shape[1], -1), torch.cov(y.T).reshape(y.shape[1], -1)  # (D, D)
     # S_x^(1/2) S_y S_x^(1/2) has the eigenvalues of S_x S_y and is symmetric, which keeps them real.
     values, vectors = torch.linalg.eigh(s_x)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T  # (D, D)
@@ -55,9 +52,7 @@ def gaussian_mmd(x, y, bandwidth=1.0):
     def off_diagonal_mean(k):
         return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
 
-    mmd = (
-        off_diagonal_mean(kernel(x, x)) + off_diagonal_mean(kernel(y, y)) - 2 * kernel(x, y).mean()
-    )
+    mmd = off_diagonal_mean(kernel(x, x)) + off_diagonal_mean(kernel(y, y)) - 2 * kernel(x, y).mean()
     return mmd.item()
 
 
@@ -74,18 +69,14 @@ def psnr(x, y):
         ValueError: if the shapes differ.
     """
     if x.shape != y.shape:
-        raise ValueError(
-            f"expected two tensors of one shape, got {tuple(x.shape)} and {tuple(y.shape)}"
-        )
+        raise ValueError(f"expected two tensors of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     return -10 * (x.double() - y.double()).square().mean().log10().item()
 
 
 def checked_features(x, y):
     """Both sets as float64, or a ValueError that says what is wrong."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(
-            f"expected features (N, D) and (M, D), got {tuple(x.shape)} and {tuple(y.shape)}"
-        )
+        raise ValueError(f"expected features (N, D) and (M, D), got {tuple(x.shape)} and {tuple(y.shape)}")
     if len(x) < 2 or len(y) < 2:
         raise ValueError(f"need at least 2 samples in each set, got {len(x)} and {len(y)}")
     if not (torch.isfinite(x).all() and torch.isfinite(y).all()):

@@ -63,9 +63,7 @@ def show_images(images, title="", cols=8, labels=(), width=8.0, gap=1, ax=None, 
 def show_strip(video, title="", every=1, ax=None):
     """A clip (C, F, H, W) as a film strip: every n-th frame, from left to right."""
     frames = frames_of(video)[::every]
-    show_images(
-        frames, title, cols=len(frames), labels=[f"{i * every}" for i in range(len(frames))], ax=ax
-    )
+    show_images(frames, title, cols=len(frames), labels=[f"{i * every}" for i in range(len(frames))], ax=ax)
 
 
 def play(videos, captions=None, fps=8, scale=4):
@@ -73,9 +71,7 @@ def play(videos, captions=None, fps=8, scale=4):
     ipython = notebook_module("IPython.display")
     cells = []
     for i, video in enumerate(videos):
-        data = base64.b64encode(
-            gif_bytes(video, fps)
-        ).decode()  # the browser enlarges it: a notebook stays small
+        data = base64.b64encode(gif_bytes(video, fps)).decode()  # the browser enlarges it: a notebook stays small
         text = captions[i] if captions else ""
         cells.append(
             f'<figure style="display:inline-block;margin:6px;text-align:center">'

@@ -121,9 +121,7 @@ def checked_inflation(conv, frames, how):
     if how not in ("centre", "mean"):
         raise ValueError(f'how must be "centre" or "mean", got {how!r}')
     if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
-        raise ValueError(
-            f"expected zero padding, given in numbers; got {conv.padding}, {conv.padding_mode!r}"
-        )
+        raise ValueError(f"expected zero padding, given in numbers; got {conv.padding}, {conv.padding_mode!r}")
 
 
 def inflate_conv(conv, frames, how="centre"):

@@ -6,12 +6,11 @@ arithmetic, but as a row of separate operations it writes its intermediate resul
 here reads its inputs in the order in which they lie, keeps what lies between on the chip, and writes the result. Sums
 are taken in float32; matrices are multiplied in 16 bits where they come in 16 bits, else in TF32, Triton's default.
 
-`accelerate(model)` puts them into a model. The numbers stay the same, up to rounding. Without CUDA or Triton it does
-nothing: the plain layers are the definition, these are only faster.
+`use_fused_kernels(model)` puts them into a model. The numbers stay the same, up to rounding. Without CUDA or Triton it
+does nothing: the plain layers are the definition, these are only faster.
 """
 
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -21,24 +20,42 @@ from .layers import timestep_embedding
 from .unet3d import TemporalAttention
 
 
-def accelerate(model):
-    """Let a model on a CUDA device use the fused kernels; on other devices this does nothing.
+def use_fused_kernels(model):
+    """A model on a CUDA device with fused kernels in the place of plain layers; on other devices nothing changes.
 
-    Norms and temporal attention layers become `FusedGroupNorm` and `FusedTemporalAttention`, in place and with the same
-    weights; copies of the model keep them. A `TemporalAttention` with a forward that is not this package's stays.
+    Each `nn.GroupNorm` becomes a `FusedGroupNorm`, each `TemporalAttention` a `FusedTemporalAttention`, with the same
+    parameters under the same names; copies of the model keep them. Only a layer whose `forward` says that there is
+    a fused kernel for it is exchanged: another one, written by somebody else, stays.
+
+    Args:
+        model: a network, changed in place.
 
     Returns:
-        The model.
+        The model; what takes its place, if it is such a layer itself.
     """
     if next(model.parameters()).device.type != "cuda" or find_spec("triton") is None:
         return model
-    own = Path(TemporalAttention.forward.__code__.co_filename).stem == "unet3d"
-    for module in model.modules():
-        if type(module) is nn.GroupNorm:
-            module.__class__ = FusedGroupNorm
-        elif type(module) is TemporalAttention and own:
-            module.__class__ = FusedTemporalAttention
-    return model
+    for name, child in model.named_children():
+        setattr(
+            model,
+            name,
+            use_fused_kernels(child) if any(True for _ in child.parameters()) else child,
+        )
+    return fused(model)
+
+
+def fused(layer):
+    """The layer with a fused kernel that has the same parameters as this one, or, where there is none, this one."""
+    if type(layer) is nn.GroupNorm:
+        made = FusedGroupNorm(layer.num_groups, layer.num_channels, layer.eps, layer.affine)
+        made.weight, made.bias = layer.weight, layer.bias
+    elif type(layer) is TemporalAttention and getattr(layer.forward, "has_fused_kernel", False):
+        channels = layer.out.out_features
+        made = FusedTemporalAttention(channels, channels // layer.heads)
+        made.norm, made.qkv, made.out = layer.norm, layer.qkv, layer.out
+    else:
+        return layer
+    return made.train(layer.training)
 
 
 class FusedGroupNorm(nn.GroupNorm):
@@ -48,7 +65,7 @@ class FusedGroupNorm(nn.GroupNorm):
         return Normalise.apply(x, self.weight, self.bias, self.num_groups, self.eps)
 
 
-MAX_FRAMES = 64  # frames; the kernel holds all F x F scores at once, and for 128 frames takes over a minute to compile
+MAX_FRAMES = 64  # the kernel holds all F x F scores at once, and for 128 frames takes over a minute to compile
 
 
 class FusedTemporalAttention(TemporalAttention):
@@ -59,10 +76,8 @@ class FusedTemporalAttention(TemporalAttention):
             return super().forward(x, frames, independent_frames)
         n, channels, height, width = x.shape
         h = self.norm(x).permute(0, 2, 3, 1).reshape(n // frames, frames, height * width, channels)
-        p = timestep_embedding(torch.arange(frames, device=x.device), channels).to(
-            h.dtype
-        )  # (F, C)
-        position = F.linear(p, self.qkv.weight[: 2 * channels])  # (F, 2C), for Q and K
+        p = timestep_embedding(torch.arange(frames, device=x.device), channels)  # (F, C)
+        position = F.linear(p.to(h.dtype), self.qkv.weight[: 2 * channels])  # (F, 2C)
         h = self.out(Attend.apply(self.qkv(h), position, self.heads))  # (B, F, HW, C)
         return x + h.reshape(n, height, width, channels).permute(0, 3, 1, 2)
 
@@ -85,9 +100,7 @@ class Normalise(torch.autograd.Function):
 
         x, weight, mean, rstd = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
-        dx, of_weight, of_bias = triton_kernels.normalise_backward(
-            x, grad, weight, mean, rstd
-        )  # ..., (N, C), (N, C)
+        dx, of_weight, of_bias = triton_kernels.normalise_backward(x, grad, weight, mean, rstd)  # ..., (N, C), (N, C)
         return dx, of_weight.sum(0).to(weight.dtype), of_bias.sum(0).to(weight.dtype), None, None
 
 

@@ -21,14 +21,10 @@ class TextLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = zero_module(nn.Linear(dim, dim))
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, 4 * dim), nn.GELU(), zero_module(nn.Linear(4 * dim, dim))
-        )
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), zero_module(nn.Linear(4 * dim, dim)))
 
     def forward(self, x):
-        q, k, v = rearrange(
-            self.qkv(self.norm1(x)), "b l (three n d) -> three b n l d", three=3, n=self.heads
-        )
+        q, k, v = rearrange(self.qkv(self.norm1(x)), "b l (three n d) -> three b n l d", three=3, n=self.heads)
         h = F.scaled_dot_product_attention(q, k, v)  # (B, heads, L, d)
         x = x + self.out(rearrange(h, "b n l d -> b l (n d)"))  # (B, L, D)
         return x + self.mlp(self.norm2(x))
@@ -56,7 +52,5 @@ class TextEncoder(nn.Module):
     def forward(self, tokens):
         if tokens.ndim != 2 or tokens.shape[1] != len(self.positions) or tokens.is_floating_point():
             expected = f"(B, {len(self.positions)}) long tokens"
-            raise ValueError(
-                f"expected {expected}, got {tokens.dtype} of shape {tuple(tokens.shape)}"
-            )
+            raise ValueError(f"expected {expected}, got {tokens.dtype} of shape {tuple(tokens.shape)}")
         return self.norm(self.layers(self.words(tokens) + self.positions))  # (B, L, D)

@@ -17,9 +17,7 @@ def normalise(x, weight, bias, groups, eps):
     mean = torch.empty(n, groups, device=x.device)
     rstd = torch.empty_like(mean)
     grid, sizes = norm_grid(x, groups)
-    norm_kernel[grid](
-        x, y, weight, bias, mean, rstd, height * width, channels, groups, eps, **sizes
-    )
+    norm_kernel[grid](x, y, weight, bias, mean, rstd, height * width, channels, groups, eps, **sizes)
     return y, mean, rstd
 
 
@@ -32,18 +30,7 @@ def normalise_backward(x, grad, weight, mean, rstd):
     grid, sizes = norm_grid(x, mean.shape[1])
     places = height * width
     norm_backward_kernel[grid](
-        x,
-        grad,
-        dx,
-        weight,
-        mean,
-        rstd,
-        of_weight,
-        of_bias,
-        places,
-        channels,
-        mean.shape[1],
-        **sizes,
+        x, grad, dx, weight, mean, rstd, of_weight, of_bias, places, channels, mean.shape[1], **sizes
     )
     return dx, of_weight, of_bias
 
@@ -71,9 +58,7 @@ def attend_backward(qkv, position, grad, heads):
     b, frames, places, channels = qkv.shape[0], qkv.shape[1], qkv.shape[2], qkv.shape[3] // 3
     dqkv = torch.empty_like(qkv)
     sizes = attend_sizes(frames, channels, heads)
-    attend_backward_kernel[(b * places, heads)](
-        qkv, position, grad, dqkv, frames, places, channels, **sizes
-    )
+    attend_backward_kernel[(b * places, heads)](qkv, position, grad, dqkv, frames, places, channels, **sizes)
     return dqkv
 
 
@@ -81,9 +66,7 @@ def attend_sizes(frames, channels, heads):
     """The size of a head, which must be a power of two from 16 on, and that of the block of frames."""
     size = channels // heads
     if size < 16 or size & (size - 1):
-        raise ValueError(
-            f"the channels of a head must be a power of two of at least 16, got {size}"
-        )
+        raise ValueError(f"the channels of a head must be a power of two of at least 16, got {size}")
     return dict(scale=size**-0.5, D=size, FB=max(16, triton.next_power_of_2(frames)), num_warps=1)
 
 
@@ -94,29 +77,13 @@ def spread(values, CB: tl.constexpr, GS: tl.constexpr):
 
 
 @triton.jit
-def norm_kernel(
-    x,
-    y,
-    weight,
-    bias,
-    mean,
-    rstd,
-    P,
-    C,
-    G,
-    eps,
-    CB: tl.constexpr,
-    PB: tl.constexpr,
-    GS: tl.constexpr,
-):
+def norm_kernel(x, y, weight, bias, mean, rstd, P, C, G, eps, CB: tl.constexpr, PB: tl.constexpr, GS: tl.constexpr):
     """Sums over the places of one sample and block of channels, then the normalised values."""
     n, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     c = block * CB + tl.arange(0, CB)
     inside = c < C
     start = n * P * C
-    first = tl.load(x + start + c, mask=inside, other=0.0).to(
-        tl.float32
-    )  # sums of differences from it cancel less
+    first = tl.load(x + start + c, mask=inside, other=0.0).to(tl.float32)  # sums of differences from it cancel less
     s1 = tl.zeros([CB], tl.float32)
     s2 = tl.zeros([CB], tl.float32)
     for p0 in range(0, P, PB):
@@ -146,20 +113,7 @@ def norm_kernel(
 
 @triton.jit
 def norm_backward_kernel(
-    x,
-    grad,
-    dx,
-    weight,
-    mean,
-    rstd,
-    of_weight,
-    of_bias,
-    P,
-    C,
-    G,
-    CB: tl.constexpr,
-    PB: tl.constexpr,
-    GS: tl.constexpr,
+    x, grad, dx, weight, mean, rstd, of_weight, of_bias, P, C, G, CB: tl.constexpr, PB: tl.constexpr, GS: tl.constexpr
 ):
     """The two sums over places that the gradient by x needs, then that gradient."""
     n, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -200,9 +154,7 @@ def scores(qkv, position, at, F, P, C, scale, D: tl.constexpr, FB: tl.constexpr)
     there = (f < F) & (d < D)
     of_frame = at + f * P * 3 * C + d
     h = tl.program_id(1) * D
-    q = tl.load(qkv + of_frame, mask=there, other=0.0) + tl.load(
-        position + f * 2 * C + h + d, mask=there, other=0.0
-    )
+    q = tl.load(qkv + of_frame, mask=there, other=0.0) + tl.load(position + f * 2 * C + h + d, mask=there, other=0.0)
     k = tl.load(qkv + of_frame + C, mask=there, other=0.0)
     k += tl.load(position + f * 2 * C + C + h + d, mask=there, other=0.0)
     v = tl.load(qkv + of_frame + 2 * C, mask=there, other=0.0)
@@ -224,9 +176,7 @@ def attend_kernel(qkv, position, out, F, P, C, scale, D: tl.constexpr, FB: tl.co
 
 
 @triton.jit
-def attend_backward_kernel(
-    qkv, position, grad, dqkv, F, P, C, scale, D: tl.constexpr, FB: tl.constexpr
-):
+def attend_backward_kernel(qkv, position, grad, dqkv, F, P, C, scale, D: tl.constexpr, FB: tl.constexpr):
     """One head at one place: the weights once more, then the gradients by Q, K and V."""
     b, p = tl.program_id(0).to(tl.int64) // P, tl.program_id(0) % P
     h = tl.program_id(1) * D

@@ -10,16 +10,7 @@ sees the features of its partner on the way down (the skip connections), so fine
 import torch
 from torch import nn
 
-from .layers import (
-    CrossAttention,
-    Downsample,
-    ResBlock,
-    SelfAttention,
-    Upsample,
-    norm,
-    timestep_embedding,
-    zero_module,
-)
+from .layers import CrossAttention, Downsample, ResBlock, SelfAttention, Upsample, norm, timestep_embedding, zero_module
 
 
 class Stage(nn.Module):
@@ -29,9 +20,7 @@ class Stage(nn.Module):
     and, given a context_dim, a condition (B, L, D); it returns (B, out_channels, H, W).
     """
 
-    def __init__(
-        self, in_channels, out_channels, emb_dim, dropout=0.0, attends=False, context_dim=None
-    ):
+    def __init__(self, in_channels, out_channels, emb_dim, dropout=0.0, attends=False, context_dim=None):
         super().__init__()
         self.block = ResBlock(in_channels, out_channels, emb_dim, dropout)
         self.attention = SelfAttention(out_channels) if attends else nn.Identity()

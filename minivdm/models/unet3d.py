@@ -123,6 +123,9 @@ class TemporalAttention(nn.Module):
         return x + rearrange(h, "b (h w) f c -> (b f) c h w", h=x.shape[2])
 
 
+TemporalAttention.forward.has_fused_kernel = True  # a faster way to these numbers is in `kernels`
+
+
 class TemporalBlock(nn.Module):
     """What follows a stage: a convolution along time and, where it `attends`, attention."""
 

@@ -39,9 +39,7 @@ BUILDERS = {
     "digits": build_digits,
     "stills_classifier": build_stills_classifier,
     "text2image": lambda config: build_text2image(**config),
-    "text2video": lambda config: build_text2video(
-        **{"shift": 1.0, **config}
-    ),  # the first files name no shift
+    "text2video": lambda config: build_text2video(**{"shift": 1.0, **config}),  # the first files name no shift
     "video_classifier": build_video_classifier,
 }
 
@@ -54,9 +52,7 @@ def require_finite(weights, what):
     """A `NotFinite` that names the first of these weights that is not finite; `what` begins its sentence."""
     broken = [name for name, value in weights.items() if not value.isfinite().all()]
     if broken:
-        raise NotFinite(
-            f"{what} weights that are not finite, the first in {broken[0]}: train the model again"
-        )
+        raise NotFinite(f"{what} weights that are not finite, the first in {broken[0]}: train the model again")
 
 
 def save_pretrained(path, model, config):
@@ -65,9 +61,7 @@ def save_pretrained(path, model, config):
     Raises:
         NotFinite: if a weight is not finite in float16, whose largest number is 65,504; nothing is written then.
     """
-    weights = {
-        name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()
-    }
+    weights = {name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()}
     require_finite(weights, f"{path} was not written: in float16 the model has")
     save_torch(path, {"config": config, "weights": weights})
 
@@ -75,12 +69,7 @@ def save_pretrained(path, model, config):
 def describe(path, **facts):
     """The manifest's entry for a file: name, bytes and SHA-256, and whatever else is known."""
     content = Path(path).read_bytes()
-    return {
-        "file": Path(path).name,
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        **facts,
-    }
+    return {"file": Path(path).name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), **facts}
 
 
 def record(path, **facts):
@@ -89,9 +78,7 @@ def record(path, **facts):
     manifest = path.parent / "manifest.json"
     entries = json.loads(manifest.read_text()) if manifest.exists() else {}
     with replacing(manifest) as file:
-        file.write(
-            (json.dumps({**entries, path.stem: describe(path, **facts)}, indent=2) + "\n").encode()
-        )
+        file.write((json.dumps({**entries, path.stem: describe(path, **facts)}, indent=2) + "\n").encode())
 
 
 def load_pretrained(name, folder=DATA):
@@ -116,9 +103,7 @@ def load_pretrained(name, folder=DATA):
     folder = Path(folder)
     manifest = folder / "manifest.json"
     if not manifest.exists():
-        raise FileNotFoundError(
-            f"no manifest at {manifest}: the checkpoints are in the folder data/ of the repository"
-        )
+        raise FileNotFoundError(f"no manifest at {manifest}: the checkpoints are in the folder data/ of the repository")
     entry = json.loads(manifest.read_text()).get(name)
     if entry is None:
         raise ValueError(f"{manifest} does not describe {name!r}")
@@ -128,9 +113,7 @@ def load_pretrained(name, folder=DATA):
     found = describe(path)
     if found["sha256"] != entry["sha256"]:
         sizes = f"{found['bytes']:,} bytes where {entry['bytes']:,} were expected"
-        raise ValueError(
-            f"{path} is broken or another file: {sizes}, SHA-256 {found['sha256'][:12]}..."
-        )
+        raise ValueError(f"{path} is broken or another file: {sizes}, SHA-256 {found['sha256'][:12]}...")
     return load_weights(path, BUILDERS[name])
 
 
@@ -148,8 +131,6 @@ def load_weights(path, build):
         model = build(saved["config"])
         model.load_state_dict({name: value.float() for name, value in saved["weights"].items()})
     except Exception as error:  # whatever else a file may hold
-        raise ValueError(
-            f"{path} holds no model of this kind: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise ValueError(f"{path} holds no model of this kind: {' '.join(str(error).split())[:200]}") from error
     require_finite(saved["weights"], f"{path} holds")
     return model.eval()

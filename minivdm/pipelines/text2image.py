@@ -30,14 +30,10 @@ def build_text2image(channels=48, mults=(1, 2), blocks=1, patch=2, context_dim=6
     attention = (len(mults) - 1,)
     unet = UNet(3, channels, mults, blocks, attention, context_dim=context_dim, patch=patch)
     encoder = TextEncoder(len(tokenizer), tokenizer.length, context_dim)
-    return EpsModel(
-        Conditioned(unet, encoder, tokenizer.length), "v", NoiseSchedule(cosine_betas(1000))
-    )
+    return EpsModel(Conditioned(unet, encoder, tokenizer.length), "v", NoiseSchedule(cosine_betas(1000)))
 
 
-def text_to_image(
-    prompts, model, steps=20, guidance_scale=3.0, size=32, generator=None, callback=None
-):
+def text_to_image(prompts, model, steps=20, guidance_scale=3.0, size=32, generator=None, callback=None):
     """Sample one picture per prompt.
 
     Args:

@@ -9,24 +9,38 @@ from ..models.unet3d import UNet3D
 from .text2image import sample_tokens
 
 
-def build_text2video(
-    channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=64, frames=16, size=32, shift=2.0
-):
-    """An untrained text-to-video model for `MovingSprites`, shifted cosine schedule with T = 1000: it estimates eps.
+class VideoModel(EpsModel):
+    """An `EpsModel` of clips that knows for which clips it is.
+
+    Args:
+        net: predicts v.
+        schedule: its `NoiseSchedule`.
+        frames, size: F and H = W of the clips.
+    """
+
+    def __init__(self, net, schedule, frames, size):
+        super().__init__(net, "v", schedule)
+        self.frames, self.size = frames, size
+
+    def around(self, net):
+        """The same model around another network, such as the average of its weights."""
+        return VideoModel(net, self.schedule, self.frames, self.size)
+
+
+def build_text2video(channels=32, mults=(2, 3), blocks=1, patch=2, context_dim=64, frames=16, size=32, shift=2.0):
+    """An untrained `VideoModel` for `MovingSprites`, shifted cosine schedule with T = 1000: it estimates eps.
 
     Inside, a `UNet3D` predicts v (see `predictions`), and a `TextEncoder` turns tokens into its context; `.net` is both
     together, to be trained with `prediction_loss`. The first arguments are those of `UNet`, `context_dim` is D.
-    `frames` and `size` (F and H = W of the clips it is for) are kept as attributes, for `text_to_video`. `shift` is the
-    factor of `shifted_betas`.
+    `frames` and `size` are F and H = W of the clips it is for, and `shift` is the factor of `shifted_betas`.
     """
     tokenizer = Tokenizer()
     attention = (len(mults) - 1,)
     image = UNet(3, channels, mults, blocks, attention, context_dim=context_dim, patch=patch)
     encoder = TextEncoder(len(tokenizer), tokenizer.length, context_dim)
     net = Conditioned(UNet3D(image, attention), encoder, tokenizer.length)
-    model = EpsModel(net, "v", NoiseSchedule(shifted_betas(cosine_betas(1000), shift)))
-    model.frames, model.size = frames, size
-    return model
+    schedule = NoiseSchedule(shifted_betas(cosine_betas(1000), shift))
+    return VideoModel(net, schedule, frames, size)
 
 
 def text_to_video(

@@ -5,40 +5,109 @@ from pathlib import Path
 import torch
 
 from ..files import load_torch, save_torch
+from .parallel import all_gather, rank
 
 
-def restore(path, model, ema, optimizer, scaler, generators):
-    """Load a checkpoint into all parts of a run and return its step."""
-    saved, device = load_checkpoint(path), generators[0].device
+def save_run(path, step, model, ema, engine, generators, mine, phase=""):
+    """Write what a run's next step depends on; all processes must call it, and rank 0 writes.
+
+    Args:
+        path: the file; see `save_checkpoint`.
+        step: steps done.
+        model, ema, engine: the parts of the run.
+        generators: one for each micro-batch.
+        mine: the numbers of those generators that this process has used.
+        phase: name of the stretch of the run.
+    """
+    held = all_gather({i: generators[i].get_state() for i in mine})
+    states = {i: state for some in held for i, state in some.items()}
+    if rank() > 0:
+        return
+    device = next(model.parameters()).device
+    save_checkpoint(
+        path,
+        step=step,
+        phase=phase,
+        model=model.state_dict(),
+        ema=ema.model.state_dict(),
+        ema_updates=ema.updates,
+        **engine.state_dict(),
+        rng=rng_state(device),
+        generators=[states[i] for i in range(len(generators))],
+        device=device.type,
+    )
+
+
+def find_checkpoint(path, phase=""):
+    """The checkpoint at `path`, or the previous one beside it, with the file's name as "path"; else None.
+
+    One of another phase counts as none. Raises what `load_checkpoint` raises.
+    """
+    found = latest_checkpoint(path)
+    saved = load_checkpoint(found) if found else None
+    if saved is None or phase_of(saved, phase) != phase:
+        return None
+    return {**saved, "path": found} if isinstance(saved, dict) else {"path": found}
+
+
+def phase_of(saved, default=""):
+    """The phase that a checkpoint was saved in; `default` for files from before there were phases."""
+    return saved.get("phase", default) if isinstance(saved, dict) else default
+
+
+def restore_weights(saved, model, ema, micro_batches, device):
+    """Load a checkpoint's weights, and their average; returns its step.
+
+    Raises:
+        ValueError: if it belongs to another model, is no training checkpoint, or was made with another number of
+            micro-batches or on another kind of device.
+    """
+    path = saved["path"]
     try:
-        states, made_on = saved["generators"], saved["device"]
-        if (len(states), made_on) == (len(generators), device.type):
+        made_with, made_on, step = len(saved["generators"]), saved["device"], saved["step"]
+        for key in ("ema_updates", "scaler", "rng", "optimizer"):
+            saved[key]
+        if (made_with, made_on) == (micro_batches, device.type):
             model.load_state_dict(saved["model"])
             ema.model.load_state_dict(saved["ema"])
             ema.updates = saved["ema_updates"]
-            optimizer.load_state_dict(saved["optimizer"])
-            if saved["scaler"]:  # empty where no float16 is in play
-                scaler.load_state_dict(saved["scaler"])
-            for generator, state in zip(generators, states):
-                generator.set_state(state)
-            torch.set_rng_state(saved["rng"]["cpu"])
-            if device.type == "cuda":
-                torch.cuda.set_rng_state(saved["rng"]["cuda"], device)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{path} belongs to another model or is no training checkpoint: {reason}"
-        ) from error
-    if len(states) != len(generators):
-        raise ValueError(
-            f"{path} was made with micro_batches={len(states)}, not micro_batches={len(generators)}"
-        )
+    except UNREADABLE as error:
+        raise no_checkpoint_of(path, error) from error
+    if made_with != micro_batches:
+        raise ValueError(f"{path} was made with micro_batches={made_with}, not micro_batches={micro_batches}")
     if made_on != device.type:
         raise ValueError(
             f"{path} was made on {made_on}, where the random numbers are others than on {device.type}: "
             f"go on there, or start again in another place"
         )
-    return saved["step"]
+    return step
+
+
+def restore_random_states(saved, engine, generators):
+    """Load the states of optimiser, scaler and random numbers: what is left when the weights are in place.
+
+    Raises:
+        ValueError: if the file is no training checkpoint.
+    """
+    device = generators[0].device
+    try:
+        engine.load_state_dict(saved)
+        for generator, state in zip(generators, saved["generators"]):
+            generator.set_state(state)
+        torch.set_rng_state(saved["rng"]["cpu"])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(saved["rng"]["cuda"], device)
+    except UNREADABLE as error:
+        raise no_checkpoint_of(saved["path"], error) from error
+
+
+UNREADABLE = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
+
+
+def no_checkpoint_of(path, error):
+    """The ValueError for a file that holds something else."""
+    reason = str(error).splitlines()[0]
+    return ValueError(f"{path} belongs to another model or is no training checkpoint: {reason}")
 
 
 def rng_state(device):
@@ -66,11 +135,7 @@ def load_checkpoint(path):
         return load_torch(path)
     except ValueError as error:
         older = previous(path)
-        way_out = (
-            f"delete it to go on from {older.name}"
-            if older.exists()
-            else "delete it to start again"
-        )
+        way_out = f"delete it to go on from {older.name}" if older.exists() else "delete it to start again"
         raise ValueError(f"{error}: {way_out}") from error
 
 

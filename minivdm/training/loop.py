@@ -1,4 +1,4 @@
-"""The training loop as a generator, the averaged weights to sample from, and checkpoints that survive a crash.
+"""The training loop, as a generator.
 
 A run that is killed and started again with the same arguments goes on from its last checkpoint, and on a CPU ends in
 the same weights, bit for bit: a checkpoint holds everything that the next step depends on.
@@ -7,13 +7,15 @@ the same weights, bit for bit: a checkpoint holds everything that the next step 
 import math
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from ..diffusion.forward_process import diffusion_loss
-from .checkpoint import latest_checkpoint, restore, rng_state, save_checkpoint
-from .parallel import all_gather, all_reduce_mean, broadcast, rank, world_size
-from .precision import LowPrecisionCopy, capture_cuda_graph, in_dtype
+from .checkpoint import find_checkpoint, restore_random_states, restore_weights, save_run
+from .engine import Engine
+from .parallel import all_reduce_mean, rank, world_size
+
+WARM_UP_STEPS = 100
+STEPS_BETWEEN_LOOKS = 50  # reading the loss waits for the device, so do it rarely
 
 
 def batches_of(images, labels=None, batch_size=128):
@@ -38,128 +40,97 @@ def train(
     checkpoint=None,
     save_every=500,
     progress=True,
-    loss=None,
+    loss=diffusion_loss,
     decay=False,
     micro_batches=1,
     cuda_graph=False,
+    phase="",
 ):
     """Train `model` with a diffusion loss; a generator, so the caller looks on and may stop at any step.
 
         for step, loss in train(model, ema, batch, schedule, steps=2000):
             ...
 
+    On a GPU the loop waits for the device only to look at the loss, every `STEPS_BETWEEN_LOOKS` steps, and to save.
+
     Args:
         model: `model(x, t, cond)`, on its device.
         ema: an `EMA` of the model, updated after each step.
         batch: `batch(generator)` returns clean data (B, ...) on the model's device and a condition or None.
-        schedule: a `NoiseSchedule`.
+        schedule: a `NoiseSchedule`, on the model's device.
         steps: number of optimiser steps in all, those of an interrupted run included.
-        lr: learning rate of AdamW, after a linear warm-up over 100 steps.
-        dtype: what the network computes in (see `LowPrecisionCopy`); float16 adds a gradient scaler.
+        lr: learning rate of AdamW, after a linear warm-up over `WARM_UP_STEPS`.
+        dtype: what the network computes in (see `Engine`); float16 adds a gradient scaler.
         seed: seed of levels, noise and batches.
         checkpoint: file to save to and, if it exists, to go on from.
         save_every: steps between checkpoints; the last step is always saved.
         progress: show a tqdm bar.
-        loss: `loss(model, x0, schedule, cond, generator)` returns a scalar tensor; default `diffusion_loss`.
+        loss: `loss(model, x0, schedule, cond, generator)` returns a scalar tensor.
         decay: let the learning rate fall to 0 over the `steps`, along half a cosine.
-        micro_batches: gradient accumulation (micro-batches): each step averages the gradients of so many calls of `batch`; part
-            i has a generator of its own, seeded seed + i. Several processes (see `parallel`) share them out: their
-            number changes nothing but the speed.
-        cuda_graph: on CUDA, record the kernels of a step once and launch them as one graph (see `capture_cuda_graph`): every batch
-            must have the same size, and `loss` call the model once.
+        micro_batches: gradient accumulation: each step averages the gradients of so many calls of `batch`; the i-th has
+            a generator of its own, seeded seed + i. Several processes (see `parallel`) divide them among themselves:
+            their number changes nothing but the speed.
+        cuda_graph: on CUDA, record the kernels of a step once and launch them as one graph: every batch must have the
+            same size, and `loss` call the model once.
+        phase: name of this stretch of a run that has several. A checkpoint of another phase is not gone on from: its
+            file will hold this phase from the first save on.
 
     Yields:
         (step, loss): steps done, from 1, and the loss as a detached scalar tensor.
 
     Raises:
-        ValueError: if the checkpoint is broken or belongs to another model; if the micro_batches cannot be shared out evenly.
+        ValueError: if the checkpoint is broken or belongs to another model; if the micro-batches cannot be divided
+            evenly among the processes.
         FloatingPointError: if the loss or the gradient is not finite; nothing is saved then.
     """
     if micro_batches % world_size():
-        raise ValueError(
-            f"{micro_batches} micro_batches cannot be shared out among {world_size()} processes: use a multiple of {world_size()}"
-        )
+        processes = f"{world_size()} processes: use a multiple of {world_size()}"
+        raise ValueError(f"{micro_batches} micro-batches cannot be divided among {processes}")
     device = next(model.parameters()).device
     mine = range(rank(), micro_batches, world_size())
     generators = [torch.Generator(device).manual_seed(seed + i) for i in range(micro_batches)]
-    cuda = device.type == "cuda"
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, fused=cuda, foreach=not cuda)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    found = latest_checkpoint(checkpoint)
-    step = restore(found, model, ema, optimizer, scaler, generators) if found else 0
+    example = batch(torch.Generator(device).manual_seed(seed)) if cuda_graph and device.type == "cuda" else None
 
-    broadcast(model.train())
-    cuda_graph = cuda_graph and cuda and step < steps
-    rounded = (
-        LowPrecisionCopy(model, dtype) if dtype != torch.float32 or cuda_graph else None
-    )  # `model` itself is never recorded
-    net = compute = rounded.copy if rounded else model
-    if cuda_graph:
-        x0, cond = batch(torch.Generator(device).manual_seed(seed))
-        capture_cuda_graph(net, x0.to(dtype), in_dtype(cond, dtype))
-    if world_size() > 1:
-        compute = DistributedDataParallel(net, device_ids=[device.index] if cuda else None)
+    step, saved = 0, find_checkpoint(checkpoint, phase)
+    if saved:
+        step = restore_weights(saved, model, ema, len(generators), device)
+    engine = Engine(model, dtype, example)
+    if saved:
+        restore_random_states(saved, engine, generators)
 
-    def forward(x, t, cond=None):
-        return compute(x.to(dtype), t, in_dtype(cond, dtype)).float()
-
-    with tqdm(
-        total=steps, initial=step, disable=not progress or rank() > 0, mininterval=1.0, unit="step"
-    ) as bar:
+    with tqdm(total=steps, initial=step, disable=not progress or rank() > 0, mininterval=1.0, unit="step") as bar:
         while step < steps:
-            for group in optimizer.param_groups:
-                falling = (1 + math.cos(math.pi * step / steps)) / 2 if decay else 1.0
-                group["lr"] = lr * min(1.0, (step + 1) / 100) * falling
-            optimizer.zero_grad(set_to_none=True)
             total = torch.zeros((), device=device)
             for i in mine:
                 x0, cond = batch(generators[i])
-                value = (loss or diffusion_loss)(
-                    forward if rounded else compute, x0, schedule, cond, generators[i]
-                )
-                scaler.scale(
-                    value / len(mine)
-                ).backward()  # several processes average it here, part by part
-                if rounded:
-                    rounded.gradients()
-                total += value.detach() / len(mine)
-            scaler.unscale_(optimizer)
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            scaler.step(optimizer)
-            scaler.update()
-            if rounded:
-                rounded.refresh()
+                value = loss(engine.forward, x0, schedule, cond, generators[i]) / len(mine)
+                engine.backward(value)
+                total += value.detach()
+            norm = engine.step(learning_rate(step, steps, lr, decay))
             ema.update(model)
             step += 1
 
             bar.update()
             total = all_reduce_mean(total)
             saving = checkpoint and (step % save_every == 0 or step == steps)
-            if saving or step % 50 == 0:  # reading the loss waits for the device, so do it rarely
-                if not torch.isfinite(total):
-                    raise FloatingPointError(
-                        f"the loss is {total.item()} at step {step}: try a smaller lr than {lr}"
-                    )
-                if not scaler.is_enabled() and not torch.isfinite(
-                    norm
-                ):  # a scaler skips such a step
-                    came = f"{norm.item()} at step {step}"
-                    raise FloatingPointError(f"the gradient is {came}: try a smaller lr than {lr}")
+            if saving or step % STEPS_BETWEEN_LOOKS == 0:
+                require_finite(total, norm, engine, step, lr)
                 bar.set_postfix(loss=f"{total.item():.4f}")
             if saving:
-                held = all_gather({i: generators[i].get_state() for i in mine})
-                states = {i: state for some in held for i, state in some.items()}
-                if rank() == 0:
-                    save_checkpoint(
-                        checkpoint,
-                        step=step,
-                        model=model.state_dict(),
-                        ema=ema.model.state_dict(),
-                        ema_updates=ema.updates,
-                        optimizer=optimizer.state_dict(),
-                        rng=rng_state(device),
-                        scaler=scaler.state_dict(),
-                        generators=[states[i] for i in range(micro_batches)],
-                        device=device.type,
-                    )
+                save_run(checkpoint, step, model, ema, engine, generators, mine, phase)
             yield step, total
+
+
+def learning_rate(step, steps, lr, decay=False):
+    """The learning rate of a step, counted from 0: a linear warm-up to `lr`; with `decay`, times half a cosine."""
+    falling = (1 + math.cos(math.pi * step / steps)) / 2 if decay else 1.0
+    return lr * min(1.0, (step + 1) / WARM_UP_STEPS) * falling
+
+
+def require_finite(loss, norm, engine, step, lr):
+    """A FloatingPointError if the loss is not finite, or the gradient where no scaler leaves such a step out."""
+    if not torch.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss.item()} at step {step}: try a smaller lr than {lr}")
+    if not engine.scaler.is_enabled() and not torch.isfinite(norm):
+        came = f"{norm.item()} at step {step}"
+        raise FloatingPointError(f"the gradient is {came}: try a smaller lr than {lr}")

@@ -22,16 +22,12 @@ def init_distributed():
     local = int(os.environ.get("LOCAL_RANK", 0))
     if cuda and local >= torch.cuda.device_count():
         there = torch.cuda.device_count()
-        raise ValueError(
-            f"each process needs a GPU of its own: process {local} finds {there}, numbered from 0"
-        )
+        raise ValueError(f"each process needs a GPU of its own: process {local} finds {there}, numbered from 0")
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not distributed.is_initialized():
-        distributed.init_process_group(
-            "nccl" if cuda else "gloo", device_id=device if cuda else None
-        )
+        distributed.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
     return device
 
 

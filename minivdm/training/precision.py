@@ -18,11 +18,11 @@ class LowPrecisionCopy:
     """
 
     def __init__(self, model, dtype):
-        self.dtype, self.copy = dtype, copy.deepcopy(model).to(dtype)
-        self.weights, self.rounded = list(model.parameters()), list(self.copy.parameters())
+        self.network = copy.deepcopy(model).to(dtype)
+        self.weights, self.rounded = list(model.parameters()), list(self.network.parameters())
 
     @torch.no_grad()
-    def gradients(self):
+    def move_gradients(self):
         """Add the copy's gradients to the network's, in float32, and clear the copy's.
 
         To be called after every backward pass. The sum is not left to `.grad` of the copy: it would be rounded to 16
@@ -53,13 +53,16 @@ def in_dtype(value, dtype):
     return value.to(dtype) if value is not None and value.is_floating_point() else value
 
 
+def best_device():
+    """Where to compute: on the CUDA card if there is one, else on the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def best_dtype(device):
     """The type to train in on a device: bfloat16 where a CUDA card has it, else float16 on CUDA, else float32."""
     if device.type != "cuda":
         return torch.float32
-    return (
-        torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    )
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def capture_cuda_graph(model, x0, cond):
@@ -68,26 +71,15 @@ def capture_cuda_graph(model, x0, cond):
     Small networks spend most of a step on launching kernels one by one; a graph launches them all at once. It holds for
     this batch size and for training mode only; each backward pass must come before the next forward one, since both use
     the same memory again; and a `copy.deepcopy` of a recorded model would compute with the weights of the original. So
-    `train` records a copy of its own, and leaves the model as it is. On other devices this does nothing.
+    record a network that nobody else holds, as `Engine` does.
 
     Args:
-        model: `model(x, t, cond)` in training mode, on its device.
+        model: an `nn.Module` in training mode, on a CUDA device; from now on it is called with tensors alone, as
+            `model(x, t)` or `model(x, t, cond)`.
         x0, cond: a batch as it will come: (B, ...) data and (B, ...) condition, or None for a model without one.
-
-    Returns:
-        The model.
     """
-    if x0.device.type == "cuda":
-        t = torch.ones(len(x0), dtype=torch.long, device=x0.device)
-        given = () if cond is None else (cond.clone(),)
-        if hasattr(
-            torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"
-        ):  # newer torch
-            torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(
-                False
-            )  # a graph has a stream of its own
-        torch.cuda.make_graphed_callables(model, (torch.zeros_like(x0), t, *given))
-        if cond is None:  # a graph takes tensors only
-            recorded = model.forward
-            model.forward = lambda x, t, cond=None: recorded(x, t)
-    return model
+    t = torch.ones(len(x0), dtype=torch.long, device=x0.device)
+    inputs = (torch.zeros_like(x0), t) if cond is None else (torch.zeros_like(x0), t, cond.clone())
+    if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # newer torch
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)  # a graph has a stream of its own
+    torch.cuda.make_graphed_callables(model, inputs)

@@ -22,7 +22,7 @@ from minivdm.diffusion.guidance import ClassifierFreeGuidance
 from minivdm.diffusion.predictions import prediction_loss
 from minivdm.diffusion.samplers import ddim_sample, sampling_levels
 from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas
-from minivdm.models.kernels import accelerate
+from minivdm.models.kernels import use_fused_kernels
 from minivdm.models.unet import UNet
 from minivdm.models.unet3d import UNet3D
 from minivdm.training.ema import EMA
@@ -69,7 +69,7 @@ def seconds_per_step(step, warm=5, steps=20):
 def train_ours(frames, size, batch_size, micro_batches=1):
     """Seconds for a training step, by the course's own training loop, and gigabytes."""
     torch.cuda.reset_peak_memory_stats()
-    net = accelerate(ours().cuda())
+    net = use_fused_kernels(ours().cuda())
     data = torch.randn(batch_size // micro_batches, 3, frames, size, size, device="cuda").clamp(-1, 1)
     cond = torch.randn(batch_size // micro_batches, 12, 128, device="cuda")
     options = dict(
@@ -107,7 +107,7 @@ def train_theirs(frames, size, batch_size):
 
 def sample_ours(frames, size, clips=16, steps=50):
     """Seconds for sampling clips by DDIM with guidance."""
-    net = accelerate(ours().cuda().bfloat16().eval())
+    net = use_fused_kernels(ours().cuda().bfloat16().eval())
     schedule = NoiseSchedule(cosine_betas(1000)).to("cuda")
     cond, null = (torch.randn(clips, 12, 128, device="cuda").bfloat16() for _ in range(2))
 

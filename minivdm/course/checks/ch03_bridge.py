@@ -4,7 +4,7 @@ import torch
 
 from minivdm.course.exercise import close, equal, exercise
 
-from .ch03_invert import Recorder, travelled, walk_up
+from .ch03_invert import Recorder, travelled
 from .common import fresh_schedule
 
 
@@ -27,75 +27,45 @@ def ddib(f, draw):
         yield equal(f"the condition that the {name}'s model was given", sorted(told), [f"{name}_cond"])
 
 
-def wrong_bridge(mistake, label, hint):
-    """Add a misconception of `ddib`: up with one model, down with the other, and one mistake."""
-
-    def bridge(x0, source, target, schedule, levels=None, source_cond=None, target_cond=None):
-        top = list(range(schedule.T, -1, -1)) if levels is None else list(levels)
-        if mistake == "swapped":
-            source, target = target, source
-        if mistake == "source twice":
-            target, target_cond = source, source_cond
-        if mistake == "conditions swapped":
-            source_cond, target_cond = target_cond, source_cond
-        if mistake == "no conditions":
-            source_cond = target_cond = None
-        if mistake == "levels ignored":
-            top = list(range(schedule.T, -1, -1))
-        x = walk_up("", source, x0, schedule, top, source_cond, None)
-        if mistake == "noise only":
-            return x
-        if mistake == "fresh noise":
-            x = torch.randn_like(x)
-        down = range(schedule.T, -1, -1) if mistake == "levels up only" else top
-        for t, s in zip(down[:-1], down[1:]):
-            ab_t, ab_s = schedule.alpha_bar[t], schedule.alpha_bar[s]
-            eps = target(x, torch.full((len(x),), t), target_cond)
-            x = ab_s.sqrt() * (x - (1 - ab_t).sqrt() * eps) / ab_t.sqrt() + (1 - ab_s).sqrt() * eps
-        return x
-
-    ddib.misconception(label, hint)(bridge)
-
-
-wrong_bridge(
-    "swapped",
+ddib.edit(
     "source and target swapped",
+    {"(source, x0": "(target, x0", "(target, noise": "(source, noise"},
     "The models are the wrong way round: the data belongs to the source, so invert with `source`, and sample with "
     "`target`.",
 )
-wrong_bridge(
-    "source twice",
+ddib.edit(
     "back to the source",
+    {"(target, noise": "(source, noise"},
     "The source's model is used both ways, so the data comes back as it was. Sample with `target`.",
 )
-wrong_bridge(
+ddib.edit(
     "fresh noise",
-    "fresh noise",
+    {"target, noise": "target, noise.clone().normal_()"},
     "The target's model starts from fresh noise, so the result has nothing to do with x0. Start from what the "
     "inversion gives.",
 )
-wrong_bridge(
-    "noise only",
+ddib.edit(
     "the way down forgotten",
+    {"ddim_sample(target, noise, schedule, levels, target_cond)": "noise"},
     "This returns the noise. The second half is missing: sample from it with `target`.",
 )
-wrong_bridge(
+ddib.edit(
     "conditions swapped",
-    "conditions swapped",
+    {"    noise =": "    source_cond, target_cond = target_cond, source_cond\n    noise ="},
     "The conditions are the wrong way round: source_cond belongs to the inversion, target_cond to the sampling.",
 )
-wrong_bridge(
-    "no conditions",
+ddib.edit(
     "conditions forgotten",
+    {", source_cond)": ")", ", target_cond)": ")"},
     "The conditions do not reach the models: hand source_cond on to ddim_invert and target_cond to ddim_sample.",
 )
-wrong_bridge(
-    "levels ignored",
+ddib.edit(
     "levels forgotten",
+    {"schedule, levels,": "schedule, None,"},
     "All levels are walked, whatever `levels` says: hand it on to both.",
 )
-wrong_bridge(
-    "levels up only",
+ddib.edit(
     "levels for one way only",
+    {"noise, schedule, levels": "noise, schedule, None"},
     "`levels` is used on the way up only: hand the same list on to ddim_sample.",
 )

@@ -3,8 +3,9 @@
 import torch
 
 from minivdm.course.exercise import close, equal, exercise, holds, raises
+from minivdm.course.probes import frozen
 
-from .common import at, fresh_schedule
+from .common import fresh_schedule
 
 
 def travelled(ab, e, walk):
@@ -33,14 +34,10 @@ def ddim_invert(f, draw):
     schedule, ab = fresh_schedule(draw)
     T, label = schedule.T, torch.tensor([4, 1, 7])
     e, calls = draw.normal(T + 1, 1, 4, 4), []
-
-    def keep(*arguments):
-        calls.append([a.clone() if torch.is_tensor(a) else a for a in arguments])
-
     for walk in (list(range(T + 1)), [0, 2, 5, 9, T]):
         x0, model = draw.normal(3, 1, 4, 4), Recorder(e)
-        given = {} if len(walk) > T else {"levels": walk[::-1], "cond": label, "callback": keep}
-        got = f(model, x0, schedule, **given)
+        given = {"levels": walk[::-1], "cond": label, "callback": lambda *told: calls.append(frozen(told))}
+        got = f(model, x0, schedule, **(given if len(walk) <= T else {}))
         yield equal("levels at which the model was asked", model.levels(), walk[1:])
         ok = all(torch.is_tensor(t) and t.dtype == torch.long and tuple(t.shape) == (3,) for _, t, _ in model.seen)
         yield holds("t given to the model", ok, "expected a long tensor with one level per sample, shape (3,)")
@@ -65,146 +62,63 @@ def ddim_invert(f, draw):
         yield raises(f"levels {bad}", ValueError, lambda bad=bad: f(model, x0, schedule, levels=bad))
 
 
-def walk_up(mistake, model, x0, schedule, levels, cond, callback):
-    """An inversion with room for one mistake."""
-    levels = list(range(schedule.T, -1, -1)) if levels is None else list(levels)
-    if mistake != "unchecked" and (levels[-1] != 0 or any(t <= s for t, s in zip(levels[:-1], levels[1:]))):
-        raise ValueError("levels")
-    up, x = levels[::-1], x0
-    up = {
-        "downwards": levels,
-        "from 1": up[1:],
-        "all levels": list(range(schedule.T + 1)),
-        "jump": [0, up[-1]],
-        "stops early": up[:-1],
-    }.get(mistake, up)
-    for source, level in zip(up[:-1], up[1:]):
-        s, t = torch.full((len(x),), source), torch.full((len(x),), level)
-        eps = model(x, s if mistake == "asks at s" else t, None if mistake == "no cond" else cond)
-        ab_s, ab_t = at(schedule.alpha_bar, s, x), at(schedule.alpha_bar, t, x)
-        here = ab_t if mistake == "read at t" else ab_s
-        guess = (x - (1 - here).sqrt() * eps) / here.sqrt()
-        guess = x0 if mistake == "from the data" else guess.clamp(-1, 1) if mistake == "clip" else guess
-        noise = torch.randn_like(x) if mistake == "random" else -eps if mistake == "minus" else eps
-        new = ab_t.sqrt() * guess + (1 - ab_t).sqrt() * noise
-        if mistake == "one step up":
-            new = (ab_t / ab_s).sqrt() * x + (1 - ab_t / ab_s).sqrt() * eps
-        x = x if mistake == "not assigned" else new
-        if callback and mistake != "no callback":
-            callback(*{"old level": (source, x, guess), "swapped": (level, guess, x)}.get(mistake, (level, x, guess)))
-        if mistake == "returns early":
-            return x
-    return x
-
-
-def wrong(mistake, label, hint):
-    """Add a misconception: the inversion above with one mistake in it."""
-
-    def inversion(model, x0, schedule, levels=None, cond=None, callback=None):
-        return walk_up(mistake, model, x0, schedule, levels, cond, callback)
-
-    ddim_invert.misconception(label, hint)(inversion)
-
-
-wrong(
-    "asks at s",
+ddim_invert.edit(
     "asked at the level it comes from",
+    {"model(x, t, cond)": "model(x, s, cond)"},
     "The model is asked at level s, where x is now. The way down will ask it at t, so ask at the level that you go "
     "*to*. (At level 0 it was never trained.)",
 )
-wrong(
-    "random",
+ddim_invert.edit(
     "random noise",
+    {"t, eps, schedule)": "t, torch.randn_like(x), schedule)"},
     "The way up uses fresh random noise: that is the forward process, and no way leads back from it. Use the model's "
     "estimate eps as the noise.",
 )
-wrong(
-    "downwards",
+ddim_invert.edit(
     "the list walked downwards",
+    {"reversed(levels)": "levels"},
     "The walk goes down, from T to 0. `levels` is the list that ddim_sample takes: reverse it first.",
 )
-wrong(
-    "from 1",
-    "the first step forgotten",
-    "The walk does not begin at level 0, so the data is taken for something noisy. The first pair of levels starts "
-    "at 0.",
-)
-wrong(
-    "stops early",
-    "the last step forgotten",
-    "The walk ends one pair too early. The last level to reach is the first one of the list.",
-)
-wrong(
-    "read at t",
+ddim_invert.edit(
     "x_0 read off at the new level",
-    "x_0 is worked out with alpha_bar_t. x is still at level s: to_x0(x, s, eps, schedule).",
+    {"to_x0(x, s,": "to_x0(x, t,"},
+    "x does not move: x_0 is worked out with alpha_bar_t, or the new x is not assigned. x is still at level s, so "
+    "guess = to_x0(x, s, eps, schedule), then x = q_sample(...).",
 )
-wrong(
-    "from the data",
+ddim_invert.edit(
     "always from the data itself",
+    {"to_x0(x, s, eps, schedule)": "x0"},
     "Each level is made from the data itself: jumps that all start afresh. Go on from where the last step led; x_0 "
     "is worked out anew, from x and eps.",
 )
-wrong(
-    "jump",
-    "a single jump",
-    "This is one jump from 0 to the top. The estimate of the noise is good for a small step only: walk all pairs of "
-    "the list.",
-)
-wrong(
-    "one step up",
-    "the forward step",
-    "This is the forward process's own step, with eps for the noise. It adds *independent* noise; here the noise is "
-    "already in x and must grow. Go through x_0: to_x0 at level s, then q_sample to level t.",
-)
-wrong(
-    "minus",
-    "minus the noise",
-    "The noise is put in with a minus sign. Upwards noise is added.",
-)
-wrong(
-    "not assigned",
-    "the step's result is lost",
-    "The new x is computed but not assigned: x = q_sample(...).",
-)
-wrong(
-    "all levels",
+ddim_invert.edit(
     "the list of levels ignored",
+    {"reversed(levels)": "reversed(all_levels(schedule))"},
     "All levels are walked, whatever `levels` says.",
 )
-wrong(
-    "no cond",
+ddim_invert.edit(
     "cond forgotten",
+    {"model(x, t, cond)": "model(x, t)"},
     "The model is not given the condition: call model(x, t, cond).",
 )
-wrong(
-    "clip",
+ddim_invert.edit(
     "clamped",
+    {"eps, schedule)\n        x =": "eps, schedule).clamp(-1, 1)\n        x ="},
     "The guess of x_0 is clamped to [-1, 1]. What is cut off here cannot be put back on the way down.",
 )
-wrong(
-    "unchecked",
+ddim_invert.edit(
     "levels not checked",
+    {"checked_levels(levels, schedule)": "levels or all_levels(schedule)"},
     "A list of levels that rises, or does not end at 0, is walked without complaint. Call checked_levels(levels, "
     "schedule) first.",
 )
-wrong(
-    "returns early",
+ddim_invert.edit(
     "return inside the loop",
+    {"    return x": "        return x"},
     "Only one step is made: the `return` stands inside the loop.",
 )
-wrong(
-    "no callback",
-    "callback never called",
-    "The callback is never called. After each step: callback(t, x, guess).",
-)
-wrong(
-    "old level",
+ddim_invert.edit(
     "callback with the old level",
+    {"callback(target,": "callback(level,"},
     "The callback gets the level *before* the step. It belongs to the new x, so the level is t.",
-)
-wrong(
-    "swapped",
-    "x and guess swapped in the callback",
-    "The callback gets the guess where x belongs: callback(t, x, guess).",
 )

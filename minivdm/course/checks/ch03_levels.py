@@ -27,100 +27,46 @@ def sampling_levels(f, draw):
         yield raises(f"n = {n} for T = {T}", ValueError, lambda n=n: f(T, n))
 
 
-def wrong(label, hint):
-    """Add a misconception that at least refuses bad n."""
-
-    def add(levels):
-        def refusing(T, n):
-            if not 1 <= n <= T:
-                raise ValueError("n")
-            return levels(T, n)
-
-        sampling_levels.misconception(label, hint)(refusing)
-        return levels
-
-    return add
-
-
-wrong(
+sampling_levels.edit(
     "a constant step of T // n",
+    {"[T * i // n for i in range(n, -1, -1)]": "[*range(T, 0, -(T // n)), 0]"},
     "The steps are all T // n long, so where n does not divide T there are too many of them, or a short one is left at "
     "the end. Round each *level* T i / n, not the step.",
-)(lambda T, n: [*range(T, 0, -(T // n)), 0])
-
-wrong(
-    "the rest in one step",
-    "All steps are T // n long, and what is left over falls into the last one, which may be nearly twice as long. "
-    "Round each *level* T i / n, not the step.",
-)(lambda T, n: [T - i * (T // n) for i in range(n)] + [0])
-
-wrong(
-    "ends above 0",
-    "Steps of T // n levels do not reach 0 where n does not divide T, so noise is left in the picture. Round each "
-    "*level* T i / n, not the step.",
-)(lambda T, n: [T - i * (T // n) for i in range(n + 1)])
-
-wrong(
+)
+sampling_levels.edit(
     "starts below T",
+    {"T * i // n": "T // n * i"},
     'The list does not start at T. This is the "leading" spacing of some libraries: the sampler is given pure noise, '
     "but told that it is at a lower level. For i = n the level is T.",
-)(lambda T, n: [T // n * i for i in range(n, -1, -1)])
-
-wrong(
-    "ends at 1",
-    "The list ends at level 1, where noise is left. Level 0 is the clean picture: i runs down to 0.",
-)(lambda T, n: [1 + (T - 1) * i // n for i in range(n, -1, -1)])
-
-wrong(
+)
+sampling_levels.edit(
     "n levels",
+    {"T * i // n for i in range(n,": "T * i // max(n - 1, 1) for i in range(n - 1,"},
     "These are n levels, which make n - 1 steps. For n steps there must be n + 1 levels, both ends included.",
-)(lambda T, n: [T * i // max(n - 1, 1) for i in range(n - 1, -1, -1)] if n > 1 else [T])
-
-wrong("rising", "The list rises. A sampler starts with noise: the first level is T, the last is 0.")(
-    lambda T, n: [T * i // n for i in range(n + 1)]
 )
-
-wrong(
+sampling_levels.edit(
+    "rising",
+    {"range(n, -1, -1)": "range(n + 1)"},
+    "The list rises. A sampler starts with noise: the first level is T, the last is 0.",
+)
+sampling_levels.edit(
     "not whole numbers",
+    {"T * i // n": "T * i / n"},
     "The levels are not ints. There is no level 12.5 in the tables: divide with // to round down.",
-)(lambda T, n: [T * i / n for i in range(n, -1, -1)])
-
-wrong(
-    "quadratic",
-    "The steps grow with the level. That spacing exists (Song et al. use it for some data), but asked for is an even "
-    "one, T i / n.",
-)(lambda T, n: [max(T * i * i // n**2, i) for i in range(n, -1, -1)])
-
-wrong(
-    "0 forgotten",
-    "The last level is missing: i must run down to 0, so `range` needs the end -1.",
-)(lambda T, n: [T * i // n for i in range(n, 0, -1)])
-
-
-@sampling_levels.misconception(
-    "nothing refused",
-    "The lists are right, but n = 0 or n > T is taken without complaint. There are only T levels to step from: raise a "
-    "ValueError unless 1 <= n <= T.",
 )
-def _(T, n):
-    return [T * i // max(n, 1) for i in range(n, -1, -1)]
-
-
-@sampling_levels.misconception(
+sampling_levels.edit(
+    "0 forgotten",
+    {"range(n, -1, -1)": "range(n, 0, -1)"},
+    "The last level is missing: i must run down to 0, so `range` needs the end -1.",
+)
+sampling_levels.edit(
+    "nothing refused",
+    {"if not 1 <= n <= T": "if False"},
+    "The lists are right, but n = 0 or n > T is not refused with a ValueError. There must be at least one step, and "
+    "there are only T levels to step from: raise it unless 1 <= n <= T.",
+)
+sampling_levels.edit(
     "only n = 0 refused",
+    {"1 <= n <= T": "1 <= n"},
     "More steps than levels are taken without complaint; then some levels come twice. Refuse n > T, too.",
 )
-def _(T, n):
-    if n < 1:
-        raise ValueError("n")
-    return [T * i // n for i in range(n, -1, -1)]
-
-
-@sampling_levels.misconception(
-    "only n > T refused",
-    "n = 0 (or less) is not refused with a ValueError. There must be at least one step.",
-)
-def _(T, n):
-    if n > T:
-        raise ValueError("n")
-    return [T * i // max(n, 1) for i in range(n, -1, -1)]

@@ -4,7 +4,7 @@ import torch
 
 from minivdm.course.exercise import close, exercise, holds, near
 
-from .common import right_device
+from .common import right_device, same_seed_same_result
 
 
 @exercise("guidance.drop_condition")
@@ -17,7 +17,10 @@ def drop_condition(f, draw):
     yield holds("one row for each prompt", like, f"expected a tensor ({n}, 3), got {came}", usable=False)
     if not like:
         return
-    gone, kept = (got == 0).all(dim=1), (got == tokens).all(dim=1)
+    gone, kept = got == 0, got == tokens
+    message = f"{int((~gone & ~kept).sum()):,} of {tokens.numel():,} numbers are neither 0 nor what they were"
+    yield holds("each number is 0 or what it was", (gone | kept).all(), message)
+    gone, kept = gone.all(dim=1), kept.all(dim=1)
     message = f"{int((~gone & ~kept).sum()):,} of {n:,} prompts are neither all 0 nor what they were"
     yield holds("each prompt is dropped or kept as a whole", (gone | kept).all(), message)
     yield holds("they are longs still", got.dtype == torch.long, f"expected int64, got {got.dtype}", usable=False)
@@ -34,101 +37,63 @@ def drop_condition(f, draw):
     yield close("probability = 0 drops nothing", f(few, 0.0, draw.generator()), few)
     yield close("probability = 1 drops everything", f(few, 1.0, draw.generator()), torch.zeros_like(few))
     generator = draw.generator()
-    state = generator.get_state()
     first, second = f(tokens, 0.5, generator), f(tokens, 0.5, generator)
     yield holds("two calls drop different prompts", not torch.equal(first, second), "the same ones were dropped twice")
-    generator.set_state(state)
-    message = "the coins must come from `generator`: torch.rand(..., generator=generator, device=tokens.device)"
-    yield holds("the same generator state drops the same", torch.equal(f(tokens, 0.5, generator), first), message)
+    yield from same_seed_same_result("dropped prompts", lambda generator: f(tokens, 0.5, generator), draw)
     yield right_device(lambda: f(tokens, 0.5, generator))
 
 
-def drop_with(mistake, tokens, probability, generator):
-    """A version with room for one mistake."""
-    n = len(tokens)
-    size = {"per token": tuple(tokens.shape), "one coin": (1, 1)}.get(mistake, (n, 1))
-    where = {} if mistake == "no device" else {"device": tokens.device}
-    source = {"own coins": None, "seeded": torch.Generator().manual_seed(0)}.get(mistake, generator)
-    keep = torch.rand(size, generator=source, **where) >= probability
-    if mistake == "exact share":
-        keep = torch.randperm(n, generator=source, **where)[:, None] >= int(probability * n)
-    keep = torch.arange(n)[:, None] >= probability * n if mistake == "first rows" else keep
-    keep = ~keep if mistake == "keeps" else keep
-    if mistake == "in place":
-        return tokens.mul_(keep)
-    if mistake == "removed":
-        return tokens[keep[:, 0]]
-    if mistake == "float":
-        return tokens * keep.float()
-    if mistake == "rescaled":
-        return tokens * keep / (1 - probability) if probability < 1 else tokens * 0.0
-    return torch.where(keep, tokens, -1) if mistake == "minus one" else tokens * keep
-
-
-def drops(mistake, label, hint):
-    """Add a misconception: the function above with one mistake in it."""
-
-    def wrong(tokens, probability=0.1, generator=None):
-        return drop_with(mistake, tokens, probability, generator)
-
-    drop_condition.misconception(label, hint)(wrong)
-
-
-drops(
-    "per token",
+drop_condition.edit(
     "single words dropped",
+    {"len(tokens), 1": "tokens.shape"},
     "A coin is thrown for each *word*, which leaves half sentences. One coin for each prompt: draw (B, 1), not (B, L).",
 )
-drops(
-    "one coin",
+drop_condition.edit(
     "one coin for the batch",
+    {"len(tokens), 1": "1, 1"},
     "One coin decides for the whole batch. Each prompt has its own: draw (B, 1).",
 )
-drops(
-    "keeps",
+drop_condition.edit(
     "kept instead of dropped",
+    {">=": "<"},
     "This *keeps* a prompt with that probability. It is the probability of dropping.",
 )
-drops("in place", "the caller's tokens changed", "The tokens were changed in place. Make a new tensor: tokens * keep.")
-drops(
-    "rescaled",
-    "rescaled like dropout",
-    "What is kept is divided by 1 - p, as dropout does with features. These are the numbers of words: leave them.",
+drop_condition.edit(
+    "the caller's tokens changed",
+    {"tokens * (": "tokens.mul_("},
+    "The tokens were changed in place. Make a new tensor: tokens * keep.",
 )
-drops(
-    "float",
+drop_condition.edit(
     "floats returned",
+    {"(coins >= probability)": "(coins >= probability).float()"},
     "The tokens came back as floats. Multiply by the bools themselves, or use torch.where.",
 )
-drops(
-    "removed",
+drop_condition.edit(
     "rows removed",
+    {"tokens * (coins >= probability)": "tokens[coins[:, 0] >= probability]"},
     "Dropped prompts are taken out of the batch, but their pictures stay in it. Set them to 0.",
 )
-drops("minus one", "another null", "A dropped prompt became -1. The null prompt is all 0, the padding.")
-drops(
-    "own coins",
+drop_condition.edit(
     "generator ignored",
+    {"generator=generator, ": ""},
     "The coins do not come from `generator`, so training cannot be repeated: torch.rand(..., generator=generator).",
 )
-drops(
-    "seeded",
+drop_condition.edit(
     "the same coins every time",
+    {"generator=generator": "generator=torch.Generator().manual_seed(0)"},
     "A new generator is seeded in each call, so the same rows are dropped every time. Use the one that is given.",
 )
-drops(
-    "first rows",
-    "the first rows",
-    "The first rows of a batch are dropped, always the same ones. Chance decides for each.",
-)
-drops(
-    "exact share",
+drop_condition.edit(
     "an exact share of the batch",
+    {
+        "torch.rand(len(tokens), 1, ": "torch.randperm(len(tokens), ",
+        "coins >= probability": "coins[:, None] >= int(probability * len(tokens))",
+    },
     "Exactly that share of the batch is dropped, rounded down: of a batch of one never any. Throw a coin for each "
     "prompt.",
 )
-drops(
-    "no device",
+drop_condition.edit(
     "drawn on the CPU",
+    {", device=tokens.device": ""},
     "This works on a CPU only: torch.rand draws there unless told device=tokens.device.",
 )

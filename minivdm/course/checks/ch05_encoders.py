@@ -1,7 +1,6 @@
 """Exercises 5.2 and 5.3: one vector for a prompt, one vector for a picture."""
 
 import torch
-from torch.nn import functional as F
 
 from minivdm.course.exercise import close, exercise, holds
 
@@ -30,96 +29,44 @@ def pool_words(f, draw):
     yield close("with an empty prompt among them", f(h, tokens), want(h, tokens), dtype=torch.float32)
 
 
-@pool_words.misconception(
+pool_words.edit(
     "padding counted",
+    {"(h * words).sum(dim=1) / words.sum(dim=1).clamp(min=1)": "h.mean(dim=1)"},
     "This is the mean over all L places. What the encoder makes of padding counts as much as words do; leave it out: "
     "tokens != 0 says where the words are.",
 )
-def _(h, tokens):
-    return h.mean(dim=1)
-
-
-@pool_words.misconception(
+pool_words.edit(
     "divided by L",
+    {"words.sum(dim=1).clamp(min=1)": "words.shape[1]"},
     "The words alone are added up, but the sum is divided by all L places, so a short prompt gets a short vector. "
     "Divide by the number of words.",
 )
-def _(h, tokens):
-    return (h * (tokens != 0)[:, :, None]).mean(dim=1)
-
-
-@pool_words.misconception("the sum", "This is the sum over the words. Divide it by their number: the mean.")
-def _(h, tokens):
-    return (h * (tokens != 0)[:, :, None]).sum(dim=1)
-
-
-@pool_words.misconception("the largest", "This takes the largest value of each feature over the words, not the mean.")
-def _(h, tokens):
-    best = h.masked_fill((tokens == 0)[:, :, None], -torch.inf).amax(dim=1)
-    return best.nan_to_num(neginf=0.0)
-
-
-@pool_words.misconception(
+pool_words.edit(
+    "the sum",
+    {" / words.sum(dim=1).clamp(min=1)": ""},
+    "This is the sum over the words. Divide it by their number: the mean.",
+)
+pool_words.edit(
     "NaN for the empty prompt",
+    {".clamp(min=1)": ""},
     "An empty prompt has 0 words, and 0 / 0 is NaN. Divide by max(1, number of words): .clamp(min=1).",
 )
-def _(h, tokens):
-    words = (tokens != 0)[:, :, None]
-    return (h * words).sum(dim=1) / words.sum(dim=1)
-
-
-@pool_words.misconception(
-    "one word too many", "The sum is divided by the number of words *plus* 1. max(1, n) is n wherever there is a word."
-)
-def _(h, tokens):
-    words = (tokens != 0)[:, :, None]
-    return (h * words).sum(dim=1) / (words.sum(dim=1) + 1)
-
-
-@pool_words.misconception(
+pool_words.edit(
     "words of the whole batch",
-    "All sums are divided by one number, the words of the whole batch or their average. Each prompt has its own: sum "
-    "over dim=1 alone.",
+    {"words.sum(dim=1)": "words.sum()"},
+    "All sums are divided by one number, the words of the whole batch. Each prompt has its own: sum over dim=1 alone.",
 )
-def _(h, tokens):
-    words = (tokens != 0)[:, :, None]
-    return (h * words).sum(dim=1) / words.sum()
-
-
-@pool_words.misconception("the first place", "This is the vector of the first word. All words count the same.")
-def _(h, tokens):
-    return h[:, 0]
-
-
-@pool_words.misconception("the last place", "This is the vector at the last place, which is padding most of the time.")
-def _(h, tokens):
-    return h[:, -1]
-
-
-@pool_words.misconception(
+pool_words.edit(
     "the last word",
+    {"(h * words).sum(dim=1) / words.sum(dim=1).clamp(min=1)": "h[torch.arange(len(h)), words.sum(dim=1)[:, 0] - 1]"},
     "This is the vector of the last word, where OpenAI's CLIP reads its text. Here the mean over all words is asked "
     "for.",
 )
-def _(h, tokens):
-    last = ((tokens != 0).sum(dim=1) - 1).clamp(min=0)
-    return h[torch.arange(len(h)), last] * (tokens[:, :1] != 0)
-
-
-@pool_words.misconception(
-    "the padding alone", "This is the mean over the *padding*: the mask is turned round. Words are where tokens != 0."
+pool_words.edit(
+    "the padding alone",
+    {"tokens != 0": "tokens == 0"},
+    "This is the mean over the *padding*: the mask is turned round. Words are where tokens != 0.",
 )
-def _(h, tokens):
-    padding = (tokens == 0)[:, :, None]
-    return (h * padding).sum(dim=1) / padding.sum(dim=1).clamp(min=1)
-
-
-@pool_words.misconception(
-    "weighted by the numbers",
-    "Each vector is multiplied by its word's number. A number is only a name: what counts is whether it is 0.",
-)
-def _(h, tokens):
-    return (h * tokens[:, :, None]).sum(dim=1) / (tokens != 0).sum(dim=1, keepdim=True).clamp(min=1)
 
 
 @exercise("clip.ImageEncoder")
@@ -144,72 +91,35 @@ def image_encoder(f, draw):
     yield holds("the weights can learn", torch.is_tensor(got) and got.requires_grad, message)
 
 
-def encode_with(mistake, self, images):
-    """An image encoder with room for one mistake."""
-    grid = self.layers((images + 1) / 2 if mistake == "halved" else images)  # (B, C, H', W')
-    if mistake == "grid":
-        return self.out(grid)
-    if mistake == "flatten":
-        return self.out(grid.flatten())
-    if mistake == "pooled":
-        return self.out(grid.mean(dim=(2, 3)))
-    if mistake == "channels last":
-        return self.out(grid.permute(0, 2, 3, 1).flatten(1))
-    if mistake == "turned":
-        return self.out(grid.transpose(2, 3).flatten(1))
-    flat = grid.flatten(1)
-    if mistake == "shuffled":
-        return self.out(grid.flatten(2).permute(1, 0, 2).reshape(flat.shape))
-    out = flat if mistake == "no out" else self.out(flat)
-    if mistake == "unit":
-        return F.normalize(out, dim=-1)
-    return F.silu(out) if mistake == "silu" else out.detach() if mistake == "detached" else out
-
-
-def wrong(mistake, label, hint):
-    """Add a misconception: the encoder above with one mistake in it."""
-
-    class Wrong:
-        def forward(self, images):
-            return encode_with(mistake, self, images)
-
-    image_encoder.misconception(label, hint)(Wrong)
-
-
-wrong(
-    "grid",
+image_encoder.edit(
     "not flat",
+    {"grid.flatten(1)": "grid"},
     "`self.out` is one linear map of all numbers of a picture, so it wants a row for each: lay the grid (B, C, H', W') "
     "out as (B, C H' W') first, with flatten(1).",
 )
-wrong(
-    "flatten",
+image_encoder.edit(
     "the batch flattened, too",
+    {"flatten(1)": "flatten()"},
     "flatten() makes *one* row of the whole batch. Keep the pictures apart: flatten(1) begins at axis 1.",
 )
-wrong(
-    "pooled",
+image_encoder.edit(
     "averaged over the grid",
+    {"flatten(1)": "mean(dim=(2, 3))"},
     "The grid is reduced to one number per channel, and with it goes *where* things are. `self.out` looks at all "
     "places: flatten the grid instead.",
 )
-wrong(
-    "channels last",
+image_encoder.edit(
     "channels moved to the end",
+    {"grid.flatten(1)": "grid.permute(0, 2, 3, 1).flatten(1)"},
     "The numbers of the grid are laid out in another order, place by place. Flatten (C, H', W') as it is.",
 )
-wrong("turned", "rows and columns swapped", "The grid's rows and columns are swapped. Flatten (C, H', W') as it is.")
-wrong(
-    "shuffled",
-    "pictures mixed up",
-    "Each row holds numbers of several pictures: after a permute, reshape has mixed the batch up. Keep axis 0 first.",
+image_encoder.edit(
+    "`out` missing",
+    {"self.out(grid.flatten(1))": "grid.flatten(1)"},
+    "This is the flat grid. The last step is missing: self.out makes D numbers of it.",
 )
-wrong("no out", "`out` missing", "This is the flat grid. The last step is missing: self.out makes D numbers of it.")
-wrong(
-    "unit",
+image_encoder.edit(
     "normalised already",
+    {"self.out(grid.flatten(1))": "F.normalize(self.out(grid.flatten(1)), dim=-1)"},
     "The embedding has length 1. That is done later, in embed_images: return it as it is.",
 )
-wrong("silu", "an activation at the end", "There is an activation after `self.out`. An embedding may point anywhere.")
-wrong("halved", "pictures moved to [0, 1]", "The pictures are moved to [0, 1]. They come in [-1, 1]: leave them so.")
-wrong("detached", "cut off from the weights", "The values are right, but no gradient reaches the weights: no detach().")

@@ -50,110 +50,67 @@ def classifier_free_guidance(f, draw):
     yield raises("no condition", ValueError, lambda: f(model, scale)(x, t))
 
 
-def guided_with(mistake, self, x, t, cond):
-    """A guided call with room for one mistake."""
-    s = self.scale
-    if cond is None and mistake != "not refused":
-        if mistake == "unguided":
-            return torch.zeros_like(x)
-        raise ValueError("no condition")
-    if s == 1 or s <= 1 and mistake == "off below 1":
-        return self.model(x, t, cond)
-    null = torch.zeros_like(cond) if self.null is None or mistake == "own null" else self.null
-    if mistake == "ones":
-        null = torch.ones_like(null)
-    if mistake == "floats":
-        null = torch.zeros(cond.shape) if self.null is None else self.null
-    if mistake != "rows":
-        null = null.expand_as(cond)
-    if mistake == "two calls":
-        eps_u, eps_c = self.model(x, t, null), self.model(x, t, cond)
-    else:
-        both = torch.cat([null, cond])
-        xs, ts = (x if mistake == "x once" else torch.cat([x, x])), (t if mistake == "t once" else torch.cat([t, t]))
-        eps = self.model(xs, ts, both)
-        if mistake == "repeated":
-            eps = self.model(x.repeat_interleave(2, 0), t.repeat_interleave(2, 0), both)
-        eps_u, eps_c = (eps[::2], eps[1::2]) if mistake in ("every second", "repeated") else eps.chunk(2)
-    return {
-        "w": eps_u + (1 + s) * (eps_c - eps_u),
-        "wrong way": eps_c + s * (eps_u - eps_c),
-        "difference": eps_u + s * eps_c,
-        "no scale": eps_c,
-        "added": eps_c + s * eps_u,
-        "direction": s * (eps_c - eps_u),
-        "shared": eps_u + s * (eps_c - eps_u).mean(dim=0),
-    }.get(mistake, eps_u + s * (eps_c - eps_u))
-
-
-def guides(mistake, label, hint):
-    """Add a misconception: the call above with one mistake in it."""
-
-    class Wrong:
-        def __call__(self, x, t, cond=None):
-            return guided_with(mistake, self, x, t, cond)
-
-    classifier_free_guidance.misconception(label, hint)(Wrong)
-
-
-guides(
-    "w",
+classifier_free_guidance.edit(
     "the paper's w",
+    {"self.scale * (": "(1 + self.scale) * ("},
     "The step is one difference too long: this is the paper's convention, where w = 0 means off. Here s = 1 is off: "
     "eps_u + s (eps_c - eps_u).",
 )
-guides(
-    "wrong way",
+classifier_free_guidance.edit(
     "away from the condition",
+    {"[null, cond]": "[cond, null]"},
     "This walks from the conditional estimate towards the unconditional one. Either the formula is turned round, or "
     "the two halves are: what is concatenated first comes out first.",
 )
-guides("difference", "no difference", "s times the conditional estimate was added. It is s times the *difference*.")
-guides("direction", "the start missing", "This is only the way to go, s (eps_c - eps_u). It starts at eps_u: add it.")
-guides("no scale", "scale ignored", "self.scale has no effect: this is the conditional estimate.")
-guides(
-    "off below 1",
+classifier_free_guidance.edit(
+    "no difference",
+    {"(eps_c - eps_u)": "eps_c"},
+    "s times the conditional estimate was added. It is s times the *difference*.",
+)
+classifier_free_guidance.edit(
     "off up to scale 1",
+    {"self.scale == 1": "self.scale <= 1"},
     "Every scale up to 1 counts as off here. Only s = 1 is; s = 0 is unconditional, and s = 0.5 half the way.",
 )
-guides(
+classifier_free_guidance.edit(
     "two calls",
-    "two calls",
+    {"eps.chunk(2)": "self.model(x, t, null), self.model(x, t, cond)", "eps = self.model(": "eps = ("},
     "The values are right, but the model is called twice. Concatenate null and condition, and call it once with a "
     "doubled batch.",
 )
-guides(
-    "t once",
+classifier_free_guidance.edit(
     "t not doubled",
+    {"torch.cat([t, t])": "t"},
     "x and the condition are doubled, but t is not. Each of the 2B samples needs its level.",
 )
-guides("x once", "x not doubled", "The condition is doubled, but x is not: torch.cat([x, x]).")
-guides(
-    "every second",
+classifier_free_guidance.edit(
     "every second row",
+    {"eps.chunk(2)": "eps[::2], eps[1::2]"},
     "The halves were taken apart row by row, as [::2] and [1::2]. torch.cat puts one half behind the other: .chunk(2).",
 )
-guides(
-    "repeated",
+classifier_free_guidance.edit(
     "repeat_interleave",
+    {"torch.cat([x, x])": "x.repeat_interleave(2, 0)", "torch.cat([t, t])": "t.repeat_interleave(2, 0)"},
     "repeat_interleave puts the copies side by side (x1, x1, x2, x2), but the condition is one half behind the other. "
     "Double x and t in the same way: torch.cat([x, x]).",
 )
-guides("ones", "another null", "The null condition is not 1: by default it is all 0, the padding of tokens.")
-guides("floats", "null of another type", "torch.zeros makes floats, and so the tokens become floats. torch.zeros_like.")
-guides("own null", "`null` ignored", "self.null is not used: zeros are right only where it is None.")
-guides(
-    "rows",
+classifier_free_guidance.edit(
+    "null of another type",
+    {"torch.zeros_like(cond)": "torch.zeros(cond.shape)"},
+    "torch.zeros makes floats, and so the tokens become floats. torch.zeros_like.",
+)
+classifier_free_guidance.edit(
+    "`null` ignored",
+    {" if self.null is None else self.null.expand_as(cond)": ""},
+    "self.null is not used: zeros are right only where it is None.",
+)
+classifier_free_guidance.edit(
     "one row of null not repeated",
+    {".expand_as(cond)": ""},
     "self.null may be a single row, (L, D), for all samples: give it the shape of the condition with expand_as(cond).",
 )
-guides(
-    "not refused",
+classifier_free_guidance.edit(
     "no condition, no refusal",
+    {"cond is None": "False"},
     "Without a condition this fails somewhere inside. Raise a ValueError that says so, if cond is None.",
-)
-guides(
-    "unguided",
-    "no condition, no guidance",
-    "Without a condition something is returned silently, and nobody notices that guidance is off. Raise a ValueError.",
 )

@@ -3,7 +3,6 @@
 import math
 
 import torch
-from torch.nn import functional as F
 
 from minivdm.course.exercise import close, exercise, holds
 
@@ -58,139 +57,58 @@ def clip_loss(f, draw):
     yield close("scale = 100: nothing may overflow", f(u, others, 100.0), by_loops(u, others, 100.0), **like)
 
 
-def loss_with(mistake, u, w, scale):
-    """A loss with room for one mistake."""
-    if mistake == "over the batch":
-        u, w = F.normalize(u, dim=0), F.normalize(w, dim=0)
-    elif mistake != "lengths":
-        u, w = F.normalize(u, dim=-1), F.normalize(w, dim=-1)
-    scale = scale.item() if mistake == "item" and torch.is_tensor(scale) else scale
-    factor = torch.as_tensor(scale)
-    cosines = u @ w.T
-    if mistake == "features":
-        cosines = (u.T @ w)[: len(u), : len(u)]
-    if mistake == "mse":
-        return (u - w).square().sum(dim=1).mean()
-    if mistake == "cosine":
-        return (1 - (u * w).sum(dim=1)).mean()
-    logits = {"divided": cosines / factor, "no scale": cosines, "exp": cosines * factor.exp()}.get(
-        mistake, cosines * factor
-    )
-    right = torch.arange(len(logits))
-    if mistake == "sigmoid":
-        return -F.logsigmoid(logits * (2 * torch.eye(len(logits)) - 1)).sum(dim=1).mean()
-    if mistake == "overflow":
-        rows = (logits.exp().sum(dim=1).log() - logits.diagonal()).mean()
-        return (rows + (logits.exp().sum(dim=0).log() - logits.diagonal()).mean()) / 2
-    if mistake == "probability":
-        return -(logits.softmax(dim=1).diagonal().mean() + logits.softmax(dim=0).diagonal().mean()) / 2
-    if mistake == "twice":
-        rows, columns = (F.cross_entropy(z.softmax(dim=1), right) for z in (logits, logits.T))
-        return (rows + columns) / 2
-    right = torch.zeros_like(right) if mistake == "first" else right
-    how = "sum" if mistake == "not averaged" else "mean"
-    rows, columns = F.cross_entropy(logits, right, reduction=how), F.cross_entropy(logits.T, right, reduction=how)
-    loss = {"rows": rows, "columns": columns, "sum": rows + columns}.get(mistake, (rows + columns) / 2)
-    return -loss if mistake == "sign" else loss
-
-
-def wrong(mistake, label, hint):
-    """Add a misconception: the loss above with one mistake in it."""
-
-    def loss(images, texts, scale):
-        return loss_with(mistake, images, texts, scale)
-
-    clip_loss.misconception(label, hint)(loss)
-
-
-wrong(
-    "rows",
+clip_loss.edit(
     "pictures choose alone",
+    {"logits.T": "logits"},
     "Only the rows are asked: each picture chooses a caption (or the same axis was used twice). Each caption must "
     "choose a picture, too, which is the softmax down the columns: the same with logits.T.",
 )
-wrong(
-    "columns",
-    "captions choose alone",
-    "Only the columns are asked: each caption chooses a picture. Each picture must choose a caption, too: along the "
-    "rows.",
-)
-wrong("sum", "no half", "The two directions are added up. The loss is their mean: times 1/2.")
-wrong(
-    "lengths",
+clip_loss.edit("no half", {" / 2": ""}, "The two directions are added up. The loss is their mean: times 1/2.")
+clip_loss.edit(
     "not normalised",
+    {"F.normalize(images, dim=-1)": "images", "F.normalize(texts, dim=-1)": "texts"},
     "The embeddings' lengths count here, so the loss falls by making them long. Divide each by its length first: "
     "F.normalize(..., dim=-1).",
 )
-wrong(
-    "over the batch",
+clip_loss.edit(
     "normalised over the batch",
-    "F.normalize works along dim=1 unless told otherwise, and here each *feature* is normalised over the batch. Every "
-    "row gets length 1: dim=-1.",
+    {"dim=-1": "dim=0"},
+    "Here each *feature* is normalised over the batch. Every row gets length 1: F.normalize(..., dim=-1).",
 )
-wrong("divided", "divided by the scale", "The cosines are divided by `scale`. It is the inverse temperature: multiply.")
-wrong(
-    "no scale",
+clip_loss.edit(
+    "divided by the scale",
+    {"scale * F.normalize(images, dim=-1)": "F.normalize(images, dim=-1) / scale"},
+    "The cosines are divided by `scale`. It is the inverse temperature: multiply.",
+)
+clip_loss.edit(
     "scale ignored",
+    {"scale * ": ""},
     "`scale` has no effect. Cosines lie in [-1, 1], far too flat for a softmax: multiply.",
 )
-wrong(
-    "exp",
+clip_loss.edit(
     "exp of the scale",
+    {"scale * ": "torch.as_tensor(scale).exp() * "},
     "exp(scale) is used. `scale` is the factor itself; CLIP.scale() has taken the exp already.",
 )
-wrong(
-    "first",
+clip_loss.edit(
     "labels all 0",
+    {"pairs)": "0 * pairs)"},
     "Every row is told to choose caption 0. Row i belongs to column i: the labels are 0, 1, 2, ..., torch.arange(B).",
 )
-wrong(
-    "twice",
+clip_loss.edit(
     "softmax twice",
+    {"(logits, ": "(logits.softmax(dim=1), ", "(logits.T, ": "(logits.T.softmax(dim=1), "},
     "F.cross_entropy takes the softmax itself, so give it the logits. A second one flattens everything.",
 )
-wrong(
-    "probability",
-    "logarithm missing",
-    "This averages the probabilities of the right pairs. The loss averages -log of them: see F.cross_entropy.",
-)
-wrong(
-    "sign",
-    "sign",
-    "The sign is wrong: a loss of -log(probability) is never negative, and becomes small when all is right.",
-)
-wrong(
-    "not averaged",
-    "summed over the pairs",
-    "The pairs are added up. Take their mean, or a larger batch has a larger loss.",
-)
-wrong(
-    "sigmoid",
-    "each pair for itself",
-    "This asks of every pair for itself whether it belongs together (SigLIP's loss). CLIP lets the B captions "
-    "compete: a softmax over them.",
-)
-wrong(
-    "mse",
-    "squared distance of the pairs",
-    "This only pulls pairs together, which is perfect when all embeddings are the same. CLIP's loss compares each pair "
-    "with all the others.",
-)
-wrong(
-    "cosine",
+clip_loss.edit(
     "cosines of the pairs alone",
+    {"F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)": "2 * (1 - logits.diagonal() / scale).mean()"},
     "This only looks at the pairs that belong together; if all embeddings were the same, it would be 0. The others in "
     "the batch must be told apart.",
 )
-wrong(
-    "features",
-    "features against features",
-    "The product runs over the batch, features against features. Rows against rows: images @ texts.T, (B, B).",
-)
-wrong("item", "scale cut off", "The value is right, but the scale learns nothing: .item() and float() cut it off.")
-wrong(
-    "overflow",
+clip_loss.edit(
     "softmax by hand",
+    {"F.cross_entropy(": "(lambda z, _: (z.exp().sum(dim=1).log() - z.diagonal()).mean())("},
     "exp of a large logit is infinite. F.cross_entropy, torch.logsumexp and log_softmax take off the largest one "
     "first.",
 )

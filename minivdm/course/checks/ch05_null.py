@@ -5,7 +5,6 @@ import torch
 from minivdm.course.exercise import close, equal, exercise, holds, raises
 
 from .ch05_common import Tiny, by_hand, walk
-from .ch05_searches import search_with
 from .common import fresh_schedule
 
 
@@ -66,149 +65,85 @@ def null_text_inversion(f, draw):
     yield raises("a path that does not end at level 0", ValueError, lambda: f(model, path, cond, null, schedule))
 
 
-def wrong(mistake, label, hint):
-    """Add a misconception: the search above with one mistake in it."""
-
-    def search(model, path, cond, null, schedule, scale=7.5, inner_steps=10, lr=0.05):
-        return search_with(mistake, model, path, cond, null, schedule, scale, inner_steps, lr)
-
-    null_text_inversion.misconception(label, hint)(search)
-
-
-wrong(
-    "shared",
+null_text_inversion.edit(
     "one tensor at every level",
+    {"null.detach().clone().requires_grad_()": "null.requires_grad_()"},
     "All entries of the dict are one and the same tensor: Adam changes it in place, also after it was stored. Go on "
     "from a copy: null.detach().clone().",
 )
-wrong(
-    "restart",
+null_text_inversion.edit(
     "from the start again",
+    {"null, nulls =": "start, nulls =", "null.detach().clone()": "start.clone()"},
     "Each level's search begins with the first guess again. It begins with what the level before has found.",
 )
-wrong(
-    "no step",
+null_text_inversion.edit(
     "nothing learnt",
+    {"adam.step()": "pass"},
     "The nulls are all the first guess: is adam.step() called, and does null.grad get there?",
 )
-wrong(
-    "on the path",
+null_text_inversion.edit(
     "back on the path each time",
+    {"landed.detach()": "path[target]"},
     "After each level z is put back on the path. A sampler cannot do that: go on from where the guided step with the "
     "null that was found has landed, so that later nulls make up for what is left.",
 )
-wrong(
-    "a step behind",
+null_text_inversion.edit(
     "z before the last step of Adam",
+    {"inner_steps + 1": "inner_steps", "j == inner_steps or ": ""},
     "z was worked out before Adam's last step, so it belongs to another null than the one that is stored. Take the "
     "step once more with the null that was found.",
 )
-wrong(
-    "first null",
-    "z with the null before the search",
-    "z goes on from where the step lands *before* the search. Take it with the null that was found.",
-)
-wrong(
-    "unguided",
-    "z without guidance",
-    "z follows the prompt alone, at guidance 1. The walk to be repaired is the guided one: z = z', with the null "
-    "found.",
-)
-wrong(
-    "cond learns",
-    "the prompt learns",
-    "The prompt's context is changed and the null kept. It is the other way round: the prompt stays editable that way.",
-)
-wrong(
-    "own level",
+null_text_inversion.edit(
     "the target a level too high",
+    {"path[target]": "path[level]"},
     "z' is compared with path[t_i], where the step begins. It ends at t_(i+1): compare with path[t_(i+1)].",
 )
-wrong(
-    "clean",
-    "the clean picture as the target",
-    "Each z' is compared with the clean picture path[0]. Its target is the path's point at the level where the step "
-    "ends.",
-)
-wrong(
-    "targets",
-    "keys one level down",
-    "The nulls are stored under the level where a step ends. The key is the level it leaves, at which the model is "
-    "asked.",
-)
-wrong(
-    "asked below",
+null_text_inversion.edit(
     "asked at the level below",
+    {"model(z, t, ": "model(z, s, "},
     "The model is asked at the level that the step goes to, as inversion does. Sampling asks at the level z has now, "
     "t_i.",
 )
-wrong(
-    "one adam",
+null_text_inversion.edit(
     "one Adam for all levels",
+    {
+        "null.detach().clone().requires_grad_()": "null.requires_grad_()",
+        "Adam([null])": "Adam([null]) if i == 0 else adam",
+        "landed.detach(), null.detach()": "landed.detach(), null.detach().clone()",
+    },
     "One Adam serves all levels, and its averages of old gradients push the next null, too. Make a new one for each "
     "level.",
 )
-wrong(
-    "constant",
+null_text_inversion.edit(
     "a constant rate",
-    "The rate stays lr. In step j = 0, 1, .. of a level it is lr (1 - j / inner_steps).",
+    {" * (1 - j / inner_steps)": ""},
+    "The rate stays lr within a level. In its step j = 0, 1, .. it is lr (1 - j / inner_steps).",
 )
-wrong(
-    "by level",
-    "the paper's rate",
-    "The rate falls from level to level, as in the paper. Here it falls within each level: lr (1 - j / inner_steps).",
-)
-wrong("sgd", "no Adam", "This is plain gradient descent. The steps are Adam's: torch.optim.Adam([null]).")
-wrong(
-    "w",
-    "the paper's w",
-    "The guided estimate is one difference too far: eps_u + scale (eps_c - eps_u), where 1 is off.",
-)
-wrong(
-    "wrong way",
-    "null and prompt swapped",
-    "The estimates are swapped: eps_u, from the null, is where guidance starts.",
-)
-wrong(
-    "clip",
-    "the estimate clipped",
-    "The estimate of x_0 is clamped. Inversion did not, and cannot be retraced that way.",
-)
-wrong(
-    "backward",
+null_text_inversion.edit(
     "a backward pass into the model",
+    {"(null.grad,) = torch.autograd.grad(error.sum(), null)": "adam.zero_grad(), error.sum().backward()"},
     "The nulls are right, but .backward() has left gradients in the model's weights, too, and the next training step "
     "would add them. torch.autograd.grad(error, null) asks for the null's alone.",
 )
-wrong(
-    "frozen",
-    "the model left frozen",
-    "The nulls are right, but requires_grad_(False) stays on the model's weights, and nobody can train it any more.",
+null_text_inversion.edit(
+    "no early end",
+    {" or error.max() < 1e-5 + 2e-5 * i": ""},
+    "The search never ends early. Once the error is below 1e-5 + 2e-5 i, go to the next level.",
 )
-wrong(
-    "upwards",
+null_text_inversion.edit(
+    "one limit for all",
+    {" + 2e-5 * i": ""},
+    "The limit stays 1e-5. It grows with the number i of the level: 1e-5 + 2e-5 i.",
+)
+null_text_inversion.edit(
     "levels upwards",
+    {", reverse=True": ""},
     "A ValueError where none belongs. If it speaks of levels: sort the path downwards, sorted(path, reverse=True), and "
     "give checked_levels the schedule. If it speaks of t: to_x0 and ddim_step take t and s as (B,) long tensors.",
 )
-wrong(
-    "T",
+null_text_inversion.edit(
     "checked_levels given T",
+    {"reverse=True), schedule)": "reverse=True), schedule.T)"},
     "If the error says that an int has no attribute 'T': checked_levels takes the schedule itself, as in "
     "checked_levels(levels, schedule), and looks up T in it. Then it returns the levels as a list of ints.",
-)
-wrong(
-    "unchecked",
-    "levels not checked",
-    "A path that does not end at level 0 is taken. checked_levels(...) refuses it.",
-)
-wrong(
-    "never early",
-    "no early end",
-    "The search never ends early. Once the error is below 1e-5 + 2e-5 i, go to the next level.",
-)
-wrong(
-    "constant limit",
-    "one limit for all",
-    "The limit stays 1e-5. It grows with the number i of the level: 1e-5 + 2e-5 i.",
 )

@@ -43,104 +43,68 @@ def tokenizer(f, draw):
         yield raises(f"{name}, for length={length}", ValueError, lambda bad=bad: made.encode(bad))
 
 
-def encode_with(mistake, self, prompts):
-    """An encoder with room for one mistake."""
-    if mistake != "letters":
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-    rows, L = [], self.length
-    for prompt in prompts:
-        text = prompt if mistake == "capitals" else prompt.lower()
-        if mistake != "punctuation":
-            text = text.replace(",", " ").replace(".", " ")
-        words = text.split(" ") if mistake == "single spaces" else text.split()
-        if mistake == "cut":
-            words = words[:L]
-        if len(words) >= (L if mistake == "full refused" else L + 1):
-            raise IndexError if mistake == "index" else ValueError("too long")
-        if mistake == "unknown":
-            row = [self.number.get(word, 0) for word in words]
-        elif mistake == "key":
-            row = [self.number[word] for word in words]
-        else:
-            row = [self.token_id(word) for word in words]
-        row = [number - 1 for number in row] if mistake == "shifted" else row
-        row = row[::-1] if mistake == "backwards" else sorted(row) if mistake == "sorted" else row
-        padding = [0] * (L - len(row))
-        rows.append(padding + row if mistake == "front" else row + padding)
-    if mistake == "longest":
-        longest = max(sum(number > 0 for number in row) for row in rows)
-        rows = [row[:longest] for row in rows]
-    if mistake == "list":
-        return rows
-    tokens = torch.tensor(rows, dtype=torch.float32 if mistake == "float" else torch.long)
-    return tokens[0] if mistake == "no batch" and len(rows) == 1 else tokens
-
-
-def wrong(mistake, label, hint):
-    """Add a misconception: the encoder above with one mistake in it."""
-
-    class Wrong:
-        def encode(self, prompts):
-            return encode_with(mistake, self, prompts)
-
-    tokenizer.misconception(label, hint)(Wrong)
-
-
-wrong(
-    "letters",
+tokenizer.edit(
     "a string taken for a list",
+    {"[prompts] if isinstance(prompts, str) else list(prompts)": "list(prompts)"},
     "A string is a sequence, too, of letters: each letter was taken for a prompt. Make a single string a list of one "
     "first: [prompts] if isinstance(prompts, str).",
 )
-wrong("capitals", "capitals kept", "'A' is not 'a', so the word is not found. Make the prompt lower case: .lower().")
-wrong(
-    "punctuation",
+tokenizer.edit(
+    "capitals kept",
+    {".lower()": ""},
+    "'A' is not 'a', so the word is not found. Make the prompt lower case: .lower().",
+)
+tokenizer.edit(
     "commas and full stops kept",
+    {'.replace(",", " ").replace(".", " ")': ""},
     "A comma or a full stop sticks to its word, and 'circle,' is in no vocabulary. Replace both by spaces.",
 )
-wrong(
-    "single spaces",
+tokenizer.edit(
     "split at every single space",
-    "split(' ') finds an empty word between two spaces, as a replaced comma leaves them, and 0 in the midst of a "
+    {".split()": '.split(" ")'},
+    "split(' ') finds an empty word between two spaces, as a replaced comma leaves them, and so 0 in the middle of a "
     "prompt. split() without an argument takes any run of spaces as one.",
 )
-wrong("front", "padding in front", "The zeros stand in front. The words come first, and the padding fills up the end.")
-wrong(
-    "shifted",
+tokenizer.edit(
+    "padding in front",
+    {"row[i]": "row[i - len(words)]"},
+    "The zeros stand in front. The words come first, and the padding fills up the end.",
+)
+tokenizer.edit(
     "numbers counted from 0",
+    {"self.token_id(word)": "self.token_id(word) - 1"},
     "All numbers are one too small, so the first word looks like padding. 0 is padding; words count from 1, as in "
     "self.number.",
 )
-wrong("backwards", "words backwards", "The words come in reverse order. Word i of the prompt stands at place i.")
-wrong("sorted", "numbers sorted", "The numbers are sorted, but the order of the words carries meaning: leave it.")
-wrong(
-    "unknown",
+tokenizer.edit(
     "unknown words pass",
+    {"self.token_id(word)": "self.number.get(word, 0)"},
     "An unknown word passes without a sound, as padding or left out, and a model would draw something else than was "
     "asked for. self.token_id(word) refuses it and names near words.",
 )
-wrong(
-    "key",
+tokenizer.edit(
     "a KeyError for an unknown word",
+    {"self.token_id(word)": "self.number[word]"},
     "The dict's own KeyError comes out, which helps nobody. self.token_id(word) raises a ValueError with near words.",
 )
-wrong("cut", "long prompts cut", "A long prompt is cut silently. Raise a ValueError if it has more than L words.")
-wrong(
-    "index",
+tokenizer.edit(
     "an IndexError for a long prompt",
+    {"len(words) > self.length": "False"},
     "A long prompt runs over the end of its row, and the IndexError says nothing about prompts. Compare len(words) "
     "with self.length first, and raise a ValueError.",
 )
-wrong(
-    "full refused",
+tokenizer.edit(
     "a full prompt refused",
+    {"len(words) > self.length": "len(words) >= self.length"},
     "A prompt of exactly L words is refused, though it fits. Refuse more than L: len(words) > self.length.",
 )
-wrong(
-    "longest",
-    "padded to the longest prompt",
-    "Rows are as long as the longest prompt in the list. Every row has L = self.length numbers.",
+tokenizer.edit(
+    "numbers with a decimal point",
+    {", dtype=torch.long": ""},
+    "The numbers are floats. nn.Embedding looks up longs: dtype=torch.long.",
 )
-wrong("list", "a list returned", "The numbers are right, but in Python lists. Make a long tensor of them, (B, L).")
-wrong("float", "numbers with a decimal point", "The numbers are floats. nn.Embedding looks up longs: dtype=torch.long.")
-wrong("no batch", "no batch axis for a string", "A single string gave (L,). It is a batch of one: (1, L).")
+tokenizer.edit(
+    "no batch axis for a string",
+    {"return tokens": "return tokens.squeeze(0)"},
+    "A single string gave (L,). It is a batch of one: (1, L).",
+)

@@ -3,14 +3,14 @@
 from itertools import product
 
 import torch
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from minivdm.course.exercise import close, exercise, holds, raises
 
 
-def box_by_box(x, weight, bias, stride, padding):
+def box_by_box(x, weight, bias, stride=1, padding=0):
     """The definition, one output number at a time, in float64."""
+    stride, padding = (v if isinstance(v, tuple) else (v, v, v) for v in (stride, padding))
     (b, c, *size), (o, _, *kernel) = x.shape, weight.shape
     padded = torch.zeros(b, c, *(n + 2 * p for n, p in zip(size, padding)), dtype=torch.float64)
     padded[:, :, *(slice(p, p + n) for n, p in zip(size, padding))] = x.double()
@@ -32,36 +32,30 @@ class Listening(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-CASES = [  # what, size of clip, kernel, has a bias, arguments, stride and padding in full
-    ("no padding, stride 1", (4, 5, 6), (2, 3, 3), False, {}, (1, 1, 1), (0, 0, 0)),
-    ("with a bias", (3, 4, 5), (3, 2, 3), True, {}, (1, 1, 1), (0, 0, 0)),
-    ("padding = 1", (3, 4, 3), (3, 3, 3), True, {"padding": 1}, (1, 1, 1), (1, 1, 1)),
-    ("padding = (2, 0, 1)", (3, 4, 5), (3, 2, 2), False, {"padding": (2, 0, 1)}, (1, 1, 1), (2, 0, 1)),
-    ("stride = 2", (5, 6, 7), (3, 2, 1), False, {"stride": 2}, (2, 2, 2), (0, 0, 0)),
-    (
-        "stride = (1, 3, 2), padding = (1, 0, 1)",
-        (3, 7, 5),
-        (3, 3, 3),
-        True,
-        {"stride": (1, 3, 2), "padding": (1, 0, 1)},
-        (1, 3, 2),
-        (1, 0, 1),
-    ),
-    ("a kernel of one place", (2, 3, 4), (1, 1, 1), True, {}, (1, 1, 1), (0, 0, 0)),
+CASES = [  # size of the clip, kernel, has a bias, other arguments
+    ((4, 5, 6), (2, 3, 3), False, {}),
+    ((3, 4, 5), (3, 2, 3), True, {}),
+    ((3, 4, 3), (3, 3, 3), True, {"padding": 1}),
+    ((3, 4, 5), (3, 2, 2), False, {"padding": (2, 0, 1)}),
+    ((5, 6, 7), (3, 2, 1), False, {"stride": 2}),
+    ((3, 7, 5), (3, 3, 3), True, {"stride": (1, 3, 2), "padding": (1, 0, 1)}),
+    ((2, 3, 4), (1, 1, 1), True, {}),
 ]
 
 
 @exercise("conv3d.conv3d")
 def conv3d(f, draw):
     with Listening() as mode:
-        for what, size, kernel, has_bias, given, stride, padding in CASES:
+        for size, kernel, has_bias, given in CASES:
             channels, out = draw.integers(2, 3), draw.integers(4, 5)
             x, weight = draw.normal(2, channels, *size), draw.normal(out, channels, *kernel)
             bias = draw.normal(out) if has_bias else None
-            want = box_by_box(x, weight, bias, stride, padding)
+            what = f"kernel {kernel}, {'with' if has_bias else 'without'} a bias"
+            what += "".join(f", {name} = {value}" for name, value in given.items())
+            want = box_by_box(x, weight, bias, **given)
             yield close(what, f(x, weight, bias, **given), want, atol=1e-4, dtype=torch.float32)
     x, weight, bias = draw.normal(2, 3, 4, 3, 3), draw.normal(4, 3, 2, 2, 2), draw.normal(4)
-    want = box_by_box(x, weight, bias, (1, 1, 1), (0, 0, 0))
+    want = box_by_box(x, weight, bias)
     for dtype, within in {torch.float64: 1e-6, torch.bfloat16: 0.2}.items():
         y = f(x.to(dtype), weight.to(dtype), bias.to(dtype))
         yield close(f"in {str(dtype).removeprefix('torch.')}", y, want, atol=within, rtol=0.05, dtype=dtype)
@@ -78,88 +72,56 @@ def conv3d(f, draw):
         yield raises(what, ValueError, lambda clip=clip, kernel=kernel: f(clip, kernel))
 
 
-def conv_with(mistake, x, weight, bias, stride, padding):
-    """A loop over the kernel's places with room for one mistake."""
-    if mistake != "no refusal" and (x.ndim != 5 or x.shape[1] != weight.shape[1]):
-        raise ValueError
-    stride, padding = (v if isinstance(v, tuple) else (v,) * 3 for v in (stride, padding))
-    stride = (1, 1, 1) if mistake == "no stride" else (1, *stride[1:]) if mistake == "no time stride" else stride
-    stride = stride[::-1] if mistake == "stride order" else stride
-    padding = {"no padding": (0, 0, 0), "no time padding": (0, *padding[1:]), "same": None}.get(mistake, padding)
-    padding = padding or tuple(a // 2 for a in weight.shape[2:])
-    padding = (padding[0], *padding[:0:-1]) if mistake == "rows and columns" else padding
-    unpadded = x.shape[2:]
-    ends = [(p, 0 if mistake == "one end" else p) for p in padding]
-    ends = ends if mistake == "pad order" else ends[::-1]
-    x = F.pad(x, sum(ends, ()), mode="replicate" if mistake == "replicate" else "constant")
-    weight = weight.flip(2, 3, 4) if mistake == "flipped" else weight
-    weight = weight.flip(2) if mistake == "backwards" else weight
-    kernel = weight.shape[2:]
-    one = 0 if mistake == "no one" else 1
-    sizes = unpadded if mistake == "unpadded size" else x.shape[2:]
-    count = [(n - a) // s + one for n, a, s in zip(sizes, kernel, stride)]
-    if mistake != "no refusal" and min(count) < one:
-        raise ValueError
-    y = 0
-    for i, j, k in product(*map(range, kernel)):
-        lengths = [n if mistake == "short slices" else s * n for s, n in zip(stride, count)]
-        box = [slice(a, a + length, s) for a, length, s in zip((i, j, k), lengths, stride)]
-        part = weight[:, :, i, j, k]
-        part = part.detach() if mistake == "detached" else part
-        part = part[:, :1] if mistake == "one channel" else part
-        seen = x[:, :1, *box] if mistake == "one channel" else x[:, :, *box]
-        y = y + torch.einsum("oc,bcfhw->bofhw", part, seen)
-        if bias is not None and mistake == "bias every time":
-            y = y + bias.reshape(-1, 1, 1, 1)
-    y = y / (kernel[0] * kernel[1] * kernel[2]) if mistake == "mean" else y
-    y = y.float() if mistake == "float32" else y
-    if bias is None or mistake in ("no bias", "bias every time"):
-        return y
-    return y + (bias if mistake == "bias axis" else bias.reshape(-1, 1, 1, 1))
-
-
-def wrong(mistake, hint):
-    """Add a misconception: the loop with one mistake in it."""
-
-    def made(x, weight, bias=None, stride=1, padding=0):
-        return conv_with(mistake, x, weight, bias, stride, padding)
-
-    conv3d.misconception(mistake, hint)(made)
-
-
-wrong("flipped", "The kernel is turned round, as mathematicians do it. Here entry 0 meets the first frame.")
-wrong("backwards", "The kernel runs backwards in time: its entry 0 belongs to the earliest of the frames it sees.")
-wrong("pad order", "F.pad counts axes from the *last*: columns first, time last. Here time gets the columns' padding.")
-wrong("one end", "Zeros are put at one end of each axis only. They belong at both.")
-wrong("no padding", "`padding` has no effect: put zeros around the clip first.")
-wrong("no time padding", "Rows and columns are padded, but not time, so frames are lost at both ends of the clip.")
-wrong("same", "The padding is half the kernel, whatever `padding` says. Take the numbers that are given.")
-wrong("replicate", "Beyond the edge the clip is continued by its last frames and pixels. Padding is zeros.")
-wrong("no stride", "`stride` has no effect: from one output to the next, the box moves by so many places.")
-wrong("no time stride", "The stride works in rows and columns, but not in time. It has three numbers.")
-wrong("no one", "One place is missing on each axis: n places have room for (n - a) // s + 1 boxes.")
-wrong("no bias", "The bias is not added: one number per output channel.")
-wrong("bias axis", "The bias, (O,), is lined up with the columns. Give it the shape (O, 1, 1, 1).")
-wrong("bias every time", "The bias is added once for each place of the kernel. Add it once, at the end.")
-wrong("stride order", "The three strides are in the wrong order: time first, then rows, then columns.")
-wrong("rows and columns", "The padding of rows and that of columns are swapped. F.pad wants columns first, then rows.")
-wrong("short slices", "With stride s, a slice from i to i + n holds only n / s places. It ends at i + s (n - 1) + 1.")
-wrong("unpadded size", "The number of places is computed from the clip as it came. Take the padded one.")
-wrong("float32", "The result is float32, whatever x is. Make new tensors with x.new_zeros, or in x's dtype.")
-wrong("mean", "This is the mean over the box. A convolution is the weighted *sum*.")
-wrong("one channel", "Only the first input channel is seen. The sum runs over all of them.")
-wrong("detached", "No gradient reaches the weights, so nothing could be learnt. Leave out detach, .data and no_grad.")
-wrong("no refusal", "Clips and kernels that do not fit go through, or fail obscurely. Raise a ValueError first.")
-
-
-@conv3d.misconception(
+conv3d.edit(
+    "flipped",
+    {"weight[:, :, *offset]": "weight.flip(2, 3, 4)[:, :, *offset]"},
+    "The kernel is turned round, as mathematicians do it. Here entry 0 meets the first frame.",
+)
+conv3d.edit(
+    "pad order",
+    {"(pw, pw, ph, ph, pt, pt)": "(pt, pt, ph, ph, pw, pw)"},
+    "F.pad counts axes from the *last*: columns first, time last. Here time gets the columns' padding.",
+)
+conv3d.edit(
+    "no padding",
+    {"F.pad(x, (pw, pw, ph, ph, pt, pt))": "x"},
+    "`padding` has no effect: put zeros around the clip first.",
+)
+conv3d.edit(
+    "no stride",
+    {"triple(stride)": "triple(1)"},
+    "`stride` has no effect: from one output to the next, the box moves by so many places.",
+)
+conv3d.edit(
+    "no one", {"// s + 1": "// s"}, "One place is missing on each axis: n places have room for (n - a) // s + 1 boxes."
+)
+conv3d.edit(
+    "short slices",
+    {"a + s * n": "a + n"},
+    "With stride s, a slice from i to i + n holds only n / s places. It ends at i + s (n - 1) + 1.",
+)
+conv3d.edit(
+    "unpadded size",
+    {"x = F.pad(": "clip, x = x, F.pad(", "zip(x.shape": "zip(clip.shape"},
+    "The number of places is computed from the clip as it came. Take the padded one.",
+)
+conv3d.edit(
+    "bias axis",
+    {"bias[:, None, None, None]": "bias"},
+    "The bias, (O,), is lined up with the columns. Give it the shape (O, 1, 1, 1).",
+)
+conv3d.edit(
+    "float32",
+    {"y = 0": "y = torch.zeros(len(x), len(weight), *count)", "y = y +": "y +="},
+    "The result is float32, whatever x is. Make new tensors with x.new_zeros, or in x's dtype.",
+)
+conv3d.edit(
+    "no refusal",
+    {"raise ValueError": "ValueError"},
+    "Clips and kernels that do not fit go through, or fail obscurely. Raise a ValueError first.",
+)
+conv3d.edit(
     "PyTorch does the work",
+    {"y = 0": "return F.conv3d(x, weight, bias, stride)"},
     "The result is right, but PyTorch's conv3d has made it. Write the sum yourself: over the places of the kernel.",
 )
-def _(x, weight, bias=None, stride=1, padding=0):
-    if x.ndim != 5 or x.shape[1] != weight.shape[1]:
-        raise ValueError
-    try:
-        return F.conv3d(x, weight, bias, stride, padding)
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error

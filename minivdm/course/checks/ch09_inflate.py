@@ -59,89 +59,69 @@ def own_weights(f, draw):
     trainable = all(p.requires_grad and p.is_leaf for p in video.parameters())
     yield holds("the new weights can be trained", trainable, "a weight has no gradient, or is no leaf")
     before, problem = conv.bias.detach().clone(), ""
-    for made in (video, f(conv, 3, "mean")):
-        try:
-            with torch.no_grad():
-                for parameter in made.parameters():
-                    parameter.add_(1)
-        except RuntimeError as error:
-            problem = str(error)
+    parameters = [*video.parameters(), *f(conv, 3, "mean").parameters()]
+    try:
+        for parameter in parameters:
+            parameter.data.add_(1)
+    except RuntimeError as error:
+        problem = str(error)
     yield holds("an optimiser can change the new weights", not problem, problem)
     message = "changing the new bias changes the old one, too"
     yield holds("the two layers share no weights", torch.equal(before, conv.bias), message)
 
 
-def inflated(mistake, conv, frames, how):
-    """Inflation with room for one mistake."""
-    if frames % 2 == 0 and mistake != "even" or how not in ("centre", "mean"):
-        raise ValueError
-    around = {"no padding": 0, "padding 1": 1}.get(mistake, frames // 2)
-    video = nn.Conv3d(
-        conv.in_channels,
-        conv.out_channels,
-        (frames, *conv.kernel_size),
-        stride=(
-            conv.stride[0] if mistake == "time stride" else 1,
-            *((1, 1) if mistake == "no stride" else conv.stride),
-        ),
-        padding=(around, *((0, 0) if mistake == "space padding" else conv.padding)),
-        dilation=(
-            conv.dilation[0] if mistake == "time dilation" else 1,
-            *((1, 1) if mistake == "no dilation" else conv.dilation),
-        ),
-        groups=1 if mistake == "no groups" else conv.groups,
-        bias=conv.bias is not None or mistake == "always a bias",
-    )
-    if mistake != "float32":
-        video = video.to(conv.weight)
-    how = {"always centre": "centre", "always mean": "mean"}.get(mistake, how)
-    with torch.no_grad():
-        if how == "centre":
-            if mistake != "not cleared":
-                video.weight.zero_()
-            divided = frames if mistake == "centre divided" else 1
-            video.weight[:, :, {"first": 0, "last": -1}.get(mistake, frames // 2)] = conv.weight / divided
-        else:
-            weight = conv.weight.div_(frames) if mistake == "in place" else conv.weight / frames
-            weight = conv.weight if mistake == "not divided" else weight
-            video.weight.copy_(weight[:, :, None])
-            if mistake == "expanded":
-                video.weight = nn.Parameter(weight[:, :, None].expand_as(video.weight))
-        if conv.bias is not None and mistake != "no bias":
-            video.bias.copy_(conv.bias / (frames if mistake == "bias divided" else 1))
-    if mistake == "shared":
-        video.bias = conv.bias
-    if mistake == "frozen":
-        video.requires_grad_(False)
-    return video
-
-
-def wrong(mistake, hint):
-    """Add a misconception: inflation with one mistake in it."""
-    inflate_conv.misconception(mistake, hint)(lambda conv, frames, how="centre": inflated(mistake, conv, frames, how))
-
-
-wrong("not divided", 'For "mean", every slice holds the whole kernel: the answer is `frames` times too large.')
-wrong("first", 'For "centre", the kernel is in the first slice, so each frame sees an earlier one. Take the middle.')
-wrong("last", 'For "centre", the kernel is in the last slice, so each frame sees a later one. Take the middle.')
-wrong("not cleared", "The other slices still hold the random numbers that nn.Conv3d starts with: set them to zero.")
-wrong("always centre", '`how` has no effect: "mean" gives the same as "centre".')
-wrong("always mean", '`how` has no effect: "centre" gives the same as "mean".')
-wrong("no bias", "The bias still holds the random numbers that nn.Conv3d starts with: copy it.")
-wrong("bias divided", "The bias is divided by `frames`. It is added once, not once per slice: copy it as it is.")
-wrong("always a bias", "The new layer has a bias where the old one had none.")
-wrong("no padding", "Without padding in time the clip gets shorter. It takes frames // 2 zeros at each end.")
-wrong("padding 1", "padding = 1 in time fits a kernel of 3 frames only. It takes frames // 2.")
-wrong("space padding", "The padding in rows and columns got lost: take conv.padding.")
-wrong("time stride", "The stride in space is used in time, too, and frames are skipped. In time it is 1.")
-wrong("no dilation", "The dilation got lost: the new kernel looks at neighbours, the old one further away.")
-wrong("no groups", "The groups got lost: the old weights, (out, in / groups, ..), do not fit.")
-wrong("float32", "The new layer is float32, whatever the old one is. `.to(conv.weight)` takes over dtype and device.")
-wrong("shared", "Both layers own the same bias: training one changes the other. Copy its values.")
-wrong("in place", "`conv` itself is changed, by an operation in place such as div_. Make new tensors of its weights.")
-wrong("expanded", "`expand` makes a view: all slices are one piece of memory, which no optimiser can change. Copy it.")
-wrong("centre divided", 'For "centre" the kernel is not divided: only one slice holds it.')
-wrong("no stride", "The stride got lost: in rows and columns it is conv.stride.")
-wrong("time dilation", "The dilation in space is used in time, too, so distant frames are seen. In time it is 1.")
-wrong("frozen", "The new weights do not require gradients, so they cannot be trained.")
-wrong("even", "An even number of frames goes through: such a kernel has no middle slice.")
+inflate_conv.edit(
+    "not divided",
+    {" / frames)": ")"},
+    'For "mean", every slice holds the whole kernel: the answer is `frames` times too large.',
+)
+inflate_conv.edit(
+    "not cleared",
+    {"video.weight.zero_()": "pass"},
+    "The other slices still hold the random numbers that nn.Conv3d starts with: set them to zero.",
+)
+inflate_conv.edit(
+    "no bias",
+    {"video.bias.copy_(conv.bias)": "pass"},
+    "The bias still holds the random numbers that nn.Conv3d starts with: copy it.",
+)
+inflate_conv.edit(
+    "bias divided",
+    {"copy_(conv.bias)": "copy_(conv.bias / frames)"},
+    "The bias is divided by `frames`. It is added once, not once per slice: copy it as it is.",
+)
+inflate_conv.edit(
+    "no padding",
+    {"padding=(frames // 2,": "padding=(0,"},
+    "Without padding in time the clip gets shorter. It takes frames // 2 zeros at each end.",
+)
+inflate_conv.edit(
+    "padding 1",
+    {"padding=(frames // 2,": "padding=(1,"},
+    "padding = 1 in time fits a kernel of 3 frames only. It takes frames // 2.",
+)
+inflate_conv.edit(
+    "time stride",
+    {"(1, *conv.stride)": "(conv.stride[0], *conv.stride)"},
+    "The stride in space is used in time, too, and frames are skipped. In time it is 1.",
+)
+inflate_conv.edit(
+    "float32",
+    {".to(conv.weight)": ""},
+    "The new layer is float32, whatever the old one is. `.to(conv.weight)` takes over dtype and device.",
+)
+inflate_conv.edit(
+    "shared",
+    {"video.bias.copy_(conv.bias)": "video.bias = conv.bias"},
+    "Both layers own the same bias: training one changes the other. Copy its values.",
+)
+inflate_conv.edit(
+    "in place",
+    {"conv.weight[:, :, None] / frames": "conv.weight.div_(frames)[:, :, None]"},
+    "`conv` itself is changed, by an operation in place such as div_. Make new tensors of its weights.",
+)
+inflate_conv.edit(
+    "even",
+    {"checked_inflation(conv, frames, how)": "pass"},
+    "An even number of frames goes through: such a kernel has no middle slice.",
+)

@@ -4,9 +4,11 @@ from itertools import pairwise
 
 import torch
 
+from .common import column
+
 FRAMES = 4
 
-# Two mistakes that all layers along time invite: a label and a hint each.
+# Mistakes that all layers along time invite: a label and a hint each.
 LAYOUT = (
     "frames and clips mixed up",
     'The batch is taken apart as "(f b)". The frames of a clip lie one after the other: "(b f)", both on the '
@@ -30,27 +32,22 @@ class Smooth(torch.nn.Module):
         return h.reshape(x.shape)
 
 
-def clean(model, x, t, cond, ab):
-    """The clean clip that the model's eps implies, float64."""
-    keep = torch.tensor([ab[i] for i in t.tolist()]).double().reshape(-1, 1, 1, 1, 1)
-    return (x - (1 - keep).sqrt() * model(x, t, cond)) / keep.sqrt(), keep
-
-
 @torch.no_grad()
 def by_differences(model, x, t, cond, ab, known, weight, h=1e-4):
     """Eq. 7 with the gradient by central differences, one element after the other, in float64: the new x0, and eps."""
-    x, known = x.double(), known.double()
-    k = known.shape[2]
-    x0, keep = clean(model, x, t, cond, ab)
+    x, known, keep, k = x.double(), known.double(), column(ab, t, x), known.shape[2]
+
+    def clean(x):
+        return (x - (1 - keep).sqrt() * model(x, t, cond)) / keep.sqrt()
 
     def error(x):
-        return (known - clean(model, x, t, cond, ab)[0][:, :, :k]).square().flatten(1).sum(1)  # (B,)
+        return (known - clean(x)[:, :, :k]).square().flatten(1).sum(1)  # (B,)
 
     slope = torch.zeros_like(x)
     for element in torch.eye(x[0].numel(), dtype=torch.float64).reshape(-1, 1, *x.shape[1:]):
         rise = (error(x + h * element) - error(x - h * element)) / (2 * h)
         slope += element * rise[:, None, None, None, None]
-    x0 = x0 - weight * keep.sqrt() / 2 * slope
+    x0 = clean(x) - weight * keep.sqrt() / 2 * slope
     x0[:, :, :k] = known
     return x0, (x - keep.sqrt() * x0) / (1 - keep).sqrt()
 

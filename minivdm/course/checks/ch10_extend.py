@@ -29,60 +29,32 @@ def extend(f, draw):
     yield raises("overlap = 3, but 2 frames", ValueError, lambda: f(short, model, noise, schedule, 3))
 
 
-def extended(mistake, video, model, noise, schedule, overlap, levels=None, cond=None, weight=10.0):
-    """An extension with room for one mistake."""
-    from minivdm.diffusion.extension import ReconstructionGuidance
-    from minivdm.diffusion.samplers import ddim_sample
-
-    most = min(video.shape[2], noise.shape[2] - 1)
-    least = 0 if mistake == "none" else 1
-    if not least <= overlap <= most and mistake != "not refused":
-        raise ValueError
-    known = video[:, :, :overlap] if mistake == "beginning" else video[:, :, -overlap:]
-    weight = 10.0 if mistake == "weight" else weight
-    guided = ReconstructionGuidance(model, schedule, known, weight)
-    levels = None if mistake == "levels" else levels
-    cond = None if mistake == "cond" else cond
-    new = ddim_sample(guided, noise, schedule, levels, cond, clip_x0=mistake != "not clipped")
-    if mistake == "stutter":
-        return torch.cat([video, new], dim=2)
-    if mistake == "new only":
-        return new[:, :, overlap:]
-    if mistake == "turned":
-        return torch.cat([new[:, :, overlap:], video], dim=2)
-    if mistake == "wrong end":
-        return torch.cat([video, new[:, :, : noise.shape[2] - overlap]], dim=2)
-    first = overlap + {"one too late": 1, "one too early": -1}.get(mistake, 0)
-    return torch.cat([video, new[:, :, first:]], dim=2)
-
-
-def extends(mistake, label, hint):
-    """Add a misconception: the extension above with one mistake in it."""
-
-    def wrong(video, model, noise, schedule, overlap, levels=None, cond=None, weight=10.0):
-        return extended(mistake, video, model, noise, schedule, overlap, levels, cond, weight)
-
-    extend.misconception(label, hint)(wrong)
-
-
-extends(
-    "beginning",
+extend.edit(
     "from the beginning",
+    {"-overlap:": ":overlap"},
     "The new clip begins like the old one. It goes on from the *last* frames: [:, :, -overlap:].",
 )
-extends("stutter", "frames twice", "The overlap comes twice: the first `overlap` new frames are the video's last ones.")
-extends("new only", "only the new frames", "Only the new frames come back. Put them behind the video.")
-extends("turned", "in front", "The new frames are put in front of the video.")
-extends(
-    "wrong end",
+extend.edit(
+    "frames twice", {"[:, :, overlap:]": ""}, "The overlap comes twice: the first new frames are the video's last ones."
+)
+extend.edit(
     "the wrong new frames",
+    {"new[:, :, overlap:]": "new[:, :, :-overlap]"},
     "The first frames of the new clip are the known ones. Leave out those, not the last.",
 )
-extends("one too late", "a frame missing", "A new frame is missing at the seam: the first one has the index `overlap`.")
-extends("one too early", "a frame twice", "The last frame comes twice: the first new one has the index `overlap`.")
-extends("none", "an overlap of 0", "An overlap of 0 goes through, and [-0:] is the whole video. Refuse it.")
-extends("cond", "cond not handed on", "The condition does not reach ddim_sample, so the prompt has no effect.")
-extends("levels", "levels not handed on", "`levels` does not reach ddim_sample, which walks all of them.")
-extends("weight", "weight not handed on", "`weight` has no effect: hand it on to ReconstructionGuidance.")
-extends("not clipped", "not clipped", "The estimates of x0 leave [-1, 1]: clip_x0=True.")
-extends("not refused", "nothing refused", "An overlap that does not fit is taken. Raise a ValueError.")
+extend.edit(
+    "an overlap of 0", {"not 1": "not 0"}, "An overlap of 0 goes through, and [-0:] is the whole video. Refuse it."
+)
+extend.edit(
+    "cond not handed on", {"levels, cond": "levels"}, "`cond` does not reach ddim_sample: the prompt has no effect."
+)
+extend.edit(
+    "levels not handed on", {"levels, cond": "None, cond"}, "`levels` does not reach ddim_sample, which walks them all."
+)
+extend.edit(
+    "weight not handed on", {"], weight)": "], 10.0)"}, "`weight` has no effect: hand it on to ReconstructionGuidance."
+)
+extend.edit("not clipped", {", clip_x0=True": ""}, "The estimates of x0 leave [-1, 1]: clip_x0=True.")
+extend.edit(
+    "nothing refused", {"1 <= overlap <= most": "True"}, "An overlap that does not fit is taken: raise a ValueError."
+)

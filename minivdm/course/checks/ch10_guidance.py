@@ -11,7 +11,7 @@ from .common import at, fresh_schedule
 
 
 @exercise("extension.ReconstructionGuidance")
-def reconstruction_guidance(f, draw):
+def guide(f, draw):
     schedule, ab = fresh_schedule(draw)
     model, like = Smooth(draw), dict(atol=2e-3, rtol=2e-3, dtype=torch.float32)
     x, t, cond = draw.normal(3, 1, FRAMES, 2, 1), draw.integers(2, 11, 3), draw.integers(1, 19, 3, 2)
@@ -43,133 +43,64 @@ def reconstruction_guidance(f, draw):
     yield raises("known frames of another size", ValueError, lambda: f(model, schedule, other, 1.0)(x, t, cond))
 
 
-def guided_with(mistake, self, x, t, cond):
-    """A guided call with room for one mistake."""
-    known, k = self.known, self.known.shape[2]
-    bad = known.shape != x[:, :, :k].shape or k >= x.shape[2]
-    if bad and mistake != "not refused":
-        raise ValueError
-    k = min(k, x.shape[2])
-    keep = at(self.schedule.alpha_bar, t, x)
-    keep = keep[:1] if mistake == "first level" else keep
-    x = torch.cat([known, x[:, :, k:]], dim=2) if mistake == "put into x" else x
-    with torch.set_grad_enabled(mistake != "no grad"):
-        x = x.detach().requires_grad_(mistake != "no grad")
-        x0 = (x - (1 - keep).sqrt() * self.model(x, t, None if mistake == "no cond" else cond)) / keep.sqrt()
-        part = x0[:, :, -k:] if mistake == "last" else x0[:, :, :k]
-        error = (known - part).square()
-        error = (x[:, :, :k] - part).square() if mistake == "noisy" else error
-        error = error.flatten(1).mean(1) if mistake == "clip mean" else error
-        error = error.mean() if mistake == "mean" else error.sum()
-        if mistake == "batch mean":
-            error = error / len(x)
-        if mistake == "all frames":
-            error = (torch.cat([known, x[:, :, k:]], 2) - x0).square().sum()
-        if mistake == "norm":
-            error = (known - part).flatten(1).norm(dim=1).sum()
-        if mistake == "backward":
-            error.backward()
-            slope = x.grad
-        else:
-            (slope,) = torch.autograd.grad(error, x)
-    scale = {"no alpha": torch.ones_like(keep), "alpha_bar": keep}.get(mistake, keep.sqrt())
-    step = self.weight * scale / (1 if mistake == "no half" else 2) * slope
-    new = x0 + step if mistake == "up" else x0 - step
-    if mistake == "no guidance":
-        new = x0
-    later = new[:, :, k:]
-    first = new[:, :, :k] if mistake == "not replaced" else known
-    new = torch.cat([first, later], dim=2)
-    if mistake == "at the end":
-        new = torch.cat([later, known], dim=2)
-    if mistake == "x0":
-        return new.detach()
-    if mistake == "old eps":
-        return self.model(x.detach(), t, cond).detach()
-    eps = (x - keep.sqrt() * new) / (1 - keep).sqrt()
-    return eps if mistake == "attached" else eps.detach()
-
-
-def guides(mistake, label, hint):
-    """Add a misconception: the call above with one mistake in it."""
-
-    class Wrong:
-        def __call__(self, x, t, cond=None):
-            return guided_with(mistake, self, x, t, cond)
-
-    reconstruction_guidance.misconception(label, hint)(Wrong)
-
-
-guides("up", "uphill", "The gradient is added, and the error grows. The way down is *against* it: subtract.")
-guides("no alpha", "alpha missing", "The factor alpha_t = sqrt(alpha_bar_t) is missing: weight alpha_t / 2.")
-guides("alpha_bar", "alpha_bar for alpha", "The factor is alpha_bar_t. It is its root: alpha_t = sqrt(alpha_bar_t).")
-guides("no half", "not halved", "The step is twice as long as it should be: weight alpha_t / 2.")
-guides(
-    "mean",
+guide.edit(
+    "uphill", {"x0 - self": "x0 + self"}, "The gradient is added, and the error grows. Go *against* it: subtract."
+)
+guide.edit(
+    "alpha_bar for alpha", {"x).sqrt()": "x)"}, "The factor is alpha_bar_t. Take its root: alpha_t = sqrt(alpha_bar_t)."
+)
+guide.edit("not halved", {"alpha / 2": "alpha"}, "The step is twice as long as it should be: weight alpha_t / 2.")
+guide.edit(
     "mean for the sum",
+    {".square().sum()": ".square().mean()"},
     "The error is a mean over elements. It is a sum, so that its size does not shrink with the batch.",
 )
-guides(
-    "batch mean",
-    "divided by the batch",
-    "The error is divided by the batch, so a clip is guided less in company. Sum: each clip's gradient is its own.",
-)
-guides(
-    "clip mean",
-    "mean over a clip",
-    "The error is a mean over each clip's known elements. || . ||^2 is their sum.",
-)
-guides(
-    "noisy",
-    "compared with the noisy frames",
-    "The guess of the known frames is compared with those in x_t, which are noisy. Compare with `known`.",
-)
-guides(
-    "put into x",
+guide.edit(
     "known frames put into x",
+    {"x = x.detach()": "x = torch.cat([self.known, x[:, :, k:]], dim=2)"},
     "The clean frames are put into x_t, where the model expects noisy ones. Leave x as it is; `known` goes into x0.",
 )
-guides("first level", "one level for all", "The first clip's alpha_bar serves for all. Each has its own: per_sample.")
-guides("norm", "norm not squared", "The error is the norm itself. Eq. 7 has its square, || . ||^2.")
-guides(
-    "all frames",
-    "an error of all frames",
-    "The error counts the unknown frames, too. Only the K known ones can be wrong.",
-)
-guides(
-    "last",
-    "the last frames compared",
-    "The known frames are compared with the clip's last ones. They are its first.",
-)
-guides("at the end", "put at the end", "The known frames are put behind the others. They come first.")
-guides(
-    "no guidance",
+guide.edit(
     "no gradient",
+    {"(x0 - self.weight * alpha / 2 * slope)": "x0"},
     "The later frames take no notice: the gradient is not subtracted from them, or it is 0, since the error does not "
     "depend on x_t's later frames. That is the replacement method.",
 )
-guides("not replaced", "known frames not replaced", "The known frames of x0 are still the model's. Put `known` there.")
-guides("x0", "x0 returned", "This returns the clean clip. A model returns eps: to_eps(x, t, x0, schedule).")
-guides(
-    "old eps",
+guide.edit(
+    "known frames not replaced",
+    {"[self.known, later]": "[x0[:, :, :k], later]"},
+    "The known frames of x0 are still the model's. Put `known` there.",
+)
+guide.edit(
+    "x0 returned",
+    {"to_eps(x.detach(), t, x0, self.schedule)": "x0"},
+    "This returns the clean clip. A model returns eps: to_eps(x, t, x0, schedule).",
+)
+guide.edit(
     "the model's own eps",
+    {"to_eps(x.detach(), t, x0, self.schedule)": "self.model(x, t, cond).detach()"},
     "This returns the model's eps as it was. Return the one that the new x0 implies.",
 )
-guides("no cond", "cond forgotten", "The condition does not reach the model: self.model(x, t, cond).")
-guides(
-    "no grad",
+guide.edit(
+    "cond forgotten", {"t, cond), self": "t), self"}, "The condition does not reach the model: self.model(x, t, cond)."
+)
+guide.edit(
     "gradients switched off",
+    {"with torch.enable_grad()": "with torch.no_grad()"},
     "Samplers run under torch.no_grad. Switch gradients on: with torch.enable_grad(), and let x require one.",
 )
-guides("attached", "still attached", "eps carries a gradient, and memory grows from step to step: .detach() it.")
-guides(
-    "backward",
-    "backward()",
-    "error.backward() also writes into the gradients of the model's weights. torch.autograd.grad(error, x) asks for "
-    "one alone.",
+guide.edit(
+    "still attached",
+    {"dim=2).detach()": "dim=2)", "to_eps(x.detach()": "to_eps(x"},
+    "eps carries a gradient, and memory grows from step to step: .detach() it.",
 )
-guides(
-    "not refused",
+guide.edit(
+    "backward()",
+    {"(slope,) = torch.autograd.grad(error, x)": "error.backward(); slope = x.grad"},
+    "error.backward() also writes into the gradients of the model's weights: use torch.autograd.grad(error, x).",
+)
+guide.edit(
     "nothing refused",
+    {"if self.known.shape != x[:, :, :k].shape or k >= x.shape[2]": "if False"},
     "Known frames that do not fit, or that are all frames, are taken. Raise a ValueError.",
 )

@@ -5,7 +5,6 @@ import copy
 import torch
 
 from minivdm.course.exercise import close, equal, exercise, holds
-from minivdm.models.unet import UNet
 
 from .ch10_unet3d import picture_net
 
@@ -23,10 +22,11 @@ def inflate(f, draw):
     for attention in ((1,), (0,), (0, 1)):
         made = f(copy.deepcopy(image), attention)
         attends = [time.attention is not None for time in [*made.down, *made.up] if time is not None]
-        expected = [0 in attention, 1 in attention, 1 in attention, 1 in attention, 0 in attention, 0 in attention]
+        expected = [level in attention for level in (0, 1, 1, 1, 0, 0)]
         yield equal(f"attention = {attention}: which stages attend along time", attends, expected)
-    yield equal("training, for an image model in evaluation mode", modes(video), {False})
-    yield equal("training, for one in training mode", modes(f(copy.deepcopy(image).train())), {True})
+    for training in (False, True):
+        modes = {module.training for module in f(copy.deepcopy(image).train(training)).modules()}
+        yield equal(f"`training` where the image model has {training}", modes, {training})
     trainable = all(p.requires_grad for p in video.parameters())
     yield holds("everything can be trained", trainable, "some weights have requires_grad = False")
     with torch.no_grad():
@@ -36,44 +36,27 @@ def inflate(f, draw):
     yield holds("training the video model leaves the image model as it is", same, "its weights have changed")
 
 
-def modes(model):
-    """The values of `training` in a model and its parts."""
-    return {module.training for module in model.modules()}
-
-
-def inflated(mistake, image, attention):
-    """Inflation with room for one mistake."""
-    from minivdm.models.unet3d import UNet3D
-
-    if mistake == "picture":
-        return copy.deepcopy(image)
-    own = image if mistake == "shared" else copy.deepcopy(image)
-    if mistake == "new":
-        torch.manual_seed(0)
-        own = UNet(2, 32, (1, 1), 1, ())
-    if mistake == "frozen":
-        own.requires_grad_(False)
-    video = UNet3D(own) if mistake == "attention" else UNet3D(own, attention)
-    return video if mistake == "mode" else video.train(mistake != "eval" and image.training)
-
-
-def wrong_inflate(mistake, label, hint):
-    """Add a misconception: inflation with one mistake in it."""
-    inflate.misconception(label, hint)(lambda image, attention=(1,): inflated(mistake, image, attention))
-
-
-wrong_inflate(
-    "shared",
+inflate.edit(
     "not copied",
+    {"copy.deepcopy(image)": "image"},
     "Both models own the same weights: training one changes the other. Copy the image model, deeply.",
 )
-wrong_inflate("attention", "attention ignored", "`attention` has no effect: hand it on to UNet3D.")
-wrong_inflate("mode", "always in training mode", "A new module is in training mode. Take over image.training.")
-wrong_inflate("eval", "always in evaluation mode", "The result is in evaluation mode, whatever the image model is.")
-wrong_inflate("frozen", "frozen", "The image model's weights cannot be trained any more: leave requires_grad as it is.")
-wrong_inflate(
-    "new",
-    "another image model",
-    "The weights are not those of the image model: copy the model that was given.",
+inflate.edit(
+    "attention ignored", {"(image), attention)": "(image))"}, "`attention` has no effect: hand it on to UNet3D."
 )
-wrong_inflate("picture", "no video model", "This is a copy of the image model itself. Put it into a UNet3D.")
+inflate.edit(
+    "always in training mode", {".train(image.training)": ""}, "A new module is in training mode: copy image.training."
+)
+inflate.edit(
+    "always in evaluation mode", {".train(image.training)": ".eval()"}, "The result is in evaluation mode in any case."
+)
+inflate.edit(
+    "frozen",
+    {"copy.deepcopy(image)": "copy.deepcopy(image).requires_grad_(False)"},
+    "The image model's weights cannot be trained any more: leave requires_grad as it is.",
+)
+inflate.edit(
+    "no video model",
+    {"UNet3D(copy.deepcopy(image), attention)": "copy.deepcopy(image)"},
+    "This is a copy of the image model itself. Put it into a UNet3D.",
+)

@@ -1,0 +1,89 @@
+"""What a training step computes with: precision, recorded kernels and several processes, behind three methods."""
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from .parallel import broadcast, world_size
+from .precision import LowPrecisionCopy, capture_cuda_graph, in_dtype
+
+MAX_GRADIENT_NORM = 1.0
+
+
+class Engine:
+    """A model in training, and how its steps are computed.
+
+        engine = Engine(model, dtype=torch.bfloat16)
+        loss = loss_of(engine.forward)
+        engine.backward(loss)                   # as often as there are micro-batches
+        engine.step(lr=1e-3)
+
+    `model` holds the weights in float32, and the optimiser (AdamW) changes these alone. What is computed with is the
+    model itself; or a `LowPrecisionCopy` of it in 16 bits, or recorded as a CUDA graph; and with several processes
+    either of them inside `DistributedDataParallel`, which averages gradients over the processes.
+
+    Args:
+        model: `model(x, t, cond)`, on its device; all processes begin with the weights of the first.
+        dtype: what the network computes in; float16 adds a gradient scaler.
+        example: None, or a batch (x0, cond) as it will come: on CUDA the kernels for it are recorded and launched as
+            one graph (see `capture_cuda_graph`). Then every batch must have the same size, and a loss call `forward`
+            once.
+    """
+
+    def __init__(self, model, dtype=torch.float32, example=None):
+        device = next(model.parameters()).device
+        cuda = device.type == "cuda"
+        self.model, self.dtype = broadcast(model.train()), dtype
+        self.optimizer = torch.optim.AdamW(model.parameters(), fused=cuda, foreach=not cuda)
+        self.optimizer.zero_grad(set_to_none=True)  # whatever was there before
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        recorded = cuda and example is not None  # a copy is recorded, never the model itself
+        self.copy = LowPrecisionCopy(model, dtype) if dtype != torch.float32 or recorded else None
+        self.network = self.copy.network if self.copy else model
+        if recorded:
+            x0, cond = example
+            capture_cuda_graph(self.network, x0.to(dtype), in_dtype(cond, dtype))
+        if world_size() > 1:
+            devices = [device.index] if cuda else None
+            self.network = DistributedDataParallel(self.network, device_ids=devices)
+
+    def forward(self, x, t, cond=None):
+        """What the model estimates, like x; computed in `dtype`."""
+        if self.copy:
+            x, cond = x.to(self.dtype), in_dtype(cond, self.dtype)
+        inputs = (x, t) if cond is None else (x, t, cond)  # a recorded graph takes tensors only
+        out = self.network(*inputs)
+        return out.float() if self.copy else out
+
+    def backward(self, loss):
+        """Add the gradients of a scalar loss to those of the model's float32 weights."""
+        self.scaler.scale(loss).backward()
+        if self.copy:
+            self.copy.move_gradients()
+
+    def step(self, lr):
+        """One step of the optimiser at this learning rate, on gradients clipped to the norm `MAX_GRADIENT_NORM`.
+
+        Returns:
+            The norm of the gradients before clipping, a scalar tensor. With float16, a step whose norm is not finite
+            was left out, and the scaler scales less from now on.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.copy:
+            self.copy.refresh()
+        return norm
+
+    def state_dict(self):
+        """The optimiser's and the scaler's state, for a checkpoint."""
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, saved):
+        """Take over a state; that of a run without float16 has no scaler's, and then the scaler begins anew."""
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
