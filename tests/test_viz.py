@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from minivdm.datasets.digits import digits
+from minivdm.datasets.gif_files import save_gif
 from minivdm.datasets.pixels import to_model_range
 from minivdm.evaluation import viz
 from minivdm.evaluation.digit_classifier import train_digit_classifier
@@ -35,7 +36,7 @@ def test_sheet_places_images_row_by_row():
 
 def test_gif_holds_every_frame(tmp_path):
     clip = torch.linspace(-1, 1, 6)[None, :, None, None].expand(3, 6, 4, 4)
-    path = viz.save_gif(clip, tmp_path / "a" / "clip.gif", fps=10, scale=2)
+    path = save_gif(clip, tmp_path / "a" / "clip.gif", fps=10, scale=2)
     gif = Image.open(path)
     assert gif.n_frames == 6 and gif.size == (8, 8) and gif.info["loop"] == 0 and gif.info["duration"] == 100
     shades = []
