@@ -1,3 +1,9 @@
+# ---
+# title: Video diffusion
+# question: How does a model of pictures become one of clips?
+# build: temporal layers, the video U-Net, inflation, longer clips
+# ---
+
 # %% [markdown]
 # # 10 · Video diffusion: clips that do what you say
 #

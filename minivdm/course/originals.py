@@ -84,8 +84,8 @@ class Namespace(dict):
 def run_in_module(code, module, filename):
     """Run source, or a syntax tree, as if it stood in this module; returns the namespace with what it defines.
 
-    The namespace is a copy of the module's, so nothing in the module changes. Where a learner's function takes the place
-    of minivdm's, `kept_pieces` exchanges it in these copies, too.
+    The namespace is a copy of the module's, so nothing in the module changes. Where a learner's function takes the
+    place of minivdm's, `kept_pieces` exchanges it in these copies, too.
     """
     space = Namespace(vars(module))
     exec(compile(code, filename, "exec"), space)

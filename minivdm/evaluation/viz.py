@@ -1,9 +1,11 @@
 """Looking at images and clips: contact sheets, film strips, players, GIF files, and pictures behind a slider."""
 
 import base64
+import importlib
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor
 from ..datasets.gif_files import gif_bytes
 from ..datasets.pixels import frames_of, to_uint8
 
+MISSING = 'players and sliders need a notebook\'s packages: pip install "minivdm[course]"'
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -80,8 +83,7 @@ def play(
     videos: Tensor | Sequence[Tensor], captions: Sequence[str] | None = None, fps: float = 8, scale: int = 4
 ) -> None:
     """Clips (B, C, F, H, W) as players side by side, with a caption below each; they move without a kernel, too."""
-    from IPython.display import HTML, display
-
+    ipython = notebook_module("IPython.display")
     cells = []
     for i, video in enumerate(videos):
         data = base64.b64encode(gif_bytes(video, fps)).decode()  # the browser enlarges it: a notebook stays small
@@ -92,7 +94,7 @@ def play(
             f'style="image-rendering:pixelated">'
             f"<figcaption>{text}</figcaption></figure>"
         )
-    display(HTML("".join(cells)))
+    ipython.display(ipython.HTML("".join(cells)))
 
 
 def save_figure(path: str | Path, ax: Axes | None = None) -> Path:
@@ -109,9 +111,7 @@ def slider(draw: Callable, values: Sequence, label: str) -> None:
     All pictures are made at once, so the slider answers at once. Show a static strip beside it for readers who have no
     running kernel.
     """
-    import ipywidgets as widgets
-    from IPython.display import display
-
+    widgets, ipython = notebook_module("ipywidgets"), notebook_module("IPython.display")
     pictures = [figure_png(draw, value) for value in values]
     image = widgets.Image(value=pictures[0], format="png")
     position = widgets.IntSlider(min=0, max=len(values) - 1, readout=False, description=label)
@@ -124,7 +124,19 @@ def slider(draw: Callable, values: Sequence, label: str) -> None:
 
     position.observe(move, names="value")
     box = widgets.VBox([widgets.HBox([player, position, text]), image])
-    display(box)
+    ipython.display(box)
+
+
+def notebook_module(name: str) -> ModuleType:
+    """A module that notebooks need and the rest of the library does not.
+
+    Raises:
+        ImportError: if it is not installed; it says how to install it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(MISSING) from error
 
 
 def figure_png(draw: Callable, value: object) -> bytes:
