@@ -105,11 +105,12 @@ class NoiseSchedule:
         self.alpha_bar = torch.cat([level_0 + 1, torch.cumprod(1 - betas, dim=0)]).float()  # (T+1,)
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Factor of the data at levels t: sqrt(alpha_bar_t), in t's shape.
+        """Factor of the data at levels t, in t's shape: sqrt(alpha_bar_t).
 
         Levels may lie between two whole ones. There alpha_bar is interpolated in its logarithm, as
         if beta were spread evenly over the step:
-        ln alpha_bar_t = (1 - f) ln alpha_bar_k + f ln alpha_bar_{k+1},  with t = k + f.
+
+            ln alpha_bar_t = (1 - f) ln alpha_bar_k + f ln alpha_bar_{k+1},      t = k + f
 
         Args:
             t: tensor of levels in 0..T, long or float, of any shape.
@@ -117,7 +118,7 @@ class NoiseSchedule:
         return (self._log_alpha_bar(t) / 2).exp()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Factor of the noise at levels t: sqrt(1 - alpha_bar_t), in t's shape; t as in `alpha`."""
+        """Factor of the noise at levels t, in t's shape: sqrt(1 - alpha_bar_t); t as for `alpha`."""
         return (-torch.expm1(self._log_alpha_bar(t))).sqrt()
 
     def _log_alpha_bar(self, t: Tensor) -> Tensor:
