@@ -6,15 +6,16 @@ What is built depends on these files alone, so a second build changes no byte. O
 cell whose source is the same as before. README.md gets its table of chapters and its list of folders (see `tables`).
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import jupytext
 import nbformat
+
+from minivdm.files import replacing
 
 from .outputs import tidy
 from .stubs import BuildError, code_of
@@ -203,17 +204,6 @@ def title(cell):
 
 def write_all(texts):
     """Write all files to temporary names, then rename them all: an error leaves every notebook as it was."""
-    written = []
-    try:
+    with contextlib.ExitStack() as stack:
         for path, text in texts.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".build-")
-            written.append((temporary, path))
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(temporary, 0o644)
-        for temporary, path in written:
-            os.replace(temporary, path)
-    finally:
-        for temporary, _ in written:
-            Path(temporary).unlink(missing_ok=True)
+            stack.enter_context(replacing(path)).write(text.encode())

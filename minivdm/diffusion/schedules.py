@@ -118,7 +118,7 @@ class NoiseSchedule:
         return (self._log_alpha_bar(t) / 2).exp()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Factor of the noise at levels t, in t's shape: sqrt(1 - alpha_bar_t); t as for `alpha`."""
+        """Factor of the noise at levels t, as `alpha` that of the data: sqrt(1 - alpha_bar_t)."""
         return (-torch.expm1(self._log_alpha_bar(t))).sqrt()
 
     def _log_alpha_bar(self, t: Tensor) -> Tensor:
