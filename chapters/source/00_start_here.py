@@ -109,7 +109,8 @@ plt.show()
 # the bridge between the two.
 #
 # The cell below is an exercise. Read the docstring, replace the line `raise NotImplementedError(…)` by your code, and run the cell with
-# Shift-Enter. **Before you do, run it as it is** and see what happens.
+# Shift-Enter. **Before you do, run it as it is** and see what happens. (What stands behind the colons, such as `Tensor`, says what
+# kind of thing is meant. Python does not check it, and you may leave it out.)
 
 # %% piece="pixels.to_model_range" exercise="0.1" points=1 minutes=5
 
@@ -120,7 +121,7 @@ plt.show()
 # |---|---|
 # | **not attempted** | there is no solution yet. Nothing is wrong. |
 # | **passed** | your piece does what it should, on inputs that were drawn just now. |
-# | **wrong** | it says which property fails, by how much and where. Many common mistakes are correct_attributes, and you get a hint for *yours*. |
+# | **wrong** | it says which property fails, by how much and where. Many common mistakes are recognised, and you get a hint for *yours*. |
 # | **error** | your code raised an exception; it shows the line. |
 #
 # Try a mistake on purpose: return `images.float() / 255`, and read the hint. (The check does not know *the* solution. It knows what

@@ -267,7 +267,7 @@ for name, row in zip(("the clip", "the stills"), changed.tolist()):
 #
 # ## 4 · The image model among them
 #
-# `TemporalBlock` is what follows a stage: your convolution and, at the coarser resolutions, your attention. `after` makes
+# `TemporalBlock` is what follows a stage: your convolution and, at the coarser resolutions, your attention. `temporal_block_for` makes
 # one for each stage of an image model, and nothing for a layer that changes the resolution. Both are given:
 
 # %% piece="unet3d.TemporalBlock"
