@@ -1,6 +1,7 @@
-"""The program: `python -m minivdm train | sample | evaluate`.
+"""The program: `minivdm start | train | sample | evaluate`, which is the same as `python -m minivdm ...`.
 
-It is the program, not the library: it alone may use `minivdm.course`, to run a learner's own pieces (`--mine`).
+It is the program, not the library: it alone may use `minivdm.course`, to lay out the course (`start`) and to run a
+learner's own pieces (`--mine`).
 """
 
 import argparse
@@ -8,6 +9,7 @@ import contextlib
 import json
 import os
 import sys
+from pathlib import Path
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,9 +22,33 @@ class Parser(argparse.ArgumentParser):
 
 def parser():
     """The command line as an `ArgumentParser`."""
-    top = Parser(prog="python -m minivdm", description="Train a text-to-video model, sample from it, and measure it.")
+    called = Path(sys.argv[0]).name
+    top = Parser(
+        prog="python -m minivdm" if called == "__main__.py" else "minivdm",
+        description="Learn how a text-to-video model is made; train one, sample from it, and measure it.",
+    )
     top.add_argument("--mine", action="store_true", help="run with your own pieces, as kept in my_pieces/")
-    commands = top.add_subparsers(dest="command", required=True, metavar="train | sample | evaluate")
+    commands = top.add_subparsers(dest="command", required=True, metavar="start | train | sample | evaluate")
+
+    starting = commands.add_parser(
+        "start",
+        help="lay the course's notebooks into a folder and open JupyterLab there",
+        epilog="What follows -- goes to JupyterLab: %(prog)s my-course -- --ip=0.0.0.0",
+    )
+    starting.add_argument(
+        "folder",
+        nargs="?",
+        metavar="DIR",
+        help="the folder; your own changes in it are never written over (default: the checkout or the folder of an "
+        "earlier start around here, else a new folder minivdm-course)",
+    )
+    starting.add_argument(
+        "--no-browser",
+        dest="browser",
+        action="store_false",
+        help="run JupyterLab's server, but open no browser",
+    )
+    starting.add_argument("--port", type=int, help="the server's port (default: JupyterLab's)")
 
     training = commands.add_parser("train", help="train from nothing; the same command goes on after an interruption")
     training.add_argument("model", choices=["text2video"], help="what to train")
@@ -35,9 +61,9 @@ def parser():
         "--micro-batches",
         "--parts",
         type=int,
-        help="cut each batch into so many parts, one after the other, to save "
+        help="cut each batch into so many micro-batches, one after the other, to save "
         "memory; torchrun's processes share them, so use a multiple of their number (the default "
-        "there). With the same parts the losses are the same for any number of processes",
+        "there). With as many micro-batches the losses are the same for any number of processes",
     )
     training.add_argument("--frames", type=int, help="frames per clip, at least 4")
     training.add_argument("--size", type=int, help="height and width in pixels, at least 16")
@@ -85,13 +111,19 @@ def add_sampling_options(command, steps):
 
 
 def main(arguments=None):
-    """Run one command; the exit code is 0 (done), 2 (it could not be done: one line on stderr says why) or 130."""
+    """Run one command; the exit code is 0 (done), 2 (it could not be done: one line on stderr says why) or 130.
+
+    `start` ends with JupyterLab's exit code.
+    """
+    arguments, more = split(sys.argv[1:] if arguments is None else arguments)
     try:
         options = vars(parser().parse_args(arguments))
     except SystemExit as stop:
         return stop.code
     as_json = options.pop("json", False)
     try:
+        if options["command"] == "start":
+            return start(**options, more=more)
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             result = run(**options)
         if as_json:
@@ -108,6 +140,22 @@ def main(arguments=None):
             raise
         advice = ": try more --micro-batches, or a smaller --batch" if options["command"] == "train" else ""
         return report(f"error: {text}{advice}", 2)
+
+
+def split(arguments):
+    """The arguments, and those behind `--` if the command is `start`."""
+    words = [each for each in arguments if not each.startswith("-")]
+    at = arguments.index("--") if words[:1] == ["start"] and "--" in arguments else len(arguments)
+    return arguments[:at], arguments[at + 1 :]
+
+
+def start(command, mine, **options):
+    """Open the course; the exit code."""
+    if mine:
+        raise ValueError("--mine is for train, sample and evaluate; notebooks always run on your pieces")
+    from .course.workspace import start_jupyter
+
+    return start_jupyter(**options)
 
 
 def report(line, code):

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def shipped(folder):
-    """Where `data` or `chapters` lies: in an installed package inside it, in a checkout beside it."""
+    """Where `data`, `chapters` or `solutions` lies: in an installed package inside it, in a checkout beside it."""
     inside = PACKAGE / folder
     return inside if inside.is_dir() else PACKAGE.parent / folder
 

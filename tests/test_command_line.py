@@ -60,15 +60,26 @@ def fails(capsys, *arguments, code=2):
 def test_help_is_instant():
     start = time.process_time(), time.perf_counter()
     code = "import sys, minivdm.__main__ as m; m.main(['--help']); assert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert all(command in done.stdout for command in ("train", "sample", "evaluate", "--mine"))
+    environment = {**os.environ, "PYTHONPATH": root()}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert all(command in done.stdout for command in ("start", "train", "sample", "evaluate", "--mine"))
     assert time.perf_counter() - start[1] < 5
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "evaluate"])
+@pytest.mark.parametrize("command", ["start", "train", "sample", "evaluate"])
 def test_help_of_each_command(capsys, command):
     assert main([command, "--help"]) == 0
     assert "default" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [("/x/minivdm/__main__.py", "python -m minivdm"), ("/x/bin/minivdm", "minivdm"), ("minivdm.exe", "minivdm")],
+)
+def test_help_and_errors_name_the_command_as_it_was_called(capsys, monkeypatch, called, name):
+    monkeypatch.setattr(sys, "argv", [called, "sample", "--help"])
+    assert main() == 0 and capsys.readouterr().out.startswith(f"usage: {name} sample ")
+    assert fails(capsys, "paint").endswith(f"(see {name} --help)\n")
 
 
 def test_as_a_program_it_exits_with_2_and_one_line(tmp_path):

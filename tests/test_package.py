@@ -1,7 +1,10 @@
 """The shape of the package: imports run downwards only, and files load without running code."""
 
 import ast
+import importlib
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from minivdm.course import sources
 
 ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGE = ROOT / "minivdm"
 # What each folder may import besides itself.
 BELOW = {
@@ -111,11 +115,72 @@ def test_every_public_function_has_a_docstring():
 
 
 def test_pinned_and_ranged_dependencies_name_the_same_packages():
-    def names(lines):
-        return {re.split(r"[=<>\[ ]", line)[0].lower() for line in lines if re.match(r"\w", line)}
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if re.match(r"\w", line)]
+    extras = {key: value for key, value in PROJECT["optional-dependencies"].items() if key != "all"}
+    assert names(lines) == names(PROJECT["dependencies"]).union(*map(names, extras.values()))
+    assert all("==" in line for line in lines)
+    assert "torch==2.13.0" in lines and "torch>=2.6" in PROJECT["dependencies"]
+    assert PROJECT["optional-dependencies"]["all"] == [f"minivdm[{','.join(extras)}]"]
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    assert names(lines) == names(project["dependencies"] + project["optional-dependencies"]["video"])
-    assert all("==" in line for line in lines if re.match(r"\w", line))
-    assert "torch==2.13.0" in lines and "torch>=2.6" in project["dependencies"]
+
+def names(requirements):
+    """The packages in lines such as "torch>=2.6"."""
+    return {re.split(r"[=<>\[ ]", line)[0].lower() for line in requirements}
+
+
+def installs(module):
+    """The package that holds a module to import."""
+    return {"PIL": "pillow", "sklearn": "scikit-learn", "IPython": "ipython", "oxipng": "pyoxipng"}.get(
+        module, module.replace("_", "-")
+    )
+
+
+def foreign(nodes):
+    """Packages from elsewhere that are imported among these nodes of a syntax tree."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+    ours = {path.stem for path in ROOT.glob("tests/**/*.py")} | {"minivdm", "tests"}
+    return {installs(name) for name in found - sys.stdlib_module_names - ours}
+
+
+def test_the_library_depends_on_what_it_imports_and_on_nothing_else():
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in LIBRARY.values()]
+    everywhere = set().union(*(foreign(ast.walk(tree)) for tree in trees))
+    needed = names(PROJECT["dependencies"])
+    assert everywhere - {"triton"} == needed | {"av"}, "triton comes with torch, av with the extra `video`"
+    at_the_top = set().union(*(foreign(tree.body) for tree in trees))
+    assert at_the_top - {"triton"} == needed, "what an extra installs is imported where it is used"
+
+
+def test_the_tests_and_the_course_import_what_requirements_install():
+    files = [path for path in ROOT.glob("tests/**/*.py") if path.parent.name != "benchmarks"]
+    files += [path for parts, path in MODULES.items() if parts[0] == "course"]
+    used = set().union(*(foreign(ast.walk(ast.parse(path.read_text(encoding="utf-8")))) for path in files))
+    pinned = (line for line in (ROOT / "requirements.txt").read_text().splitlines() if re.match(r"\w", line))
+    assert used - {"triton"} <= names(pinned)
+
+
+def test_the_version_stands_in_one_place():
+    import minivdm
+
+    assert re.fullmatch(r"\d+\.\d+\.\d+", minivdm.__version__) and "version" in PROJECT["dynamic"]
+    assert minivdm.__version__ not in (ROOT / "pyproject.toml").read_text()
+
+
+def test_short_names_are_the_objects_themselves():
+    import minivdm
+
+    for name, module in minivdm.SHORT_NAMES.items():
+        assert getattr(minivdm, name) is getattr(importlib.import_module(f"minivdm.{module}"), name)
+        assert name in dir(minivdm)
+    with pytest.raises(AttributeError, match="module 'minivdm' has no attribute 'nothing'"):
+        minivdm.nothing  # noqa: B018
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, minivdm; assert 'torch' not in sys.modules; from minivdm import NoiseSchedule"
+    subprocess.run([sys.executable, "-c", code], check=True)

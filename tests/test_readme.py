@@ -1,16 +1,21 @@
 """The README promises commands; they must be there and name things that exist."""
 
 import re
+import shlex
 from pathlib import Path
+
+from minivdm.__main__ import parser
+from minivdm.course.tables import filled
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
+FOLDERS = sorted(path.parent for path in ROOT.glob("minivdm/*/__init__.py"))
 SET_UP = "python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt && "
 
 
 def test_the_two_commands_do_all_set_up():
-    assert SET_UP + "jupyter lab chapters/00_start_here.ipynb" in COMMANDS
+    assert SET_UP + "minivdm start" in COMMANDS
     assert SET_UP + "pytest" in COMMANDS
     assert "jupyter execute solutions/01_ddpm.ipynb" in COMMANDS
 
@@ -31,9 +36,23 @@ def test_course_commands_exist():
     assert all(f'"{name}"' in source for name in used)
 
 
-def test_every_chapter_is_in_the_table_with_measured_times():
+def test_the_programs_commands_are_understood():
+    lines = [re.sub(r"^python -m minivdm |^minivdm ", "", line).partition(" #")[0] for line in COMMANDS]
+    ours = [new for new, line in zip(lines, COMMANDS) if new != line.partition(" #")[0]]
+    assert {"start", "sample", "train", "evaluate"} <= {shlex.split(line)[0] for line in ours}
+    assert all(parser().parse_args(shlex.split(line)) for line in ours)
+
+
+def test_tables_of_chapters_and_folders_are_those_of_the_sources():
+    assert filled(README, ROOT) == README, "run python -m minivdm.course build"
+    for part, items in (("chapters", sorted((ROOT / "chapters").glob("*.ipynb"))), ("folders", FOLDERS)):
+        text = README.partition(f"<!-- {part} -->")[2].partition(f"<!-- end of {part} -->")[0]
+        assert items and all(f"({path.relative_to(ROOT).as_posix()})" in text for path in items)
+        assert len(text.strip().splitlines()) == len(items) + 2 * (part == "chapters")
+
+
+def test_every_chapter_has_measured_times():
     for path in (ROOT / "chapters" / "source").glob("*.py"):
-        assert f"(chapters/{path.stem}.ipynb)" in README
         assert re.search(rf"^\| {path.stem} \|.*\d.*\|$", README, re.M), f"no measured times for {path.stem}"
 
 

@@ -39,7 +39,7 @@ def test_a_shipped_checkpoint_is_small_and_as_described(name):
     entry, model = MANIFEST[name], pretrained.load_pretrained(name)
     described = pretrained.describe(pretrained.DATA / f"{name}.pt")
     assert {**entry, **described} == entry and entry["bytes"] <= 5_000_000
-    assert entry["command"].startswith("python -m minivdm.make_") and not model.training
+    assert entry["command"].startswith("python -m minivdm.commands.make_") and not model.training
     count = sum(p.numel() for p in model.parameters())
     assert entry.get("parameters", count) == count
     assert all(p.isfinite().all() and p.dtype == torch.float32 for p in model.parameters())

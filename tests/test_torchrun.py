@@ -30,7 +30,9 @@ def torchrun(program, *arguments):
 
 def losses(text):
     """Step -> loss, from the printed lines; each step must be told once, by rank 0."""
-    found = [(int(step), float(loss)) for step, loss in re.findall(r"step +(\d+) of \d+  loss ([\d.]+)", text)]
+    found = [
+        (int(step), float(loss)) for step, loss in re.findall(r"(?<!image )step +(\d+) of \d+  loss ([\d.]+)", text)
+    ]
     assert len(dict(found)) == len(found)
     return dict(found)
 

@@ -1,6 +1,7 @@
 """Pictures and clips: the right pixels in the right place, and files that can be read back."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from minivdm.datasets.digits import digits
+from minivdm.datasets.gif_files import save_gif
 from minivdm.datasets.pixels import to_model_range
 from minivdm.evaluation import viz
 from minivdm.evaluation.digit_classifier import train_digit_classifier
@@ -34,7 +36,7 @@ def test_sheet_places_images_row_by_row():
 
 def test_gif_holds_every_frame(tmp_path):
     clip = torch.linspace(-1, 1, 6)[None, :, None, None].expand(3, 6, 4, 4)
-    path = viz.save_gif(clip, tmp_path / "a" / "clip.gif", fps=10, scale=2)
+    path = save_gif(clip, tmp_path / "a" / "clip.gif", fps=10, scale=2)
     gif = Image.open(path)
     assert gif.n_frames == 6 and gif.size == (8, 8) and gif.info["loop"] == 0 and gif.info["duration"] == 100
     shades = []
@@ -77,3 +79,13 @@ def test_the_judge_reads_unseen_digits():
     images, labels = digits(held_out=True)
     assert (classifier(images).argmax(1) == labels).float().mean() > 0.95
     assert classifier.features(images).shape == (299, 64)
+
+
+@pytest.mark.parametrize("missing", ["IPython.display", "ipywidgets"])
+def test_without_a_notebooks_packages_one_line_says_what_to_install(monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match=r'pip install "minivdm\[course\]"'):
+        viz.slider(lambda value: None, [1, 2], "value")
+    if missing == "IPython.display":
+        with pytest.raises(ImportError, match="players and sliders need"):
+            viz.play(torch.zeros(1, 3, 2, 4, 4))

@@ -1,3 +1,9 @@
+# ---
+# title: Start here
+# question: Where does the road end, and how do exercises work?
+# build: one warm-up
+# ---
+
 # %% [markdown]
 # # 00 · Start here
 #
@@ -147,11 +153,9 @@ viz.show_images(
 #
 # ## The map
 #
-# | chapter | question | you build |
-# |---|---|---|
-# | 01 DDPM | How can one draw by removing noise? | schedule, loss, sampler |
+# <!-- chapters -->
 #
-# More chapters follow: scores, DDIM, the U-Net, text, latents, personalisation, control, and then video.
+# Where numbers are missing, chapters are to follow: latents, personalisation and control (06 to 08), and after 10 more about video.
 #
 # ## Did it work?
 

@@ -1,3 +1,9 @@
+# ---
+# title: DDPM
+# question: How can one draw by removing noise?
+# build: schedules, forward process, posterior, sampler, loss
+# ---
+
 # %% [markdown]
 # # 01 · DDPM: drawing by removing noise
 #

@@ -1,3 +1,9 @@
+# ---
+# title: Scores
+# question: Which way is the data?
+# build: eps, x0, v and score; the SDE, the probability-flow ODE, likelihoods
+# ---
+
 # %% [markdown]
 # # 02 · Scores and SDEs: one model, four clothes
 #

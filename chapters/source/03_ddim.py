@@ -1,3 +1,9 @@
+# ---
+# title: DDIM
+# question: Can it be done in fifty steps, and backwards?
+# build: DDIM, inversion, bridges between two domains
+# ---
+
 # %% [markdown]
 # # 03 · DDIM and inversion
 #

@@ -1,3 +1,9 @@
+# ---
+# title: The U-Net
+# question: What must a denoiser be made of?
+# build: embedding, residual block, attention, up and down, the U-Net, EMA
+# ---
+
 # %% [markdown]
 # # 04 · The denoiser: a U-Net
 #

@@ -1,3 +1,9 @@
+# ---
+# title: CLIP
+# question: How can a sentence steer a picture?
+# build: tokenizer, CLIP, cross-attention, guidance, null-text inversion
+# ---
+
 # %% [markdown]
 # # 05 · CLIP and guidance: pictures that do what you say
 #

@@ -1,3 +1,9 @@
+# ---
+# title: Videos
+# question: What must a network be made of to see motion?
+# build: 3-D and (2+1)-D convolution, inflation, clips from files
+# ---
+
 # %% [markdown]
 # # 09 · Videos and convolution through time
 #

@@ -1,3 +1,9 @@
+# ---
+# title: Video diffusion
+# question: How does a model of pictures become one of clips?
+# build: temporal layers, the video U-Net, inflation, longer clips
+# ---
+
 # %% [markdown]
 # # 10 · Video diffusion: clips that do what you say
 #
@@ -750,7 +756,7 @@ plt.show()
 torch.manual_seed(0)
 table = caption_table(Tokenizer()).to(b.device)  # (6, 8, 8, 24, L) all wordings of all triples
 model = build_text2video().to(b.device)
-use_fused_kernels(model)  # on CUDA: same numbers, fewer trips to memory; your own layers are left alone
+use_fused_kernels(model)  # on CUDA: same numbers, fewer trips to memory; your own layers stay
 if b.steps:
     began = time.perf_counter()
     pool, kinds = render_clips(sprites, b.pool, generator)  # as bytes: a quarter of the memory

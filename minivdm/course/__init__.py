@@ -4,12 +4,18 @@ A chapter begins with `start`, marks each exercise with `@piece`, and asks `chec
 
     from minivdm.course import budget, check, piece, start
 
-Nothing in `minivdm/*.py` imports this folder.
+Each of these is imported when it is asked for, so that commands which need no PyTorch start at once. May import the
+whole library but `commands`; of minivdm, only the program (`minivdm/__main__.py`) imports this folder.
 """
 
-from .budgets import budget
-from .checking import check
-from .pieces import piece
-from .start import start
+import importlib
 
+MODULES = {"budget": "budgets", "check": "checking", "piece": "pieces", "start": "chapter_start"}
 __all__ = ["budget", "check", "piece", "start"]
+
+
+def __getattr__(name):
+    """One of the four words of a chapter, from its module."""
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{MODULES[name]}"), name)

@@ -10,8 +10,10 @@ def main(arguments=None):
     """Run one command; the exit code is 0 (fine), 1 (out of date, or not all passed) or 2 (bad usage)."""
     parser = argparse.ArgumentParser(prog="python -m minivdm.course", description=__doc__.split("`")[0].strip(" :"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    building = commands.add_parser("build", help="write the notebooks from chapters/source and the package")
-    building.add_argument("--check", action="store_true", help="write nothing; exit 1 if a notebook is out of date")
+    building = commands.add_parser(
+        "build", help="write the notebooks and README's tables from chapters/source and minivdm/"
+    )
+    building.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
     building.add_argument("--root", default=None, help="the repository (default: found from here)")
     commands.add_parser("status", help="which exercises are yours")
     grading = commands.add_parser("check", help="grade a notebook")
@@ -30,9 +32,12 @@ def main(arguments=None):
 
 def build(root, check):
     """Build, or compare; print what happened."""
-    from .build import BuildError
-    from .build import build as build_all
-
+    try:
+        from .build import BuildError
+        from .build import build as build_all
+    except ModuleNotFoundError as error:  # jupytext and nbformat are for authors
+        print(f'error: building needs {error.name}: pip install "minivdm[test]"', file=sys.stderr)
+        return 2
     try:
         lines = build_all(root, check)
     except BuildError as error:

@@ -3,21 +3,23 @@
 `chapters/source/NN_name.py` holds the prose and the experiments; the code of each piece comes from the package. The
 solution shows it as it is; in the student's notebook the body gives way to `raise NotImplementedError("Exercise ...")`.
 What is built depends on these files alone, so a second build changes no byte. Outputs in `solutions/` stay with every
-cell whose source is the same as before.
+cell whose source is the same as before. README.md gets its table of chapters and its list of folders (see `tables`).
 """
 
+import contextlib
 import hashlib
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import jupytext
 import nbformat
 
+from minivdm.files import replacing
+
 from .outputs import tidy
 from .stubs import BuildError, code_of
+from .tables import CHAPTERS, chapter_table, filled
 
 START = re.compile(r"""\bstart\((["'][\w.-]+["'])\)""")
 SETTINGS = ("piece", "exercise", "points", "minutes")
@@ -28,7 +30,7 @@ NOTEBOOK = {
 
 
 def build(root, check=False):
-    """Write all notebooks below `root`, or with `check` only compare.
+    """Write all notebooks below `root`, and what is generated in its README.md; or with `check` only compare.
 
     Returns:
         A list of lines: what was written, or with `check` what is out of date (empty: nothing).
@@ -48,6 +50,9 @@ def build(root, check=False):
         target = root / "solutions" / f"{path.stem}.ipynb"
         worked = make(root, path.stem, cells, solution=True)
         wanted[target] = text_of(with_outputs(worked, read_notebook(target) if check else former(target)))
+    readme = root / "README.md"
+    if readme.exists():
+        wanted[readme] = filled(readme.read_text(encoding="utf-8"), root)
     found = [path for folder in ("chapters", "solutions") for path in sorted((root / folder).glob("*.ipynb"))]
     orphans = [f"{path.relative_to(root)}: has no source" for path in found if path not in wanted]
     if check:
@@ -106,6 +111,8 @@ def make(root, chapter, cells, solution):
             kept = {name: metadata[name] for name in SETTINGS if name in metadata}
             others = {name: value for name, value in metadata.items() if name not in (*SETTINGS, "methods")}
             metadata = {"minivdm": kept, **others}
+        elif kind == "markdown" and CHAPTERS in text:
+            text = text.replace(CHAPTERS, chapter_table(root))
         elif kind == "code" and solution:
             text = START.sub(r"start(\1, solution=True)", text)
         cell = getattr(nbformat.v4, f"new_{kind}_cell")(text, metadata=metadata)
@@ -160,13 +167,15 @@ def with_outputs(notebook, before):
 
 
 def compare(path, text, root):
-    """Lines that say how the notebook on disk differs from what the source gives; none if it does not."""
+    """Lines that say how the file on disk differs from what the sources give; none if it does not."""
     name = path.relative_to(root)
     if not path.exists():
         return [f"{name}: missing"]
     on_disk = path.read_text(encoding="utf-8")
     if on_disk == text:
         return []
+    if path.suffix == ".md":
+        return [f"{name}: its table of chapters or its list of folders is out of date"]
     found, wanted = read_notebook(path), nbformat.reads(text, as_version=4)
     if found is None:
         return [f"{name}: is no notebook"]
@@ -195,17 +204,6 @@ def title(cell):
 
 def write_all(texts):
     """Write all files to temporary names, then rename them all: an error leaves every notebook as it was."""
-    written = []
-    try:
+    with contextlib.ExitStack() as stack:
         for path, text in texts.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".build-")
-            written.append((temporary, path))
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(temporary, 0o644)
-        for temporary, path in written:
-            os.replace(temporary, path)
-    finally:
-        for temporary, _ in written:
-            Path(temporary).unlink(missing_ok=True)
+            stack.enter_context(replacing(path)).write(text.encode())

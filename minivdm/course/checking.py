@@ -193,7 +193,7 @@ def what_runs(piece, result):
         kept = " Inside minivdm your earlier version, which passed, goes on running."
     if result.status == "error" or not result.usable:
         piece.reject()
-        return f"Until it is mended, the reference runs in its place.{kept}"
+        return f"Until it passes, the reference runs in its place.{kept}"
     return f"Your version runs in this notebook as it is, so that you can see what it does.{kept}"
 
 
@@ -226,5 +226,5 @@ def note_failing_dependency(result, piece):
             known = examine(other, hints=False)
         if known.status in ("wrong", "error"):
             result.hint = ""
-            result.notes.append(f"{other.label} does not pass yet and this one uses it: mend that first.")
+            result.notes.append(f"{other.label} does not pass yet and this one uses it: solve that one first.")
             return

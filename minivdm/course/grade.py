@@ -182,6 +182,6 @@ def table(grades):
     for each in grades["exercises"]:
         points = f"{each['points']}/{each['possible']}"
         lines.append(f"{each['exercise'] or '-':10}{each['piece']:{width}}{each['status']:15}{points}")
-        told = [*each["message"].splitlines(), *([f"hint: {each['hint']}"] if each["hint"] else [])]
-        lines += [f"{'':10}{line}" for line in told]
+        details = [*each["message"].splitlines(), *([f"hint: {each['hint']}"] if each["hint"] else [])]
+        lines += [f"{'':10}{line}" for line in details]
     return "\n".join([*lines, f"total: {grades['points']} of {grades['possible']} points"])

@@ -72,7 +72,7 @@ class Piece:
         self.open = [key for key, functions in parts.items() if any(map(is_stub, functions))]
         messages = [unfinished_message(function) for functions in parts.values() for function in functions]
         self.number = sources.exercises().get(name, {}).get("exercise") or number_in(messages)
-        self.told, self.rejected, self.result = False, False, None
+        self.announced, self.rejected, self.result = False, False, None
 
     @property
     def label(self):
@@ -130,8 +130,8 @@ class Piece:
 
     def tell(self):
         """Say once that the reference runs instead."""
-        if not self.told and not quiet["on"]:
-            self.told = True
+        if not self.announced and not quiet["on"]:
+            self.announced = True
             state = "cannot be used as it is" if self.rejected else "is not solved yet"
             print(f"{self.label} {state}: the reference runs instead.")
 

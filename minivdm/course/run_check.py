@@ -48,7 +48,7 @@ class Run:
 
 
 def run_probes(exercise, target, seed, methods=None, run=None, like=None):
-    """Lead one implementation through a check, on past failures; with `like`, for as long as it follows that run."""
+    """Lead one implementation through a whole check, failures included; with `like`, while it follows that run."""
     run = run or Run([], None, Guard())
     seed_everything(seed)
     guarded = run.guard.wrap(target, methods)

@@ -1,6 +1,13 @@
-"""Where the course lies on disk, and what the chapters' sources say about each exercise.
+"""Where the course lies on disk, and what the chapters' sources say about chapters and exercises.
 
-Numbers, points and minutes stand in the piece cells of `chapters/source/*.py` and nowhere else:
+A source begins with a header: the chapter's short title, its question, and what is built in it. Numbers, points and
+minutes stand in its piece cells. Nothing of this is written anywhere else:
+
+    # ---
+    # title: DDPM
+    # question: How can one draw by removing noise?
+    # build: schedules, forward process, posterior, sampler, loss
+    # ---
 
     # %% piece="forward_process.q_sample" exercise="1.3" points=2 minutes=10
 """
@@ -10,7 +17,8 @@ import os
 import re
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1]
+from ..files import PACKAGE, shipped
+
 SETTING = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\[[^\]]*\]|[^\s"\[\]]+)')
 
 
@@ -26,21 +34,33 @@ def import_name(path):
 
 
 def repository_root():
-    """The nearest folder with `chapters/`, from the working directory upwards; else the one that holds the package."""
-    here = Path.cwd()
-    return next((folder for folder in [here, *here.parents] if (folder / "chapters").is_dir()), PACKAGE.parent)
+    """The folder that is worked in: the nearest with `chapters/` in it, from the working directory upwards; else the
+    checkout that holds the package, and for an installed package the working directory.
+    """
+    here, checkout = Path.cwd(), shipped("chapters").parent
+    found = (folder for folder in [here, *here.parents] if (folder / "chapters").is_dir())
+    return next(found, here if checkout == PACKAGE else checkout)
 
 
 def pieces_folder():
-    """Where the learner's kept pieces lie: `MINIVDM_PIECES`, else `my_pieces/` in the repository root."""
+    """Where the learner's kept pieces lie: `MINIVDM_PIECES`, else `my_pieces/` in `repository_root()`."""
     return Path(os.environ.get("MINIVDM_PIECES") or repository_root() / "my_pieces")
 
 
 def source_files(root=None):
-    """The chapters' sources, sorted: those of `root`, else of the repository root, else of the package's checkout."""
-    roots = [Path(root)] if root else [repository_root(), PACKAGE.parent]
+    """The chapters' sources, sorted: those of `root`, else of `repository_root()`, else those of the package."""
+    roots = [Path(root)] if root else [repository_root(), shipped("chapters").parent]
     found = ([*sorted((each / "chapters" / "source").glob("*.py"))] for each in roots)
     return next((files for files in found if files), [])
+
+
+def header(path):
+    """The header of a chapter's source as a dict of texts; empty if it has none."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if lines[:1] != ["# ---"] or "# ---" not in lines[1:]:
+        return {}
+    pairs = (line.removeprefix("# ").partition(": ") for line in lines[1 : lines.index("# ---", 1)])
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def cell_settings(line):

@@ -110,9 +110,9 @@ def read_video(path, each=None):
 def repeat_by_duration(frames, stays, comment, path):
     """A GIF's frames, each as often as its stay in 1/100 s asks for, and the frames per second."""
     tick = max(min(stays), 1)
-    told = re.fullmatch(DURATION_COMMENT.format(r"(\d{1,5})"), comment)
-    if told:  # one of ours: equal neighbours have become one frame, perhaps all of them
-        tick = min(max(int(told[1]), 1), tick)
+    comment_says = re.fullmatch(DURATION_COMMENT.format(r"(\d{1,5})"), comment)
+    if comment_says:  # one of ours: equal neighbours have become one frame, perhaps all of them
+        tick = min(max(int(comment_says[1]), 1), tick)
     counts = torch.tensor([max(round(stay / tick), 1) for stay in stays])
     if counts.sum() > MAX_FRAMES:
         raise VideoError("too long", path, f"{counts.sum()} frames")

@@ -229,6 +229,6 @@ class VideoFolder:
     def summary(self):
         """One line: how many clips there are, and how many files were left out for which reason."""
         counts = Counter({reason: len(names) for reason, names in self.skipped.items()})
-        told = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
         total = len(self) + counts.total()
-        return f"{len(self)} clips from {total} rows of {self.csv}; skipped: {told or 'none'}"
+        return f"{len(self)} clips from {total} rows of {self.csv}; skipped: {reasons or 'none'}"

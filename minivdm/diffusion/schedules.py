@@ -104,10 +104,12 @@ class NoiseSchedule:
         self.alpha_bar = torch.cat([level_0 + 1, torch.cumprod(1 - betas, dim=0)]).float()  # (T+1,)
 
     def alpha(self, t):
-        """Factor of the data at levels t: sqrt(alpha_bar_t), in t's shape. Levels may lie between two whole ones.
+        """Factor of the data at levels t, in t's shape: sqrt(alpha_bar_t).
 
-        There alpha_bar is interpolated in its logarithm, as if beta were spread evenly over the step:
-        ln alpha_bar_t = (1 - f) ln alpha_bar_k + f ln alpha_bar_{k+1},  with t = k + f.
+        Levels may lie between two whole ones. There alpha_bar is interpolated in its logarithm, as
+        if beta were spread evenly over the step:
+
+            ln alpha_bar_t = (1 - f) ln alpha_bar_k + f ln alpha_bar_{k+1},      t = k + f
 
         Args:
             t: tensor of levels in 0..T, long or float, of any shape.
@@ -115,7 +117,7 @@ class NoiseSchedule:
         return (self._log_alpha_bar(t) / 2).exp()
 
     def sigma(self, t):
-        """Factor of the noise at levels t: sqrt(1 - alpha_bar_t), in t's shape; t as for `alpha`."""
+        """Factor of the noise at levels t, as `alpha` that of the data: sqrt(1 - alpha_bar_t)."""
         return (-torch.expm1(self._log_alpha_bar(t))).sqrt()
 
     def _log_alpha_bar(self, t):

@@ -11,7 +11,7 @@ def attention_weights(layer, run):
     The layer's input is noted while the network runs, and Q and K are worked out from it once more.
 
     Args:
-        layer: a `SelfAttention` or a `CrossAttention`, by whoever written.
+        layer: a `SelfAttention` or a `CrossAttention`; one that a learner wrote, too.
         run: called once, without arguments; should run the network that the layer belongs to.
 
     Returns:

@@ -1,6 +1,7 @@
 """Looking at images and clips: contact sheets, film strips, players, GIF files, and pictures behind a slider."""
 
 import base64
+import importlib
 import io
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from ..datasets.gif_files import gif_bytes
 from ..datasets.pixels import frames_of, to_uint8
 
+MISSING = 'players and sliders need a notebook\'s packages: pip install "minivdm[course]"'
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -66,8 +68,7 @@ def show_strip(video, title="", every=1, ax=None):
 
 def play(videos, captions=None, fps=8, scale=4):
     """Clips (B, C, F, H, W) as players side by side, with a caption below each; they move without a kernel, too."""
-    from IPython.display import HTML, display
-
+    ipython = notebook_module("IPython.display")
     cells = []
     for i, video in enumerate(videos):
         data = base64.b64encode(gif_bytes(video, fps)).decode()  # the browser enlarges it: a notebook stays small
@@ -78,7 +79,7 @@ def play(videos, captions=None, fps=8, scale=4):
             f'style="image-rendering:pixelated">'
             f"<figcaption>{text}</figcaption></figure>"
         )
-    display(HTML("".join(cells)))
+    ipython.display(ipython.HTML("".join(cells)))
 
 
 def save_figure(path, ax=None):
@@ -95,9 +96,7 @@ def slider(draw, values, label):
     All pictures are made at once, so the slider answers at once. Show a static strip beside it for readers who have no
     running kernel.
     """
-    import ipywidgets as widgets
-    from IPython.display import display
-
+    widgets, ipython = notebook_module("ipywidgets"), notebook_module("IPython.display")
     pictures = [figure_png(draw, value) for value in values]
     image = widgets.Image(value=pictures[0], format="png")
     position = widgets.IntSlider(min=0, max=len(values) - 1, readout=False, description=label)
@@ -110,7 +109,19 @@ def slider(draw, values, label):
 
     position.observe(move, names="value")
     box = widgets.VBox([widgets.HBox([player, position, text]), image])
-    display(box)
+    ipython.display(box)
+
+
+def notebook_module(name):
+    """A module that notebooks need and the rest of the library does not.
+
+    Raises:
+        ImportError: if it is not installed; it says how to install it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(MISSING) from error
 
 
 def figure_png(draw, value):

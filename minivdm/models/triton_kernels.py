@@ -71,7 +71,7 @@ def attend_sizes(frames, channels, heads):
 
 
 @triton.jit
-def spread(values, CB: tl.constexpr, GS: tl.constexpr):
+def per_channel(values, CB: tl.constexpr, GS: tl.constexpr):
     """One number a group -> one a channel."""
     return tl.reshape(tl.broadcast_to(values[:, None], [CB // GS, GS]), [CB])
 
@@ -95,14 +95,14 @@ def norm_kernel(x, y, weight, bias, mean, rstd, P, C, G, eps, CB: tl.constexpr, 
         s2 += tl.sum(v * v, 0)
     own_mean = first + s1 / P
     group_mean = tl.sum(tl.reshape(own_mean, [CB // GS, GS]), 1) / GS
-    off = own_mean - spread(group_mean, CB, GS)
+    off = own_mean - per_channel(group_mean, CB, GS)
     squares = s2 - s1 * (s1 / P) + P * off * off  # about the group's mean
     group_rstd = 1.0 / tl.sqrt(tl.sum(tl.reshape(squares, [CB // GS, GS]), 1) / (GS * P) + eps)
     g = block * (CB // GS) + tl.arange(0, CB // GS)
     tl.store(mean + n * G + g, group_mean, mask=g < G)
     tl.store(rstd + n * G + g, group_rstd, mask=g < G)
-    w = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32) * spread(group_rstd, CB, GS)
-    b = tl.load(bias + c, mask=inside, other=0.0).to(tl.float32) - spread(group_mean, CB, GS) * w
+    w = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32) * per_channel(group_rstd, CB, GS)
+    b = tl.load(bias + c, mask=inside, other=0.0).to(tl.float32) - per_channel(group_mean, CB, GS) * w
     for p0 in range(0, P, PB):
         p = p0 + tl.arange(0, PB)
         there = (p[:, None] < P) & inside[None, :]
@@ -135,8 +135,8 @@ def norm_backward_kernel(
     tl.store(of_bias + n * C + c, s1, mask=inside)
     tl.store(of_weight + n * C + c, s2, mask=inside)
     w = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32)
-    m1 = spread(tl.sum(tl.reshape(w * s1, [CB // GS, GS]), 1) / (GS * P), CB, GS)
-    m2 = spread(tl.sum(tl.reshape(w * s2, [CB // GS, GS]), 1) / (GS * P), CB, GS)
+    m1 = per_channel(tl.sum(tl.reshape(w * s1, [CB // GS, GS]), 1) / (GS * P), CB, GS)
+    m2 = per_channel(tl.sum(tl.reshape(w * s2, [CB // GS, GS]), 1) / (GS * P), CB, GS)
     for p0 in range(0, P, PB):
         p = p0 + tl.arange(0, PB)
         there = (p[:, None] < P) & inside[None, :]

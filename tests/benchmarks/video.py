@@ -157,7 +157,7 @@ def speed():
         rows.append(row)
         print(json.dumps(row), flush=True)
     small = train_ours(16, 32, 64, micro_batches=8)
-    print(f"64 clips of 16 x 32 x 32 in 8 parts: {small[0]:.3f} s a step, {small[1]:.1f} GiB", flush=True)
+    print(f"64 clips of 16 x 32 x 32 in 8 micro-batches: {small[0]:.3f} s a step, {small[1]:.1f} GiB", flush=True)
     sampling = {"ours": sample_ours(16, 32), "theirs": sample_theirs(16, 32)}
     print(json.dumps(sampling), flush=True)
     return {"training": rows, "micro_batches": small, "sampling": sampling}

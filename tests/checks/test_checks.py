@@ -5,10 +5,13 @@ import inspect
 from pathlib import Path
 
 import pytest
+import torch
 
 from minivdm.course import check, piece, sources
 from minivdm.course.checks import find
+from minivdm.course.exercise import Exercise
 from minivdm.course.originals import reference
+from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 from tests.checks.collected import ALTERNATIVES
 from tests.helpers import rewritten
 
@@ -92,3 +95,22 @@ def test_an_alternative_passes(name, target):
 def test_there_are_two_alternatives_for_each_exercise():
     given = [name for name, _ in ALTERNATIVES]
     assert all(given.count(name) >= 2 for name in NAMES), [name for name in NAMES if given.count(name) < 2]
+
+
+def test_a_mistake_whose_text_is_gone_from_the_reference_raises():
+    made = Exercise("forward_process.q_sample", None)
+    made.edit("gone", {"no such text": "x"}, "hint")
+    with pytest.raises(ValueError, match="forward_process.q_sample holds no 'no such text'"):
+        made.wrong("gone")
+    made.edit("only in the docstring", {"Jump from clean data": "x"}, "hint")
+    with pytest.raises(ValueError, match="this mistake is no edit of it any more"):
+        made.wrong("only in the docstring")
+
+
+def test_a_mistake_is_the_reference_with_other_text():
+    made = Exercise("forward_process.q_sample", None)
+    made.edit("minus", {"+ (1 - alpha_bar)": "- (1 - alpha_bar)"}, "hint")
+    schedule, x0, t = NoiseSchedule(linear_betas(30)), torch.randn(2, 3), torch.tensor([3, 9])
+    noise = torch.randn(2, 3)
+    wrong, right = made.wrong("minus"), reference("forward_process.q_sample")
+    assert torch.allclose(wrong(x0, t, noise, schedule), right(x0, t, -noise, schedule))

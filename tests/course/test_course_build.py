@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import nbformat
 import pytest
@@ -284,3 +285,84 @@ def test_a_worked_notebook_that_cannot_be_read_is_not_overwritten(root, capsys):
     capsys.readouterr()
     assert build(root) == 2
     assert "its outputs would be lost" in capsys.readouterr().err and path.read_text() == before
+
+
+HEADER = "# ---\n# title: Toys\n# question: What can one do with it?\n# build: scale: a toy, and a box\n# ---\n\n"
+TABLE = """| chapter | question | you build | exercises | points |
+|---|---|---|---|---|
+| [01 Toys]({}01_toy.ipynb) | What can one do with it? | scale: a toy, and a box | 2 | 3 |
+"""
+
+
+@pytest.fixture
+def with_readme(root):
+    """The repository with a header in its source, a map in it, and a README that asks for both lists."""
+    change(root, "# %% [markdown]", HEADER + "# %% [markdown]")
+    change(root, "# with $x_t$", "# <!-- chapters -->\n#\n# with $x_t$")
+    for name, text in (("toys", "Toys. And more."), ("games", "Games\nwith toys.\n\nImports `toys`.")):
+        (root / "minivdm" / name).mkdir(exist_ok=True)
+        (root / "minivdm" / name / "__init__.py").write_text(f'"""{text}"""\n')
+    (root / "minivdm" / "games" / "ball.py").write_text("from ..toys.toy import scale\n")
+    parts = [f"<!-- {part} -->\nold\n<!-- end of {part} -->\n" for part in ("folders", "chapters")]
+    (root / "README.md").write_text("# Title\n\n" + "\nbetween\n".join(parts) + "end\n")
+    return root
+
+
+def test_tables_come_from_the_sources_and_docstrings(with_readme, capsys):
+    root = with_readme
+    assert build(root, "--check") == 1
+    assert "README.md: its table of chapters or its list of folders is out of date" in capsys.readouterr().out
+    assert build(root) == 0
+    text = (root / "README.md").read_text()
+    folders = "- [`minivdm/toys/`](minivdm/toys): Toys.\n- [`minivdm/games/`](minivdm/games): Games with toys.\n"
+    assert text == (
+        f"# Title\n\n<!-- folders -->\n{folders}<!-- end of folders -->\n\nbetween\n"
+        f"<!-- chapters -->\n{TABLE.format('chapters/')}<!-- end of chapters -->\nend\n"
+    )
+    for folder in ("chapters", "solutions"):
+        first = cells(root, folder)[0]
+        assert first.cell_type == "markdown" and TABLE.format("") in first.source, "no cell shows the header"
+    assert build(root, "--check") == 0
+
+
+def test_a_new_chapter_is_in_the_tables_and_keeps_the_outputs(with_readme):
+    root = with_readme
+    build(root)
+    run(root)
+    (root / "chapters" / "source" / "02_new.py").write_text(HEADER.replace("Toys", "New") + "# %%\nx = 1\n")
+    build(root)
+    assert "| [02 New](chapters/02_new.ipynb) |" in (root / "README.md").read_text()
+    solution = cells(root, "solutions")
+    assert "| [02 New](02_new.ipynb) |" in solution[0].source
+    assert all(cell.outputs for cell in solution if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (HEADER, "", "01_toy.py: its header has no line `# title: ...`"),
+        ("# question: What can one do with it?\n", "", "01_toy.py: its header has no line `# question: ...`"),
+        ("# build: scale: a toy, and a box\n# ---", "# ---", "01_toy.py: its header has no line `# build: ...`"),
+    ],
+)
+def test_a_header_says_it_all(with_readme, capsys, old, new, told):
+    before = (with_readme / "README.md").read_text()
+    change(with_readme, old, new)
+    assert build(with_readme) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+    assert (with_readme / "README.md").read_text() == before and not list(with_readme.glob("*/*.ipynb"))
+
+
+def test_a_comment_in_the_readme_that_has_no_end(with_readme, capsys):
+    path = with_readme / "README.md"
+    path.write_text(path.read_text().replace("<!-- end of chapters -->", ""))
+    assert build(with_readme) == 2
+    assert capsys.readouterr().err == "error: README.md: <!-- chapters --> without <!-- end of chapters -->\n"
+
+
+def test_without_jupytext_one_line_says_what_to_install(root, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jupytext", None)
+    monkeypatch.delitem(sys.modules, "minivdm.course.build", raising=False)
+    assert build(root) == 2
+    assert capsys.readouterr().err == 'error: building needs jupytext: pip install "minivdm[test]"\n'

@@ -95,7 +95,7 @@ def test_a_wrong_piece_below_is_named(grade):
         '@piece("forward_process.to_x0")\ndef to_x0(x_t, t, eps, schedule):\n    return q_sample(x_t, t, eps, schedule)'
     )
     answers = grade(body("return x0"), using)[1]
-    told = "Exercise 1.3 (q_sample) does not pass yet and this one uses it: mend that first."
+    told = "Exercise 1.3 (q_sample) does not pass yet and this one uses it: solve that one first."
     assert (
         answers["forward_process.to_x0"]["message"].endswith(told)
         and told not in answers["forward_process.q_sample"]["message"]

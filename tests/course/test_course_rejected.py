@@ -8,7 +8,7 @@ from course_kit import body
 from test_course_check import CLASS, A, X
 
 from minivdm.course import check
-from minivdm.course.start import note_suspects
+from minivdm.course.chapter_start import note_suspects
 from minivdm.diffusion.forward_process import q_sample
 from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 

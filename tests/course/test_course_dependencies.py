@@ -10,7 +10,7 @@ from minivdm.course.pieces import piece_of
 from minivdm.course.result_view import as_text
 
 WRONG = body("return x0")
-SENTENCE = "Exercise 1.3 (q_sample) does not pass yet and this one uses it: mend that first."
+SENTENCE = "Exercise 1.3 (q_sample) does not pass yet and this one uses it: solve that one first."
 HEADS = {
     "to_x0": '@piece("forward_process.to_x0")\ndef to_x0(x_t, t, eps, schedule):\n    ',
     "ddib": '@piece("bridge.ddib")\ndef ddib(x0, source, target, schedule, levels=None, source_cond=None,'
@@ -48,8 +48,8 @@ def below(made):
 def notes(cell, source, name="to_x0"):
     result = check(cell(source)[name])
     assert result.status == "wrong"
-    assert sum("mend that first" in note for note in result.notes) == as_text(result).count("mend that first")
-    return [note for note in result.notes if "mend that first" in note]
+    assert sum("solve that one first" in note for note in result.notes) == as_text(result).count("solve that one first")
+    return [note for note in result.notes if "solve that one first" in note]
 
 
 @pytest.mark.parametrize("checked", [True, False])
@@ -60,7 +60,7 @@ def test_a_wrong_piece_in_the_notebook_is_named_and_no_hint_misleads(cell, check
     assert result.status == "wrong" and result.notes[0] == SENTENCE and not result.hint
     cell(RIGHT)
     result = check(cell(USING.replace("return", "return x_t +"))["to_x0"])
-    assert result.status == "wrong" and not any("mend that first" in note for note in result.notes)
+    assert result.status == "wrong" and not any("solve that one first" in note for note in result.notes)
     assert check(cell(USING)["to_x0"])
     assert check(cell(HEADS["to_x0"] + "return x_t\n")["to_x0"]).hint == "a hint on to_x0"
 
@@ -132,4 +132,4 @@ def test_the_first_in_the_course_is_named(cell):
     cell(USING)
     made = cell(HEADS["ddib"] + "to_x0, q_sample\n    return 2.0\n")["ddib"]
     assert below(made) == ["forward_process.q_sample", "forward_process.to_x0"]
-    assert [note for note in check(made).notes if "mend" in note][0] == SENTENCE
+    assert [note for note in check(made).notes if "solve that" in note][0] == SENTENCE
