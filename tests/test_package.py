@@ -169,6 +169,7 @@ def test_the_version_stands_in_one_place():
 
     assert re.fullmatch(r"\d+\.\d+\.\d+", minivdm.__version__) and "version" in PROJECT["dynamic"]
     assert minivdm.__version__ not in (ROOT / "pyproject.toml").read_text()
+    assert f"\nversion: {minivdm.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_short_names_are_the_objects_themselves():

@@ -361,7 +361,7 @@ plt.show()
 # of neighbours.) For each pair $(t, s)$:
 #
 # 1. ask the model for the noise, at the level $t$ that `x` has now;
-# 2. turn it into a guess of $x_0$ with `to_x0` (and clamp it to [-1, 1] if `clip` is set: a picture never leaves that range);
+# 2. turn it into a guess of $x_0$ with `to_x0` (and clamp it to [-1, 1] if `clip_x0` is set: a picture never leaves that range);
 # 3. step to level $s$ with `ddpm_step` and fresh noise;
 # 4. if there is a `callback`, call it with the level reached, the new `x` and the guess: that is how films are made.
 #

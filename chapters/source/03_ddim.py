@@ -55,7 +55,7 @@ b = budget(
         points=1000, sets={5: 4, 10: 4, 20: 4, 50: 4, 100: 4, 250: 4}, samples=299,
         trips=(5, 10, 20, 50, 100), held=100, fine=50,
     ),
-)  # fmt: skip
+)
 T = 1000
 schedule = NoiseSchedule(linear_betas(T))  # for points, on the CPU
 
@@ -207,7 +207,7 @@ plt.show()
 # ### Exercise 3.3: all the way down
 #
 # The sampler is your `ddpm_sample` with another step. For each pair $(t, s)$: ask the model at the level $t$ that `x`
-# has now, turn its answer into a guess of $x_0$ (clamped if `clip` is set), step with `ddim_step`, call the
+# has now, turn its answer into a guess of $x_0$ (clamped if `clip_x0` is set), step with `ddim_step`, call the
 # `callback` (with the clamped guess, if it was clamped). Where $\eta > 0$, each step gets fresh noise from the
 # `generator`. `to_x0(x, t, eps, schedule)` is your own. `checked_levels(levels, schedule)` is given: it returns the
 # list, the full walk for None, or raises the ValueError. An $\eta$ outside 0..1 is an error, too, and that one is
@@ -527,7 +527,7 @@ print(f"largest difference between your step and Euler's: {euler_error:.1e}")
 coin = GaussianMixture(torch.tensor([[-1.0], [1.0]]), 0.15)
 film = [torch.linspace(-2, 2, 24)[:, None]]
 ddim_sample(ideal_denoiser(coin, schedule), film[0], schedule,
-            callback=lambda s, x, x0: film.append(x))  # fmt: skip
+            callback=lambda s, x, x0: film.append(x))
 film = torch.cat(film, dim=1)[:, :-1]  # (24, T): levels T, ..., 1
 keep = schedule.alpha_bar[1:].flip(0)
 fig, axes = plt.subplots(1, 2, figsize=(10, 3))
@@ -612,7 +612,7 @@ plt.show()
 # asked at $t$, too, so if $\varepsilon$ did not depend on $x$, both ways would cancel exactly (the check uses such an
 # $\varepsilon$). And at level 0 there is no noise to estimate: no network has been trained there.
 #
-# There is no `clip` here. Clamping a guess throws away what lies outside [-1, 1], and no way back can know what it
+# There is no `clip_x0` here. Clamping a guess throws away what lies outside [-1, 1], and no way back can know what it
 # was. `levels` is the same falling list that `ddim_sample` takes; walk it upwards.
 
 # %% piece="samplers.ddim_invert" exercise="3.4" points=3 minutes=15
@@ -659,7 +659,7 @@ plt.figure(figsize=(6.5, 3))
 plt.loglog(b.trips, list(trip_error.values()), "o-", label="digits, network")
 plt.loglog(flat_trips, list(flat_error.values()), "s-", label="ring, ideal denoiser")
 plt.loglog(flat_trips, [flat_error[flat_trips[-1]] * flat_trips[-1] / n for n in flat_trips],
-           ":", c="0.5", label="proportional to 1 / steps")  # fmt: skip
+           ":", c="0.5", label="proportional to 1 / steps")
 plt.title("There and back: what is lost")
 plt.xlabel("steps, each way")
 plt.ylabel("root mean square error")
@@ -829,9 +829,9 @@ for (source, target), r in bridges.items():
     count = len(r["pictures"][0])
     rough = translate(source, target, coarse)["cycle"]
     print(f"{source} -> {target}, {count} digits: the judge reads {r['hit']:.0%} as {target}; "
-          f"cycle error {r['cycle']:.3f} ({rough:.3f} with a quarter of the steps)")  # fmt: skip
+          f"cycle error {r['cycle']:.3f} ({rough:.3f} with a quarter of the steps)")
     print(f"  ink before and after correlates {r['ink']:.2f}; the nearest {source} is the one it "
-          f"came from for {r['own']:.0%} (chance: {1 / count:.0%})")  # fmt: skip
+          f"came from for {r['own']:.0%} (chance: {1 / count:.0%})")
 
 # %% [markdown]
 # All are read as the digit that was asked for, and each keeps something of the hand that wrote it: heavy threes
@@ -867,7 +867,7 @@ if b.name != "smoke":
     assert all(r["cycle"] < 0.25 for r in bridges.values()), "and back"
     gain = (1 - varied[1.0, 10]) / (1 - varied[0.0, 10])
     print(f"It worked: with 10 steps DDPM lacks {gain:.1f} times as much variety as DDIM; "
-          f"round trip over 100 steps: {trip_error[100]:.3f}.")  # fmt: skip
+          f"round trip over 100 steps: {trip_error[100]:.3f}.")
 else:
     print("For digits, and for the measurements, run this chapter with the budget cpu or gpu.")
 

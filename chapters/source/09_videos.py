@@ -41,7 +41,7 @@ from minivdm.evaluation import viz
 from minivdm.evaluation.attribute_classifier import (
     AttributeClassifier, correct_attributes, train_classifier,
 )
-from minivdm.models.conv3d import Conv3d, checked_inflation, triple
+from minivdm.models.conv3d import Conv3d, require_inflatable, triple
 from minivdm.pipelines.pretrained import DATA, load_pretrained
 
 start("09_videos")
@@ -661,7 +661,7 @@ for name, net in nets.items():
 # - **"centre"**: the kernel in the middle slice, zeros elsewhere. Then each frame is seen alone, on *every* clip.
 #
 # Either way the network starts from what it knew, and has weights for its neighbours in time that training can use.
-# `checked_inflation(conv, frames, how)` is given: it raises the `ValueError` where one is due.
+# `require_inflatable(conv, frames, how)` is given: it raises the `ValueError` where one is due.
 
 # %% piece="conv3d.inflate_conv" exercise="9.4" points=2 minutes=15
 

@@ -14,6 +14,7 @@
 import ast
 import inspect
 import sys
+from pathlib import Path
 
 from minivdm.files import replacing
 
@@ -37,7 +38,7 @@ def load(name, text, filename):
         Exception: whatever the text raises.
     """
     module, attribute, _ = resolve(name)
-    tree = with_new_names(ast.parse(text, filename), name)
+    tree = with_new_names(ast.parse(text, filename), former_name(name, filename))
     defines = {getattr(node, "name", None) for node in tree.body}
     space = run_in_module(tree, module, filename)
     made = space[attribute] if attribute in defines else None
@@ -46,6 +47,12 @@ def load(name, text, filename):
         raise ValueError(f"it defines no {'class' if inspect.isclass(known) else 'function'} {attribute}")
     require_signature(made, known)
     return made
+
+
+def former_name(name, filename):
+    """The piece's name when its file was written: what the file is called, if that is a name of this piece."""
+    stem = Path(filename).stem
+    return stem if new_piece_name(stem) == name else name
 
 
 def require_signature(made, known):

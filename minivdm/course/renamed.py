@@ -41,15 +41,16 @@ MODULES = {
 }
 # Functions and classes -> their name now, in the module where they are now.
 NAMES = {
+    "conv3d.checked_inflation": "require_inflatable",
     "sde.flow": "probability_flow",
     "sde.spread": "expand_like",
     "sde.score_of": "score_from_eps",
     "unet3d.Temporal": "TemporalBlock",
     "unet3d.after": "temporal_block_for",
 }
-# Piece (its name now) -> arguments and methods that had another name.
+# Piece (its name now) -> methods, and arguments, that had another name.
+METHODS = {"captions.Tokenizer": {"number_of": "token_id"}}
 ARGUMENTS = {
-    "captions.Tokenizer": {"number_of": "token_id"},
     "samplers.ddpm_sample": {"clip": "clip_x0"},
     "samplers.ddim_sample": {"clip": "clip_x0"},
     "extension.extend": {"clip": "clip_x0"},
@@ -73,7 +74,7 @@ def new_piece_name(name):
 
 
 class NewNames(ast.NodeTransformer):
-    """Gives the arguments, methods and variables of a kept piece the names that minivdm uses now."""
+    """Gives functions, arguments, methods and variables other names."""
 
     def __init__(self, names):
         self.names = names
@@ -99,9 +100,32 @@ def imports_now(node):
     return [ast.fix_missing_locations(each) for each in made]
 
 
-def with_new_names(tree, piece):
-    """The syntax tree of a kept file of this piece (its name now), in today's names and with today's imports."""
+def with_new_names(tree, former):
+    """The syntax tree of a kept file in today's names and with today's imports.
+
+    A learner's own names stay, even where they are the same as a former one of minivdm's: a function of minivdm is
+    renamed only where the file does not define that name itself, and an argument only where the piece has it.
+
+    Args:
+        tree: the syntax tree.
+        former: the piece's name when the file was written, such as "sde.flow".
+    """
     tree.body = [each for node in tree.body for each in imports_now(node)]
-    stem = piece.partition(".")[0]
-    names = {old.partition(".")[2]: new for old, new in NAMES.items() if old.startswith(f"{stem}.")}
-    return NewNames(names | ARGUMENTS.get(piece, {})).visit(tree)
+    module, _, attribute = former.rpartition(".")
+    arguments, bound = names_of_arguments(tree), names_bound(tree)
+    functions = {old.partition(".")[2]: new for old, new in NAMES.items() if old.startswith(f"{module}.")}
+    names = {old: new for old, new in functions.items() if old == attribute or old not in bound}
+    names |= {old: new for old, new in ARGUMENTS.get(new_piece_name(former), {}).items() if old in arguments}
+    return NewNames(names | METHODS.get(new_piece_name(former), {})).visit(tree)
+
+
+def names_of_arguments(tree):
+    """The names of all arguments in a syntax tree, of the functions that it defines and in its calls."""
+    return {node.arg for node in ast.walk(tree) if isinstance(node, (ast.arg, ast.keyword))}
+
+
+def names_bound(tree):
+    """The names that a syntax tree defines anywhere: functions, classes, arguments, variables."""
+    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    return stored | defined | names_of_arguments(tree)

@@ -114,6 +114,8 @@ def null_text_inversion(
 
     Raises:
         ValueError: from `checked_levels(levels, schedule)`, if the path's levels do not end at 0.
+
+    On a GPU each Adam step waits for the device, to see whether the error is small enough.
     """
     levels = checked_levels(sorted(path, reverse=True), schedule)
     z = path[levels[0]]
@@ -147,7 +149,8 @@ class NullTextGuidance:
         model, scale: as for `ClassifierFreeGuidance`.
         nulls: dict from level to (B, L, D) context.
 
-    Called as `guided(x, t, cond)` with one level for the whole batch and cond (B, L, D) float.
+    Called as `guided(x, t, cond)` with one level for the whole batch and cond (B, L, D) float. On a
+    GPU each call waits for the device, to read the level.
     """
 
     def __init__(self, model: "Callable", scale: float, nulls: dict[int, Tensor]):

@@ -128,7 +128,7 @@ class Conv2Plus1d(nn.Module):
         return self.time(F.relu(self.space(x)))
 
 
-def checked_inflation(conv: nn.Conv2d, frames: int, how: str) -> None:
+def require_inflatable(conv: nn.Conv2d, frames: int, how: str) -> None:
     """Raise a ValueError unless `inflate_conv` can do what it is asked for."""
     if frames < 1 or frames % 2 == 0:
         raise ValueError(f"frames must be odd, so that the kernel has a middle; got {frames}")
@@ -161,7 +161,7 @@ def inflate_conv(conv: nn.Conv2d, frames: int, how: str = "centre") -> nn.Conv3d
         ValueError: if `frames` is even, `how` is neither of the two, or conv's padding is a word
             such as "same" or no zeros.
     """
-    checked_inflation(conv, frames, how)
+    require_inflatable(conv, frames, how)
     video = nn.Conv3d(
         conv.in_channels,
         conv.out_channels,

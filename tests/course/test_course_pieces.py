@@ -235,6 +235,25 @@ def test_a_piece_kept_under_its_former_name_still_runs(capsys):
     assert sde.probability_flow(lambda x, t: -x, torch.ones(2, 1), torch.ones(2), sde.VPSDE()).shape == (2, 1)
 
 
+def test_a_learners_own_names_stay_even_if_minivdm_had_them_once():
+    text = (
+        "def probability_flow_ode(score, x, sde, times, callback=None):\n"
+        "    flow, spread = probability_flow(score, x, at_time(times[0], x), sde), 1\n"
+        "    return flow * spread\n"
+    )
+    made = kept_pieces.load("sde.probability_flow_ode", text, "my_pieces/sde.probability_flow_ode.py")
+    assert made(lambda x, t: -x, torch.ones(2, 1), sde.VPSDE(), [1.0, 0.5]).shape == (2, 1)
+    text = (
+        "def ddim_sample(\n"
+        "    model, x, schedule, levels=None, cond=None, eta=0.0, clip_x0=False, generator=None, callback=None\n"
+        "):\n"
+        "    clip = 2 if clip_x0 else 1\n"
+        "    return x * clip\n"
+    )
+    made = kept_pieces.load("samplers.ddim_sample", text, "my_pieces/samplers.ddim_sample.py")
+    assert made(None, torch.ones(1), None, clip_x0=True) == 2 and made(None, torch.ones(1), None) == 1
+
+
 CLASS = '''
 @piece("schedules.NoiseSchedule")
 class NoiseSchedule:

@@ -1,12 +1,10 @@
 """Exercise 3.2: one step that keeps its noise."""
 
-from types import SimpleNamespace
-
 import torch
 
 from minivdm.course.exercise import close, exercise, holds
 
-from .common import SHAPES, bayes, column, fresh_schedule, given_noise
+from .common import SHAPES, bayes, column, fresh_schedule, given_noise, tables
 
 
 @exercise("samplers.ddim_step")
@@ -49,7 +47,7 @@ def steep_schedule(draw):
     data = 10 ** draw.uniform(500, low=-5, high=-3).sort(descending=True).values
     alpha_bar = torch.cat([torch.ones(1), 1 - noise, data])
     beta = torch.cat([torch.zeros(1), 1 - alpha_bar[1:] / alpha_bar[:-1]])
-    return SimpleNamespace(T=1000, beta=beta, alpha_bar=alpha_bar)
+    return tables(beta, alpha_bar)
 
 
 ddim_step.edit(

@@ -122,6 +122,6 @@ inflate_conv.edit(
 )
 inflate_conv.edit(
     "even",
-    {"checked_inflation(conv, frames, how)": "pass"},
+    {"require_inflatable(conv, frames, how)": "pass"},
     "An even number of frames goes through: such a kernel has no middle slice.",
 )

@@ -14,7 +14,18 @@ def fresh_schedule(draw, T=12):
     ab = [1.0]
     for b in beta[1:]:
         ab.append(ab[-1] * (1 - b))
-    return SimpleNamespace(T=T, beta=torch.tensor(beta), alpha_bar=torch.tensor(ab)), ab
+    return tables(torch.tensor(beta), torch.tensor(ab)), ab
+
+
+def tables(beta, alpha_bar):
+    """What a `NoiseSchedule` offers at whole levels, from its two (T + 1,) tables."""
+    return SimpleNamespace(
+        T=len(beta) - 1,
+        beta=beta,
+        alpha_bar=alpha_bar,
+        alpha=lambda t: alpha_bar[t].sqrt(),
+        sigma=lambda t: (1 - alpha_bar[t]).sqrt(),
+    )
 
 
 def column(values, t, x):
