@@ -834,7 +834,7 @@ try:
     from IPython.display import display
 
     options = dict(description="prompt:", continuous_update=False)
-    box = widgets.Text(value="a purple cross bouncing", **options)
+    box = widgets.Text(placeholder="a purple cross bouncing", **options)
     screen = widgets.Output()
 
     def answer(change):

@@ -113,7 +113,8 @@ def slider(draw: Callable, values: Sequence, label: str) -> None:
     """
     widgets, ipython = notebook_module("ipywidgets"), notebook_module("IPython.display")
     pictures = [figure_png(draw, value) for value in values]
-    image = widgets.Image(value=pictures[0], format="png")
+    own_size = dict(align_self="flex-start", max_width="100%")  # else it is stretched to the notebook's width
+    image = widgets.Image(value=pictures[0], format="png", layout=own_size)
     position = widgets.IntSlider(min=0, max=len(values) - 1, readout=False, description=label)
     player = widgets.Play(min=0, max=len(values) - 1, interval=150)
     text = widgets.Label(value=str(values[0]))
