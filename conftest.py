@@ -10,11 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from minivdm import share_cores
+
 ROOT = Path(__file__).parent
 
 # Nothing that a test keeps may end up among the learner's own pieces.
 os.environ["MINIVDM_PIECES"] = tempfile.mkdtemp(prefix="minivdm-pieces-")
-os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
+# Worker processes of pytest-xdist share the cores, unless somebody has said how many threads there should be.
+given = os.environ.setdefault("MINIVDM_TEST_THREADS", os.environ.get("OMP_NUM_THREADS", ""))
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+os.environ["OMP_NUM_THREADS"] = given or str(max(1, min(4, (os.cpu_count() or 1) // workers)))
+share_cores()
 
 import matplotlib  # noqa: E402
 import torch  # noqa: E402  (both read the environment when they are imported)

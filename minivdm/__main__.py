@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from . import share_cores
+
 
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that says in one line what is wrong."""
@@ -117,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     `start` ends with JupyterLab's exit code.
     """
+    share_cores()
     arguments, more = split(sys.argv[1:] if arguments is None else arguments)
     try:
         options = vars(parser().parse_args(arguments))

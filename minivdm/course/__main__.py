@@ -3,11 +3,14 @@
 import argparse
 import sys
 
+from minivdm import share_cores
+
 from . import sources
 
 
 def main(arguments=None):
     """Run one command; the exit code is 0 (fine), 1 (out of date, or not all passed) or 2 (bad usage)."""
+    share_cores()
     parser = argparse.ArgumentParser(prog="python -m minivdm.course", description=__doc__.split("`")[0].strip(" :"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     building = commands.add_parser(
