@@ -80,3 +80,9 @@ def test_clip_bounds_the_result():
 def test_bad_level_lists(levels):
     with pytest.raises(ValueError, match="levels must fall strictly from at most 30 to 0, got"):
         ddpm_sample(lambda x, t, cond=None: x, torch.zeros(1, 2), NoiseSchedule(linear_betas(30)), levels)
+
+
+@pytest.mark.parametrize("levels, message", [(10, "a list, such as sampling_levels"), ([30.7, 10, 0], "whole numbers")])
+def test_what_is_no_list_of_whole_levels_is_refused(levels, message):
+    with pytest.raises(ValueError, match=message):
+        ddpm_sample(lambda x, t, cond=None: -x, torch.randn(2, 3), NoiseSchedule(linear_betas(50)), levels)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 
-from ..training.checkpoint import latest_checkpoint, load_checkpoint, phase_of
+from ..training.checkpoint import latest_checkpoint, load_checkpoint
 
 PHASES = ("images", "clips")  # a run's checkpoint says in which of them it is
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a run is made with. Those of a budget are in `BUDGETS`; most can be changed by the flag of their name."""
+    """What a run is made with. The defaults are those of the budget `gpu`; see `BUDGETS`."""
 
     # The clips
     frames: int = 16  # at least 4
@@ -145,7 +145,7 @@ def progress_of(out: Path) -> tuple[str | None, int]:
     saved = load_checkpoint(found)
     if not isinstance(saved, dict) or not isinstance(saved.get("step"), int):
         raise ValueError(f"{found} is no training checkpoint: choose another --out")
-    return phase_of(saved, default="clips"), saved["step"]
+    return saved.get("phase", "clips"), saved["step"]  # before there were phases, this file was for clips
 
 
 def what_is_saved(out: Path) -> str:

@@ -1,4 +1,4 @@
-"""What is learnt from, and its files: digits, drawn sprites and their captions, the learner's own clips.
+"""What is learnt from, and its files: digits, drawn sprites, captions and their tokenizer, people's own clips.
 
 Imports `minivdm.files` alone.
 """

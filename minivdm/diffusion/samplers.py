@@ -5,7 +5,7 @@ walks *consecutive pairs* (t, s) of one strictly decreasing list that ends at 0,
 special last step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -94,7 +94,13 @@ def ddpm_sample(
 
 def checked_levels(levels: Sequence[int] | None, schedule: NoiseSchedule) -> list[int]:
     """`levels` as a list of ints (default: all of them), or a ValueError that says what is wrong with them."""
-    levels = all_levels(schedule) if levels is None else [int(level) for level in levels]
+    if levels is None:
+        return all_levels(schedule)
+    if not isinstance(levels, Iterable):
+        raise ValueError(f"levels must be a list, such as sampling_levels({schedule.T}, 50), got {levels!r}")
+    given, levels = list(levels), [int(level) for level in levels]
+    if given != levels:
+        raise ValueError(f"levels must be whole numbers, got {given}")
     falling = all(t > s for t, s in pairwise(levels))
     if len(levels) < 2 or not falling or levels[-1] != 0 or levels[0] > schedule.T:
         raise ValueError(f"levels must fall strictly from at most {schedule.T} to 0, got {levels}")

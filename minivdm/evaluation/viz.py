@@ -1,4 +1,4 @@
-"""Looking at images and clips: contact sheets, film strips, players, GIF files, and pictures behind a slider."""
+"""Looking at images and clips: contact sheets, film strips, players, and pictures behind a slider."""
 
 import base64
 import importlib

@@ -1,4 +1,11 @@
-"""Checkpoints that survive a crash: everything the next step depends on, in one file, written whole or not at all."""
+"""Checkpoints that survive a crash: everything the next step depends on, in one file, written whole or not at all.
+
+step, phase                 where the run is
+model, ema, ema_updates     the weights, their average and how often it was updated
+optimizer, scaler           the engine's state
+rng, generators             random states: PyTorch's own, and one for each micro-batch
+device                      "cpu" or "cuda", whose random numbers differ
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +18,9 @@ from .ema import EMA
 from .engine import Engine
 from .parallel import all_gather, rank
 
+# What loading a file raises that was made by something else.
+HOLDS_SOMETHING_ELSE = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
+
 
 def save_run(
     path: str | Path,
@@ -19,7 +29,7 @@ def save_run(
     ema: EMA,
     engine: Engine,
     generators: list[torch.Generator],
-    mine: Iterable[int],
+    own: Iterable[int],
     phase: str = "",
 ) -> None:
     """Write what a run's next step depends on; all processes must call it, and rank 0 writes.
@@ -29,11 +39,11 @@ def save_run(
         step: steps done.
         model, ema, engine: the parts of the run.
         generators: one for each micro-batch.
-        mine: the numbers of those generators that this process has used.
+        own: the numbers of those generators that this process has used; the others are another process's.
         phase: name of the stretch of the run.
     """
-    held = all_gather({i: generators[i].get_state() for i in mine})
-    states = {i: state for some in held for i, state in some.items()}
+    of_each_process = all_gather({i: generators[i].get_state() for i in own})
+    states = {i: state for of_one in of_each_process for i, state in of_one.items()}
     if rank() > 0:
         return
     device = next(model.parameters()).device
@@ -54,18 +64,18 @@ def save_run(
 def find_checkpoint(path: str | Path | None, phase: str = "") -> dict[str, object] | None:
     """The checkpoint at `path`, or the previous one beside it, with the file's name as "path"; else None.
 
-    One of another phase counts as none. Raises what `load_checkpoint` raises.
+    One of another phase counts as none; one from before there were phases counts as of this one.
+
+    Raises:
+        ValueError: if the file is broken, or holds something else than a dict; OSError if it cannot be read.
     """
     found = latest_checkpoint(path)
-    saved = load_checkpoint(found) if found else None
-    if saved is None or phase_of(saved, phase) != phase:
+    if found is None:
         return None
-    return {**saved, "path": found} if isinstance(saved, dict) else {"path": found}
-
-
-def phase_of(saved: object, default: str = "") -> str:
-    """The phase that a checkpoint was saved in; `default` for files from before there were phases."""
-    return saved.get("phase", default) if isinstance(saved, dict) else default
+    saved = load_checkpoint(found)
+    if not isinstance(saved, dict):
+        raise something_else(found, TypeError(f"expected a dict, got a {type(saved).__name__}"))
+    return {**saved, "path": found} if saved.get("phase", phase) == phase else None
 
 
 def restore_weights(
@@ -80,14 +90,15 @@ def restore_weights(
     path = saved["path"]
     try:
         made_with, made_on, step = len(saved["generators"]), saved["device"], saved["step"]
-        for key in ("ema_updates", "scaler", "rng", "optimizer"):
-            saved[key]
-        if (made_with, made_on) == (micro_batches, device.type):
+        missing = [key for key in ("ema_updates", "scaler", "rng", "optimizer") if key not in saved]
+        if missing:
+            raise KeyError(missing[0])
+        if (made_with, made_on) == (micro_batches, device.type):  # else the reason is told below
             model.load_state_dict(saved["model"])
             ema.model.load_state_dict(saved["ema"])
             ema.updates = saved["ema_updates"]
-    except UNREADABLE as error:
-        raise no_checkpoint_of(path, error) from error
+    except HOLDS_SOMETHING_ELSE as error:
+        raise something_else(path, error) from error
     if made_with != micro_batches:
         raise ValueError(f"{path} was made with micro_batches={made_with}, not micro_batches={micro_batches}")
     if made_on != device.type:
@@ -98,8 +109,8 @@ def restore_weights(
     return step
 
 
-def restore_random_states(saved: dict[str, object], engine: Engine, generators: list[torch.Generator]) -> None:
-    """Load the states of optimiser, scaler and random numbers: what is left when the weights are in place.
+def restore_engine(saved: dict[str, object], engine: Engine, generators: list[torch.Generator]) -> None:
+    """Load the engine's state and all random states: what is left when the weights are in place.
 
     Raises:
         ValueError: if the file is no training checkpoint.
@@ -112,14 +123,11 @@ def restore_random_states(saved: dict[str, object], engine: Engine, generators: 
         torch.set_rng_state(saved["rng"]["cpu"])
         if device.type == "cuda":
             torch.cuda.set_rng_state(saved["rng"]["cuda"], device)
-    except UNREADABLE as error:
-        raise no_checkpoint_of(saved["path"], error) from error
+    except HOLDS_SOMETHING_ELSE as error:
+        raise something_else(saved["path"], error) from error
 
 
-UNREADABLE = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
-
-
-def no_checkpoint_of(path: str | Path, error: Exception) -> ValueError:
+def something_else(path: str | Path, error: Exception) -> ValueError:
     """The ValueError for a file that holds something else."""
     reason = str(error).splitlines()[0]
     return ValueError(f"{path} belongs to another model or is no training checkpoint: {reason}")

@@ -18,9 +18,10 @@ class Engine:
         engine.backward(loss)                   # as often as there are micro-batches
         engine.step(lr=1e-3)
 
-    `model` holds the weights in float32, and the optimiser (AdamW) changes these alone. What is computed with is the
-    model itself; or a `LowPrecisionCopy` of it in 16 bits, or recorded as a CUDA graph; and with several processes
-    either of them inside `DistributedDataParallel`, which averages gradients over the processes.
+    `model` holds the weights in float32, and the optimiser (AdamW, with PyTorch's weight decay of 0.01) changes these
+    alone. What computes is `network`: the model itself; or a `LowPrecisionCopy` of it, if that is to have 16 bits or to
+    be recorded (what is recorded cannot be copied any more, so it is never the model itself). With several processes, it
+    stands inside `DistributedDataParallel`, which averages gradients over the processes.
 
     Args:
         model: `model(x, t, cond)`, on its device; all processes begin with the weights of the first.
@@ -35,7 +36,8 @@ class Engine:
     ):
         device = next(model.parameters()).device
         cuda = device.type == "cuda"
-        self.model, self.dtype = broadcast(model.train()), dtype
+        self.model, self.dtype = model, dtype
+        broadcast(model.train())
         self.optimizer = torch.optim.AdamW(model.parameters(), fused=cuda, foreach=not cuda)
         self.optimizer.zero_grad(set_to_none=True)  # whatever was there before
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
@@ -86,7 +88,7 @@ class Engine:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, saved: dict[str, dict]) -> None:
-        """Take over a state; that of a run without float16 has no scaler's, and then the scaler begins anew."""
+        """Take over a state. If the run was not in float16 then, there is none for the scaler, which begins anew."""
         self.optimizer.load_state_dict(saved["optimizer"])
         if saved["scaler"]:
             self.scaler.load_state_dict(saved["scaler"])

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..diffusion.forward_process import diffusion_loss
 from ..diffusion.schedules import NoiseSchedule
-from .checkpoint import find_checkpoint, restore_random_states, restore_weights, save_run
+from .checkpoint import find_checkpoint, restore_engine, restore_weights, save_run
 from .ema import EMA
 from .engine import Engine
 from .parallel import all_reduce_mean, rank, world_size
@@ -77,8 +77,8 @@ def train(
             their number changes nothing but the speed.
         cuda_graph: on CUDA, record the kernels of a step once and launch them as one graph: every batch must have the
             same size, and `loss` call the model once.
-        phase: name of this stretch of a run that has several. A checkpoint of another phase is not gone on from: its
-            file will hold this phase from the first save on.
+        phase: name of this stretch of a run that has several. A checkpoint of another phase is not gone on from, and
+            the first save of this one overwrites it.
 
     Yields:
         (step, loss): steps done, from 1, and the loss as a detached scalar tensor.
@@ -92,23 +92,23 @@ def train(
         processes = f"{world_size()} processes: use a multiple of {world_size()}"
         raise ValueError(f"{micro_batches} micro-batches cannot be divided among {processes}")
     device = next(model.parameters()).device
-    mine = range(rank(), micro_batches, world_size())
+    own = range(rank(), micro_batches, world_size())
     generators = [torch.Generator(device).manual_seed(seed + i) for i in range(micro_batches)]
     example = batch(torch.Generator(device).manual_seed(seed)) if cuda_graph and device.type == "cuda" else None
 
     step, saved = 0, find_checkpoint(checkpoint, phase)
     if saved:
         step = restore_weights(saved, model, ema, len(generators), device)
-    engine = Engine(model, dtype, example)
+    engine = Engine(model, dtype, example)  # copies and records the weights, so they are in place by now
     if saved:
-        restore_random_states(saved, engine, generators)
+        restore_engine(saved, engine, generators)
 
     with tqdm(total=steps, initial=step, disable=not progress or rank() > 0, mininterval=1.0, unit="step") as bar:
         while step < steps:
             total = torch.zeros((), device=device)
-            for i in mine:
+            for i in own:
                 x0, cond = batch(generators[i])
-                value = loss(engine.forward, x0, schedule, cond, generators[i]) / len(mine)
+                value = loss(engine.forward, x0, schedule, cond, generators[i]) / len(own)
                 engine.backward(value)
                 total += value.detach()
             norm = engine.step(learning_rate(step, steps, lr, decay))
@@ -122,7 +122,7 @@ def train(
                 require_finite(total, norm, engine, step, lr)
                 bar.set_postfix(loss=f"{total.item():.4f}")
             if saving:
-                save_run(checkpoint, step, model, ema, engine, generators, mine, phase)
+                save_run(checkpoint, step, model, ema, engine, generators, own, phase)
             yield step, total
 
 
@@ -133,7 +133,7 @@ def learning_rate(step: int, steps: int, lr: float, decay: bool = False) -> floa
 
 
 def require_finite(loss: Tensor, norm: Tensor, engine: Engine, step: int, lr: float) -> None:
-    """A FloatingPointError if the loss is not finite, or the gradient where no scaler leaves such a step out."""
+    """A FloatingPointError if the loss is not finite or, without a scaler, which skips such a step, the gradient."""
     if not torch.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss.item()} at step {step}: try a smaller lr than {lr}")
     if not engine.scaler.is_enabled() and not torch.isfinite(norm):
