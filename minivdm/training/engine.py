@@ -20,8 +20,8 @@ class Engine:
 
     `model` holds the weights in float32, and the optimiser (AdamW, with PyTorch's weight decay of 0.01) changes these
     alone. What computes is `network`: the model itself; or a `LowPrecisionCopy` of it, if that is to have 16 bits or to
-    be recorded (what is recorded cannot be copied any more, so it is never the model itself). With several processes, it
-    stands inside `DistributedDataParallel`, which averages gradients over the processes.
+    be recorded (what is recorded cannot be copied any more, so it is never the model itself). With several processes
+    it stands inside `DistributedDataParallel`, which averages gradients over the processes.
 
     Args:
         model: `model(x, t, cond)`, on its device; all processes begin with the weights of the first.
