@@ -41,11 +41,17 @@ def cell_with(notebook, text):
     return next(cell for cell in notebook.cells if cell.cell_type == "code" and text in cell.source)
 
 
+def until(notebook, last):
+    """The cells up to this one, which is the last that a test looks at."""
+    return notebook.cells[: notebook.cells.index(last) + 1]
+
+
 def test_training_calls_the_learners_q_sample(chapter, tmp_path):
     cell_with(chapter, '@piece("forward_process.q_sample")').source = COUNTING
     training = cell_with(chapter, "= train(model")
     training.source = "before = torch.calls_of_my_q_sample\n" + training.source
     training.source += "\nprint('calls while training:', torch.calls_of_my_q_sample - before, 'steps:', b.steps)"
+    chapter.cells = until(chapter, training)
     run(chapter, tmp_path)
     assert "1.3" in text_of(cell_with(chapter, "calls_of_my_q_sample = getattr"))
     assert "passed" in text_of(cell_with(chapter, "calls_of_my_q_sample = getattr"))
@@ -55,9 +61,8 @@ def test_training_calls_the_learners_q_sample(chapter, tmp_path):
     # In a new kernel the kept piece is installed again, though the notebook's own cell is unsolved.
     again = nbformat.read(ROOT / "chapters" / "01_ddpm.ipynb", as_version=4)
     training = cell_with(again, "= train(model")
-    last = again.cells.index(training)
     training.source += "\nprint('calls in a new kernel:', torch.calls_of_my_q_sample)"
-    again.cells = [c for c in again.cells[: last + 1]]
+    again.cells = until(again, training)
     run(again, tmp_path)
     assert "pieces are yours" in text_of(cell_with(again, "start("))
     assert "calls in a new kernel: 25" in text_of(training)
@@ -76,7 +81,7 @@ def test_a_syntax_error_in_one_exercise_stops_nothing(chapter, tmp_path):
     cell_with(
         chapter, '@piece("forward_process.to_x0")'
     ).source = '@piece("forward_process.to_x0")\ndef to_x0(x_t, t:\n    return'
-    chapter.cells = chapter.cells[: chapter.cells.index(cell_with(chapter, "gaussian_mmd(x")) + 1]
+    chapter.cells = until(chapter, cell_with(chapter, "gaussian_mmd(x"))
     run(chapter, tmp_path)
     card = text_of(cell_with(chapter, '@piece("forward_process.to_x0")'))
     assert "SyntaxError: '(' was never closed, line 2 of the cell" in card
