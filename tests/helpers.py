@@ -1,23 +1,7 @@
-"""What several test files need: a reference written anew, random weights, and a count of tensor operations."""
-
-import importlib
-import inspect
+"""What several test files need: random weights, and a count of tensor operations."""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-
-from minivdm.course import sources
-from minivdm.course.originals import reference
-
-
-def rewritten(name):
-    """A piece's reference from the same source, but not minivdm's own object."""
-    module, _, attribute = name.rpartition(".")
-    space = dict(vars(importlib.import_module(sources.import_name(sources.modules()[module]))))
-    target = reference(name)
-    source = inspect.getsource(space[attribute] if inspect.isclass(target) else inspect.unwrap(target))
-    exec(compile(source, f"<{name}>", "exec"), space)
-    return space[attribute]
 
 
 def with_random_weights(module, seed=0):

@@ -19,7 +19,7 @@ import inspect
 import torch
 
 from .method_transplant import transplant
-from .originals import resolve, run_in_module, same_class_again, source_of
+from .originals import made_again, resolve, run_in_module, source_of
 from .probes import close, equal, holds, near, raises
 
 __all__ = ["close", "equal", "exercise", "holds", "near", "raises"]
@@ -66,7 +66,7 @@ class Exercise:
             return edited(self.name, found)
         if not inspect.isclass(found):
             return found
-        made = same_class_again(self.name)
+        made = made_again(self.name)
         for key, value in transplant(found, made).items():
             setattr(made, key, value)
         return made

@@ -8,6 +8,7 @@ import inspect
 import weakref
 
 from . import sources
+from .stubs import definition_of, text_of
 
 pristine = {}  # piece name -> the reference, as it was before any learner's code was installed
 namespaces = weakref.WeakValueDictionary()  # those that `run_in_module` made, as long as code runs in them
@@ -48,12 +49,12 @@ def reference(name):
     """
     if name not in pristine:
         found = resolve(name)[2]
-        pristine[name] = same_class_again(name) if inspect.isclass(found) else found
+        pristine[name] = made_again(name) if inspect.isclass(found) else found
     return pristine[name]
 
 
-def same_class_again(name):
-    """A class of minivdm made once more from its source: equal, but with methods of its own."""
+def made_again(name):
+    """A function or class of minivdm made once more from its source: equal, but another object."""
     module, attribute, _ = resolve(name)
     return run_in_module(source_of(name), module, f"<{name}>")[attribute]
 
@@ -61,11 +62,7 @@ def same_class_again(name):
 @functools.cache
 def source_of(name):
     """A piece's definition as it stands in the package."""
-    module, _, attribute = name.rpartition(".")
-    text = sources.modules()[module].read_text(encoding="utf-8")
-    node = next(each for each in ast.parse(text).body if getattr(each, "name", None) == attribute)
-    start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    return "".join(text.splitlines(keepends=True)[start - 1 : node.end_lineno])
+    return text_of(*definition_of(sources.PACKAGE.parent, name))
 
 
 def signature_of(function):

@@ -11,7 +11,7 @@ import re
 
 from . import sources
 from .method_transplant import functions_in, map_functions, transplant, vars_of
-from .originals import reference, same_class_again
+from .originals import made_again, reference
 
 latest = {}  # piece name -> the learner's most recent Piece in this process
 quiet = {"on": False}  # set while a check runs: what falls back then says so when the notebook itself calls it
@@ -86,7 +86,7 @@ class Piece:
             made = self.with_fallback(self.target, known)
         else:
             made = self.target
-            instead = transplant(same_class_again(self.name), made, self.written) if self.written else {}
+            instead = transplant(made_again(self.name), made, self.written) if self.written else {}
             for key, attribute in self.written.items():
                 fallback = functools.partial(self.with_fallback, fallback=functions_in(instead[key])[0])
                 setattr(made, key, map_functions(attribute, fallback))
@@ -96,7 +96,7 @@ class Piece:
     def reject(self):
         """Let the reference take all calls: this version raises, never ends, or returns something of another kind."""
         self.rejected = True
-        known = transplant(same_class_again(self.name), self.target) if self.is_class else {}
+        known = transplant(made_again(self.name), self.target) if self.is_class else {}
         for key, attribute in known.items():
             if functions_in(attribute) and key in vars(self.target):
                 self.written.setdefault(key, vars(self.target)[key])

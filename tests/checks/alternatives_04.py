@@ -6,21 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from minivdm.course.exercise import edited
-from tests.checks.collected import alternative
-from tests.helpers import rewritten
-
-
-def with_method(name, method):
-    """Register the class `name`, written anew, with a method of another making."""
-
-    def add(function):
-        made = rewritten(name)
-        setattr(made, method, function)
-        made.__name__ = function.__name__
-        alternative(name)(made)
-        return function
-
-    return add
+from tests.checks.collected import alternative, with_method
 
 
 @alternative("layers.timestep_embedding")

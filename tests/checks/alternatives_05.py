@@ -6,8 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from minivdm.course.exercise import edited
-from tests.checks.alternatives_04 import with_method
-from tests.checks.collected import alternative
+from tests.checks.collected import alternative, with_method
 
 
 @with_method("captions.Tokenizer", "encode")

@@ -1,8 +1,7 @@
 """Chapter 10 in other ways: time hooked onto the image model; and other algebra in a line of the reference."""
 
 from minivdm.course.exercise import edited
-from tests.checks.alternatives_04 import with_method
-from tests.checks.collected import alternative
+from tests.checks.collected import alternative, with_method
 
 
 @with_method("unet3d.UNet3D", "forward")

@@ -10,10 +10,9 @@ import torch
 from minivdm.course import check, piece, sources
 from minivdm.course.checks import find
 from minivdm.course.exercise import Exercise
-from minivdm.course.originals import reference
+from minivdm.course.originals import made_again, reference
 from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 from tests.checks.collected import ALTERNATIVES
-from tests.helpers import rewritten
 
 for path in sorted(Path(__file__).parent.glob("alternatives_*.py")):
     importlib.import_module(f"tests.checks.{path.stem}")
@@ -52,7 +51,7 @@ def a_stub(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reference_passes(name):
     for seed in SEEDS:
-        result = check(piece(name)(rewritten(name)), seed=seed)
+        result = check(piece(name)(made_again(name)), seed=seed)
         assert result, result
 
 

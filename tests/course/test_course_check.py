@@ -11,12 +11,11 @@ from course_kit import RIGHT, STUB, body
 from minivdm.course import check
 from minivdm.course.checking import CheckFailed, examine
 from minivdm.course.exercise import close, equal, near
-from minivdm.course.originals import signature_of
+from minivdm.course.originals import made_again, signature_of
 from minivdm.course.pieces import Piece
 from minivdm.course.result_view import as_html, as_text
 from minivdm.course.sandbox import Printed, TimeUp, time_limit
 from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas
-from tests.helpers import rewritten
 
 A = "a = per_sample(schedule.alpha_bar, t, x0)"
 X = "x = a.sqrt() * x0 + (1 - a).sqrt() * noise"
@@ -38,7 +37,7 @@ def test_right_passes(cell):
 
 @pytest.mark.parametrize("name", ["forward_process.q_sample", "schedules.NoiseSchedule"])
 def test_reference_passes_and_misconceptions_get_their_hint(course, name):
-    assert examine(Piece(name, rewritten(name))).status == "passed"
+    assert examine(Piece(name, made_again(name))).status == "passed"
     for label, hint, _ in course[name].misconceptions:
         result = examine(Piece(name, course[name].wrong(label)))
         assert (result.status, result.hint) == ("wrong", hint), label
