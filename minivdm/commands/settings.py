@@ -14,7 +14,8 @@ import torch
 
 from ..training.checkpoint import latest_checkpoint, load_checkpoint
 
-PHASES = ("images", "clips")  # a run's checkpoint says in which of them it is
+# A run's checkpoint says in which of its phases it is; what a step of that phase is called.
+PHASES = {"images": "image step", "clips": "step"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +152,7 @@ def progress_of(out: Path) -> tuple[str | None, int]:
 def what_is_saved(out: Path) -> str:
     """From where the run in a folder will go on, in words."""
     phase, step = progress_of(out)
-    where = {"images": "image step", "clips": "step"}
-    return f"{out} holds {where[phase]} {step}, and the same command goes on from there" if phase else "nothing saved"
+    return f"{out} holds {PHASES[phase]} {step}, and the same command goes on from there" if phase else "nothing saved"
 
 
 def write_settings(settings: Settings) -> bytes:

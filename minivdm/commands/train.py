@@ -40,7 +40,16 @@ from ..training.ema import EMA
 from ..training.loop import train
 from ..training.parallel import init_distributed, rank, world_size
 from ..training.precision import best_dtype
-from .settings import Settings, progress_of, require_same, saved_settings, settings_of, what_is_saved, write_settings
+from .settings import (
+    PHASES,
+    Settings,
+    progress_of,
+    require_same,
+    saved_settings,
+    settings_of,
+    what_is_saved,
+    write_settings,
+)
 
 PROMPTS = (
     "a red circle moving left",
@@ -101,11 +110,8 @@ def train_text2video(
     model = use_fused_kernels(build_text2video(**settings.model).to(device))
     parameters = sum(p.numel() for p in model.parameters())
     log(f"{parameters:,} parameters on {world_size()} x {device.type}; {settings.as_text()}")
-    at = {
-        "images": f"image step {done} of {settings.image_steps}",
-        "clips": f"step {done} of {settings.steps}",
-    }
-    log(f"going on from {at[phase]} in {out}" if phase else f"writing to {out}")
+    total = settings.image_steps if phase == "images" else settings.steps
+    log(f"going on from {PHASES[phase]} {done} of {total} in {out}" if phase else f"writing to {out}")
     start = time.perf_counter()
     pool = ClipPool(sprites, settings.pool, torch.Generator(device).manual_seed(settings.seed + POOL_SEED))
     log(f"{settings.pool:,} clips drawn in {time.perf_counter() - start:.1f} s")
@@ -168,7 +174,7 @@ class TrainingRun:
         """The steps of a phase, one after the other; now and then there is a line about seconds and the mean loss.
 
         Args:
-            phase: "images" or "clips".
+            phase: one of `PHASES`.
             total: number of steps.
             draw: `draw(generator, size)` gives clean data and a condition.
             batch: samples in each step, all micro-batches together.
@@ -178,13 +184,13 @@ class TrainingRun:
         size = math.ceil(batch / self.settings.micro_batches)
         every = max(1, total // SAVES)
         options = dict(steps=total, seed=seed, save_every=every, phase=phase) | self.options | options
-        losses, name = [], {"images": "image step", "clips": "step"}[phase]
+        losses = []
         for step, loss in train(self.model.net, ema, partial(draw, size=size), **options):
             losses.append(loss)
             if step % max(1, total // LINES) == 0 or step == total:
                 mean = torch.stack(losses).mean().item()
                 seconds = time.perf_counter() - self.start
-                log(f"{seconds:6.0f} s  {name} {step:6d} of {total}  loss {mean:.5f}")
+                log(f"{seconds:6.0f} s  {PHASES[phase]} {step:6d} of {total}  loss {mean:.5f}")
                 losses = []
             yield step
 
