@@ -126,9 +126,7 @@ def course_files():
 
 
 def notebooks_in(folder):
-    """The course's notebooks in a folder, in order: where the course has its sources, those that have one, and none that
-    somebody has put there.
-    """
+    """The course's notebooks in a folder, in order: those that have a source, where there are sources."""
     sources = {path.stem for path in (shipped("chapters") / "source").glob("*.py")}
     return [path for path in sorted(folder.glob("*.ipynb")) if path.stem in sources or not sources]
 
