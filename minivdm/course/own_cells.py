@@ -35,8 +35,8 @@ def read_cells(path):
         notebook = json.loads(text)
         for cell in notebook["cells"]:
             cell["source"] = "".join(cell["source"])
-            cell["cell_type"], cell["metadata"] = str(cell["cell_type"]), dict(cell["metadata"])
-        notebook["metadata"] = dict(notebook["metadata"])
+            cell["cell_type"], cell["metadata"] = str(cell["cell_type"]), dict(cell.get("metadata") or {})
+        notebook["metadata"] = dict(notebook.get("metadata") or {})
     except FileNotFoundError:
         return None
     except OSError as error:
