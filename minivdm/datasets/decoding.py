@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ FORMATS = "mov,gif,matroska,avi"  # nothing else is tried: FFmpeg would also tak
 MAX_FRAMES = 36_000  # frames in one recording: 20 minutes at 30 frames per second
 MAX_PIXELS = 8192 * 4320  # pixels in one frame; ten bytes are enough to announce a GIF of 100 million
 MAX_BYTES = 2 * 2**30  # bytes of pixels that are kept at most
+UPRIGHT = [1, 0, 0, 1]  # no turn, no mirror
 LIMITS = {"max_pixels": str(MAX_PIXELS)}  # for decoders: also the first frames, which are decoded to open a file
 
 
@@ -51,7 +52,8 @@ def pyav() -> ModuleType:
 
 def read_film(path: str | Path, each: Callable | None = None) -> Film:
     """Decode a video file from end to end; arguments and errors are those of `read_video`."""
-    av, path, gif = pyav(), Path(path), None
+    path, gif = Path(path), None
+    pyav()
     if path.stat().st_size == 0:
         raise VideoError("empty file", path)
     if cut_short(path):
@@ -61,12 +63,9 @@ def read_film(path: str | Path, each: Callable | None = None) -> Film:
             gif, stays = whole_gif(GIF + file.read(), path)
             require_small(*struct.unpack("<HH", gif[6:10]), path)
     source = str(path.absolute()) if gif is None else io.BytesIO(gif)  # "a:b.mp4" would be taken for an address
-    try:
-        container = av.open(source, options={"format_whitelist": FORMATS, **LIMITS}, metadata_errors="replace")
-    except av.FFmpegError as error:
-        raise VideoError("not a video", path, error) from error
-    with container:
-        film = decoded(container, path, each)
+    matrix = display_matrix(source, path) if gif is None else UPRIGHT
+    with opened(source, path) as container:
+        film = decoded(container, matrix, path, each)
         comment = container.metadata.get("comment", "")
     if gif is None:
         return film
@@ -78,12 +77,21 @@ def read_film(path: str | Path, each: Callable | None = None) -> Film:
     return Film(film.pictures, torch.arange(len(counts)).repeat_interleave(torch.from_numpy(counts)), 100 / tick)
 
 
-def decoded(container: Any, path: Path, each: Callable | None) -> Film:
+def opened(source: str | BinaryIO, path: Path) -> Any:
+    """A container of PyAV, or a `VideoError`."""
+    av = pyav()
+    try:
+        return av.open(source, options={"format_whitelist": FORMATS, **LIMITS}, metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise VideoError("not a video", path, error) from error
+
+
+def decoded(container: Any, matrix: list[int], path: Path, each: Callable | None) -> Film:
     """The film of an open container, on the clock that the container has."""
     stream, packets = moving_pictures(container, path), []
     pictures, frames, kept_bytes = [], [], 0
     for frame in checked_frames(container, stream, path, packets):
-        picture = torch.from_numpy(upright(frame, stream.sample_aspect_ratio, path))  # (H, W, 3)
+        picture = torch.from_numpy(upright(frame, stream.sample_aspect_ratio, matrix, path))  # (H, W, 3)
         pictures.append(picture if each is None else each(picture))
         kept_bytes += pictures[-1].nbytes
         if kept_bytes > MAX_BYTES:
@@ -135,10 +143,11 @@ def require_small(width: int, height: int, path: Path) -> None:
 def checked_frames(container: Any, stream: Any, path: Path, packets: list[int | None]) -> Iterator[Any]:
     """The frames of a stream, all of one size, and into `packets` the times for which it has any; or a `VideoError`.
 
-    Decoders are told not to repair. H.264's are allowed to: where a recording was cut out of a longer one, what its
-    pictures tell of lost ones counts as an error, too. But they mark what they have repaired.
+    Decoders are told not to repair, except two. H.264: where a recording was cut out of a longer one, what its pictures
+    tell of lost ones counts as an error, too; and it marks what it has repaired. VP8: it ends a picture early, and does
+    not say so.
     """
-    careful = {} if stream.codec_context.name == "h264" else {"err_detect": "explode"}
+    careful = {} if stream.codec_context.name in ("h264", "vp8") else {"err_detect": "explode"}
     stream.codec_context.options = {**LIMITS, **careful}
     count, found, size = 0, 0, None
     try:
@@ -161,29 +170,38 @@ def checked_frames(container: Any, stream: Any, path: Path, packets: list[int | 
         raise VideoError("truncated", path, f"{found} frames where {len(stream.index_entries)} are announced")
 
 
-def upright(frame: Any, ratio: Any, path: Path) -> np.ndarray:
+def display_matrix(source: str, path: Path) -> list[int]:
+    """How pictures are to be turned and mirrored, [a, b, c, d]: for points (x, y), with y downwards,
+
+        x' = a x + c y,   y' = b x + d y
+
+    as a camera says that was held sideways, or shows its owner a mirror image. The first frame is asked, and not in the
+    container that is read: PyAV keeps a frame that was asked, and so its memory from the decoder.
+    """
+    with opened(source, path) as container:
+        stream = moving_pictures(container, path)
+        frame = next(checked_frames(container, stream, path, []), None)
+        matrix = frame and frame.side_data.get("DISPLAYMATRIX")
+        return np.frombuffer(matrix, np.int32)[[0, 1, 3, 4]].tolist() if matrix else UPRIGHT
+
+
+def upright(frame: Any, ratio: Any, matrix: list[int], path: Path) -> np.ndarray:
     """The pixels of a frame as they are meant to be seen: (H, W, 3) uint8.
 
     Args:
         ratio: width of a pixel by its height, or None; one side of the frame is enlarged until pixels are square.
+        matrix: that of `display_matrix`.
         path: for the message.
-
-    A camera held sideways, or one that shows a mirror image, says so in a matrix for points (x, y) with y downwards:
-
-        x' = a x + c y,   y' = b x + d y
     """
     ratio = float(ratio or 1)
     width, height = round(frame.width * max(ratio, 1)), round(frame.height / min(ratio, 1))
     require_small(width, height, path)
     # Starting more threads for each frame takes longer.
     pixels = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is not None:
-        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
-        if abs(b) + abs(c) > abs(a) + abs(d):
-            pixels, a, d = pixels.swapaxes(0, 1), c, b
-        pixels = pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
-    return pixels.copy()
+    a, b, c, d = matrix
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1].copy()
 
 
 def jitter(fps: float) -> float:

@@ -46,13 +46,14 @@ def cut_short(path: str | Path) -> bool:
 def mp4_length(file: BinaryIO, size: int) -> int:
     """Where the last box of an MP4 ends. In front of each: 4 bytes of length (1: in 8 more bytes; 0: to the end), type.
 
-    What is no known box has been appended by somebody, and does not count.
+    What is no known box has been appended by somebody, and does not count; nor does another file, which begins with
+    "ftyp".
     """
     end, seen = 0, set()
     while end + 8 <= size:
         file.seek(end)
         length, kind = struct.unpack(">I4s", file.read(8))
-        if kind not in BOXES:
+        if kind not in BOXES or (kind == b"ftyp" and seen):
             return end
         seen.add(kind)
         if length == 1:
@@ -98,15 +99,16 @@ def whole_gif(data: bytes, path: str | Path) -> tuple[bytes, list[int]]:
         return at + 1
 
     data, at = data.ljust(13, b"\0"), 13 + table(data[10] if len(data) > 10 else 0)
-    parts, stays, control, end = [data[:at]], [], b"", len(data.rstrip(b"\0"))
-    while at < end and data[at] != ord(";"):
+    parts, stays, control = [data[:at]], [], b""
+    while at < len(data) and data[at] != ord(";"):
         start, kind = at, data[at : at + 1]
         if kind == b"!":
             at = after_parts(at + 2)
         elif kind == b",":
             at = after_parts(at + 10 + table(data[at + 9] if at + 9 < len(data) else 0) + 1)
-        else:
-            raise VideoError("broken", path, f"byte {at} begins no block of a GIF")
+        else:  # zeros to the end: a file that was never filled
+            what = "broken" if data[at:].strip(b"\0") else "truncated"
+            raise VideoError(what, path, f"byte {at} begins no block of a GIF")
         if data[start : start + 2] == CONTROL[:2]:
             control = data[start:at]  # for the next picture
             continue
@@ -116,7 +118,7 @@ def whole_gif(data: bytes, path: str | Path) -> tuple[bytes, list[int]]:
             parts.append(control or CONTROL)
             control = b""
         parts.append(data[start:at])
-    if at > len(data) or (at >= end and (control or not stays)):
+    if at > len(data) or (at == len(data) and (control or not stays)):
         raise VideoError("truncated", path, "it ends before its own structure does")
     if not stays:
         raise VideoError("broken", path, "it has no picture")
