@@ -66,7 +66,7 @@ def cells_of(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
     line = 1
     try:
         for cells in reader:
-            if cells:
+            if len(cells) > 1 or "".join(cells).strip():
                 yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:

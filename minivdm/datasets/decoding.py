@@ -120,14 +120,15 @@ def decoded(container: Any, matrix: list[int], path: Path, each: Callable | None
 
 
 def moving_pictures(container: Any, path: Path) -> Any:
-    """The stream to decode: of several, the one with the most frames; never a cover or a thumbnail."""
+    """The stream to decode: of several, the one with the most frames, or else FFmpeg's choice; never a cover."""
     kinds = pyav().stream.Disposition
     still = kinds.attached_pic | kinds.timed_thumbnails | kinds.still_image
     streams = [stream for stream in container.streams.video if not stream.disposition & still]
     if not streams:
         found = "a cover picture, but no moving ones" if container.streams.video else "no picture"
         raise VideoError("not a video", path, f"it has {found}")
-    stream = max(streams, key=lambda stream: stream.frames)
+    best = container.streams.best("video")  # where no frames are announced, as in Matroska
+    stream = max(streams, key=lambda stream: (stream.frames, stream == best))
     if stream.codec_context is None:
         raise VideoError("unknown codec", path)
     require_small(stream.width, stream.height, path)

@@ -194,7 +194,7 @@ class VideoFolder:
         """Which pictures follow each other in a film, (F,) long, and the step in which a clip goes through them."""
         if self.rate is None:
             return film.shown, self.stride
-        ratio = film.fps / self.rate
+        ratio = min(film.fps / self.rate, MAX_FRAMES)  # no recording has as many frames
         if ratio < 1 - SAME_RATE:
             raise VideoError("too few frames per second", path, f"{film.fps:g} where {self.rate:g} are asked for")
         if film.times is not None:
@@ -202,7 +202,7 @@ class VideoFolder:
                 raise VideoError("too long", path, f"{film.times[-1]:g} seconds at {self.rate:g} frames per second")
             return film.shown[seen_at(film.times, film.fps, self.rate)], 1
         whole = max(round(ratio), 1)
-        return film.shown, whole if abs(ratio / whole - 1) <= SAME_RATE else step_for(film.fps, self.rate)
+        return film.shown, whole if abs(ratio / whole - 1) <= SAME_RATE else step_for(ratio, 1)
 
     def shrink(self, frame: Tensor) -> Tensor:
         """The middle square of a frame (H, W, 3) uint8, scaled to (size, size, 3)."""
