@@ -1,6 +1,5 @@
 """Video files: what is written can be read back, and what is not whole is refused with its reason."""
 
-import resource
 import struct
 import sys
 from fractions import Fraction
@@ -523,6 +522,7 @@ def test_slow_and_fast(tmp_path, ending, low, high):
 @pytest.mark.parametrize("ending", ["gif", "mp4"])
 def test_a_disk_that_fills(tmp_path, ending):
     """No file may grow beyond 4 kB here: one error, nothing left behind, and the older file as it was."""
+    resource = pytest.importorskip("resource")
     path = write_video(torch.zeros(3, 4, 32, 32), tmp_path / f"clip.{ending}")
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
