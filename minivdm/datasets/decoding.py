@@ -144,11 +144,10 @@ def require_small(width: int, height: int, path: Path) -> None:
 def checked_frames(container: Any, stream: Any, path: Path, packets: list[int | None]) -> Iterator[Any]:
     """The frames of a stream, all of one size, and into `packets` the times for which it has any; or a `VideoError`.
 
-    Decoders are told not to repair, except two. H.264: where a recording was cut out of a longer one, what its pictures
-    tell of lost ones counts as an error, too; and it marks what it has repaired. VP8: it ends a picture early, and does
-    not say so.
+    Decoders mark what they have repaired. Those of HEVC and MJPEG do not, and are told to fail. (Others are not: what
+    the pictures of a recording that was cut out of a longer one tell of lost ones would be an error, too.)
     """
-    careful = {} if stream.codec_context.name in ("h264", "vp8") else {"err_detect": "explode"}
+    careful = {"err_detect": "explode"} if stream.codec_context.name in ("hevc", "mjpeg") else {}
     stream.codec_context.options = {**LIMITS, **careful}
     count, found, size = 0, 0, None
     try:

@@ -62,9 +62,10 @@ def whole_files(folder: str) -> list[tuple[str, str, bytes]]:
             clip = torch.from_numpy(np.stack(drawn())).movedim(-1, 0) / 127.5 - 1
             made.append((ending, codec, gif_bytes(clip, 10)))
         elif codec in av.codecs_available:
-            path, first = Path(folder, f"made.{ending}"), {k: v for k, v in options.items() if k == "movflags"}
+            path = Path(folder, f"made.{ending}")
+            first = {"fflags": "+bitexact", **{k: v for k, v in options.items() if k == "movflags"}}  # nothing random
             with av.open(str(path), "w", container_options=first) as container:
-                stream = container.add_stream(codec, rate=10, options=options)
+                stream = container.add_stream(codec, rate=10, options={"threads": "1", **options})
                 stream.width, stream.height = 96, 64
                 stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
                 for frame in drawn():
