@@ -2,16 +2,21 @@
 
 import struct
 import sys
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from minivdm.datasets.gif_files import save_gif
+from minivdm.datasets import decoding, video_files
+from minivdm.datasets.gif_files import save_gif, steady_clock
 from minivdm.datasets.pixels import frames_of, to_uint8
 from minivdm.datasets.sprites import MovingSprites
-from minivdm.datasets.video_files import VideoError, cut_short, read_video, write_video
+from minivdm.datasets.video_files import VideoError, cut_short, read_video, require_fits, write_video
+
+DATA = Path(__file__).parent / "data"
 
 
 def drawn(frames=12, size=32, motion=1):
@@ -125,19 +130,222 @@ def test_odd_sizes_are_read(tmp_path):
     assert found.shape == (4, 21, 33, 3) and rate == 10 and (found.int() - 99).abs().max() <= 2
 
 
-def test_a_camera_held_sideways(tmp_path):
-    """The file says "turn by 90 degrees clockwise", as phones do: what was top left is then top right."""
+@pytest.mark.parametrize(
+    "a, b, c, d",
+    [
+        (1, 0, 0, 1),
+        (-1, 0, 0, 1),
+        (1, 0, 0, -1),
+        (-1, 0, 0, -1),
+        (0, 1, -1, 0),
+        (0, -1, 1, 0),
+        (0, 1, 1, 0),
+        (0, -1, -1, 0),
+    ],
+)
+def test_cameras_turned_and_mirrored(tmp_path, a, b, c, d):
+    """The point (x, y) is shown at (a x + c y, b x + d y), from the middle; phones write all eight of these."""
     clip = -torch.ones(3, 4, 32, 64)
-    clip[:, :, :16, :32] = 1
+    clip[:, :, :16, :32] = 1  # one quarter is white: that at (-1, -1)
+    clip[0, :, :16, 32:] = 1  # and the one beside it red
     path = write_video(clip, tmp_path / "clip.mp4")
     content = path.read_bytes()
-    upright, turned = ([65536, 0, 0, 0, 65536], [0, 65536, 0, -65536, 0])
-    old, new = (struct.pack(">9i", *matrix, 0, 0, 0, 1 << 30) for matrix in (upright, turned))
+    old, new = (
+        struct.pack(">9i", *(65536 * x for x in m), 0, 0, 0, 1 << 30) for m in ((1, 0, 0, 0, 1), (a, b, 0, c, d))
+    )
     track = content.index(b"tkhd")
     path.write_bytes(content[:track] + content[track:].replace(old, new, 1))
     found, _ = read_video(path)
-    assert found.shape == (4, 64, 32, 3)
-    assert [[int(found[0, y, x, 0] > 128) for x in (8, 24)] for y in (16, 48)] == [[0, 1], [0, 0]]
+    assert found.shape == ((4, 64, 32, 3) if b else (4, 32, 64, 3))
+    height, width = found.shape[1:3]
+
+    def seen(x, y):  # the colour of the quarter that was at (x, y)
+        x, y = a * x + c * y, b * x + d * y
+        return (found[-1, height * (2 + y) // 4, width * (2 + x) // 4] > 128).tolist()
+
+    assert seen(-1, -1) == [True] * 3 and seen(1, -1) == [True, False, False] and seen(1, 1) == [False] * 3
+
+
+def encode(path, frames, codec="libx264", rate=10, times=None, options=None, ratio=None, title=None):
+    """Write frames (F, H, W, 3) with PyAV alone; `times` in 1/1000 s."""
+    av = pytest.importorskip("av")
+    if codec not in av.codecs_available:
+        pytest.skip(f"PyAV without {codec}")
+    with av.open(str(path), "w", metadata_encoding="latin-1") as container:
+        if title:
+            container.metadata["title"] = title
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        if ratio:
+            stream.codec_context.sample_aspect_ratio = ratio
+        if times:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for k, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
+            if times:
+                picture.pts, picture.time_base = times[k], Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "ratio, size", [(Fraction(3, 2), (90, 90)), (Fraction(2, 3), (136, 60)), (Fraction(1), (90, 60))]
+)
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_pixels_that_are_not_square(tmp_path, ending, ratio, size):
+    """A disc is as wide as it is high; the smaller side is enlarged."""
+    y, x = np.mgrid[:90, :60]
+    disc = ((x - 30) * float(ratio)) ** 2 + (y - 45) ** 2 < 25**2 * float(min(ratio, 1)) ** 2
+    frames = [np.repeat(255 * disc[..., None], 3, axis=2).astype(np.uint8)] * 3
+    found, _ = read_video(encode(tmp_path / f"clip.{ending}", frames, ratio=ratio))
+    assert abs(found.shape[1] - size[0]) <= 1 and found.shape[2] == size[1]
+    white = found[1, ..., 0] > 128
+    assert abs(white.any(dim=0).sum() - white.any(dim=1).sum()) <= 2 or ratio == 1
+
+
+@pytest.mark.parametrize(
+    "stays, fps, counts",
+    [
+        ([7, 6, 7] * 5, 15, [1] * 15),
+        ([3, 4, 3, 3, 4, 3, 3, 4, 100], 100 / 3.375, [1] * 8 + [30]),  # the last: as the program likes
+        ([10], 10, [1]),
+        ([0] * 4, 10, [1] * 4),
+        ([1] * 4, 10, [1] * 4),
+        ([2] * 4, 50, [1] * 4),
+        ([5, 15, 5, 10], 20, [1, 3, 1, 2]),
+        ([7, 7, 13, 7, 20, 6], 15, [1, 1, 2, 1, 3, 1]),  # 15 per second, equal neighbours merged
+        ([5, 12, 31, 5, 8], 20, [1, 2, 7, 1, 1]),  # no clock: by the time, so that the whole is as long
+    ],
+)
+def test_the_clock_of_a_gif(tmp_path, stays, fps, counts):
+    """Hundredths of a second; 0 and 1 are played as 10."""
+    shades = [Image.new("RGB", (9, 7), (12 * i,) * 3) for i in range(len(stays))]
+    shades[0].save(tmp_path / "a.gif", save_all=True, append_images=shades[1:], duration=[10 * stay for stay in stays])
+    found, rate = read_video(tmp_path / "a.gif")
+    assert rate == pytest.approx(fps, rel=0.02)
+    assert found[:, 3, 3, 0].tolist() == [12 * i for i, count in enumerate(counts) for _ in range(count)]
+
+
+def test_no_picture_of_a_gif_is_lost():
+    for seed in range(200):
+        stays = np.random.default_rng(seed).integers(2, [4, 9, 200][seed % 3], size=1 + seed % 40)
+        tick, counts = steady_clock(stays.tolist())
+        assert tick > 0 and len(counts) == len(stays) and counts.min() >= 1
+        assert abs(counts[:-1].sum() * tick - stays[:-1].sum()) <= max(1, tick / 2)
+
+
+def gif_of(tmp_path, **options):
+    shades = [Image.new("RGB", (12, 8), (40 * i, 0, 0)) for i in range(5)]
+    shades[0].save(tmp_path / "a.gif", save_all=True, append_images=shades[1:], duration=100, **options)
+    return (tmp_path / "a.gif").read_bytes()
+
+
+def without_control_blocks(gif):
+    while b"!\xf9\4" in gif:
+        at = gif.index(b"!\xf9\4")
+        gif = gif[:at] + gif[at + 8 :]
+    return gif
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda gif: gif[:-1],
+        lambda gif: gif + b"<html>not found</html>",
+        lambda gif: gif + gif[:40],
+        without_control_blocks,
+        lambda gif: without_control_blocks(gif)[:-1],
+    ],
+    ids=["no end", "a text behind it", "another one behind it", "no control blocks", "neither"],
+)
+def test_gifs_with_something_missing_or_more(tmp_path, change):
+    (tmp_path / "a.gif").write_bytes(change(gif_of(tmp_path)))
+    found, rate = read_video(tmp_path / "a.gif")
+    assert rate == 10 and found[:, 3, 3, 0].tolist() == [0, 40, 80, 120, 160]
+
+
+def test_a_gif_that_was_never_filled_is_truncated(tmp_path):
+    gif = gif_of(tmp_path)
+    for content in (gif[:-200] + bytes(200), gif[:13] + bytes(500), gif[:-1] + bytes(50)):
+        (tmp_path / "a.gif").write_bytes(content)
+        assert reason(tmp_path / "a.gif") in ("truncated", "broken")
+
+
+def test_titles_in_other_encodings(tmp_path):
+    gif_of(tmp_path, comment=b"\xa9 2003 Caf\xe9")
+    assert len(read_video(tmp_path / "a.gif")[0]) == 5
+    path = encode(tmp_path / "a.mp4", [np.zeros((32, 32, 3), np.uint8)] * 3, title="Café © 2003")
+    assert b"Caf\xe9" in path.read_bytes() and len(read_video(path)[0]) == 3
+
+
+def test_covers_are_no_videos(tmp_path):
+    """Wherever the cover stands; a song that has one is no clip."""
+    av = pytest.importorskip("av")
+    assert read_video(DATA / "cover_first.mp4")[0].shape == (30, 64, 96, 3)
+    grey = av.VideoFrame.from_ndarray(np.full((40, 40, 3), 99, np.uint8), "rgb24").reformat(format="yuvj420p")
+    for name in ("cover.mkv", "cover.mp4", "song.mp4"):
+        with av.open(str(tmp_path / name), "w") as container:
+            cover = container.add_stream("mjpeg", rate=1)
+            cover.width, cover.height, cover.pix_fmt = 40, 40, "yuvj420p"
+            cover.disposition = av.stream.Disposition.attached_pic
+            if name == "song.mp4":
+                other = container.add_stream("aac", rate=16000, layout="mono")
+                frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                frame.sample_rate, frames = 16000, [frame]
+            else:
+                other = container.add_stream("mpeg4", rate=10)
+                other.width, other.height, other.pix_fmt = 32, 32, "yuv420p"
+                frames = [av.VideoFrame.from_ndarray(np.full((32, 32, 3), 9 * k, np.uint8), "rgb24") for k in range(12)]
+            for stream, pictures in ((cover, [grey]), (other, frames)):
+                for picture in [*pictures, None]:
+                    container.mux(stream.encode(picture))
+        if name == "song.mp4":
+            assert reason(tmp_path / name) == "not a video"
+        else:
+            assert read_video(tmp_path / name)[0].shape == (12, 32, 32, 3)
+
+
+OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0:b-adapt=0"}
+
+
+@pytest.mark.parametrize(
+    "codec, options",
+    [("libx264", OPEN_GOP), ("libx264", {"x264-params": "intra-refresh=1:keyint=12"}), ("mpeg2video", {"bf": "2"})],
+)
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_cut_out_of_a_longer_one(tmp_path, ending, codec, options):
+    """Packets from the second key frame on: what needs an earlier frame is left out and told, the rest is exact."""
+    av = pytest.importorskip("av")
+    clip, _ = drawn(40)
+    frames = to_uint8(frames_of(clip))
+    whole, cut = encode(tmp_path / f"whole.{ending}", frames, codec, options=options), tmp_path / f"cut.{ending}"
+    with av.open(str(whole)) as old, av.open(str(cut), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        keys = 0
+        for packet in old.demux(old.streams.video[0]):
+            keys += packet.is_keyframe and packet.pts is not None
+            if keys >= 2 and packet.pts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    expected, _ = read_video(whole)
+    film = decoding.read_film(cut)
+    found = torch.stack(film.pictures)
+    assert 8 <= len(found) < 40 and torch.equal(found, expected[-len(found) :])
+    if ending == "mkv":
+        assert ["need an earlier one" in note for note in film.notes] == [True]
+        with pytest.warns(UserWarning, match="frames need an earlier one, and are left out"):
+            read_video(cut)
+
+
+def test_interlaced_is_told_and_another_size_refused(tmp_path):
+    path = encode(tmp_path / "a.mp4", to_uint8(frames_of(drawn()[0])), options={"x264-params": "tff=1"})
+    with pytest.warns(UserWarning, match="interlaced"):
+        assert len(read_video(path)[0]) == 12
+    for each in (None, lambda frame: frame[:8, :8]):
+        with pytest.raises(VideoError, match="several sizes") as caught:
+            read_video(DATA / "changes_size.mp4", each)
+        assert caught.value.reason == "several sizes"
 
 
 @pytest.mark.parametrize("ending", ["mp4", "gif"])
@@ -148,9 +356,36 @@ def test_every_cut_is_noticed(tmp_path, ending):
         path.write_bytes(content[: int(share * len(content))])
         assert reason(path) == "truncated"
     path.write_bytes(content[:-1])
-    assert reason(path) == "truncated"
+    if ending == "mp4":
+        assert reason(path) == "truncated"
     path.write_bytes(content)
     assert not cut_short(path) and len(read_video(path)[0]) == 4
+
+
+@pytest.mark.parametrize(
+    "ending, codec", [("webm", "libvpx"), ("mkv", "libx264"), ("avi", "mpeg4"), ("mov", "mpeg4"), ("mp4", "libx264")]
+)
+def test_the_length_that_a_file_states(tmp_path, ending, codec):
+    """Cut short anywhere it is truncated, also under another ending; a text behind the end does no harm."""
+    frames = to_uint8(frames_of(noise(6)))
+    content = encode(tmp_path / f"whole.{ending}", frames, codec).read_bytes()
+    path = tmp_path / "clip.mp4"
+    for share in (0.1, 0.4, 0.7, 0.95):
+        path.write_bytes(content[: int(share * len(content))])
+        assert reason(path) == "truncated"
+    for more in (b"<html>not found</html>", b"\0" * 99, content[:500], b"\0\0"):
+        path.write_bytes(content + more)
+        found, rate = read_video(path)
+        assert len(found) == 6 and rate == 10
+
+
+def test_an_index_that_points_behind_the_end(tmp_path):
+    """FFmpeg stops there and says nothing."""
+    content = write_video(noise(6), tmp_path / "a.mp4").read_bytes()
+    at = content.index(b"stsz") + 12  # sizes of the frames: 4 bytes for their number, then 4 for each
+    path = tmp_path / "b.mp4"
+    path.write_bytes(content[: at + 16] + b"\0\xff\xff\xff" + content[at + 20 :])
+    assert reason(path) in ("truncated", "broken")
 
 
 def test_damage_is_not_repaired(tmp_path):
@@ -163,6 +398,26 @@ def test_damage_is_not_repaired(tmp_path):
     content = write_video(drawn()[0], path).read_bytes()
     path.write_bytes(content.replace(b"avc1", b"zzzz").replace(b"mp4v", b"zzzz"))
     assert reason(path) == "unknown codec"
+
+
+def test_limits_hold_before_memory_is_taken(tmp_path, monkeypatch):
+    """A picture of 12 x 8 that stays for ten minutes, many frames, and pixels that are not square."""
+    shades = [Image.new("RGB", (12, 8), (99 * i,) * 3) for i in range(3)]
+    shades[0].save(tmp_path / "a.gif", save_all=True, append_images=shades[1:], duration=[20, 599_000, 20])
+    film = decoding.read_film(tmp_path / "a.gif")
+    assert len(film.pictures) == 3 and len(film.shown) > 29_000
+    monkeypatch.setattr(video_files, "MAX_BYTES", 1000 * 12 * 8 * 3)
+    assert reason(tmp_path / "a.gif") == "too large"
+    path = encode(tmp_path / "a.mp4", to_uint8(frames_of(noise(12))))
+    monkeypatch.setattr(decoding, "MAX_BYTES", 10 * 32 * 32 * 3)
+    assert reason(path) == "too large"
+    assert len(read_video(path, each=lambda frame: frame[::2, ::2])[0]) == 12
+    monkeypatch.undo()
+    monkeypatch.setattr(decoding, "MAX_FRAMES", 11)
+    assert reason(path) == "too long"
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 2000)
+    encode(tmp_path / "b.mp4", [np.zeros((40, 40, 3), np.uint8)] * 3, ratio=Fraction(3, 2))  # 40 x 60 once square
+    assert reason(tmp_path / "b.mp4") == "too large"
 
 
 def test_what_is_no_video(tmp_path):
@@ -216,6 +471,68 @@ def test_bad_clips_rates_and_endings(tmp_path):
         with pytest.raises(ValueError, match=told):
             write_video(bad, tmp_path / path, fps)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name, frames, height, width, scale, told",
+    [
+        ("a.gif", 2, 1100, 4, 64, "at most 65,535 pixels on a side, got 70,400 x 256 for a.gif"),
+        ("a.mp4", 2, 32, 1026, 16, "at most 16,384 pixels on a side, got 512 x 16,416"),
+        ("a.MP4", 2, 1700, 136, 19, "at most 16,384 pixels on a side, got 32,300 x 2,584"),
+        ("a.mp4", 2, 15, 16, 1, "even height and width"),
+        ("a.gif", 2, 9000, 9000, 1, "35,389,440 pixels in each"),
+        ("a.gif", 40_000, 8, 8, 1, "at most 36,000 frames"),
+        ("a.mp4", 1000, 1000, 1000, 1, "2 GiB in all"),
+        ("a.webm", 2, 32, 32, 1, "ends in .mp4 or .gif"),
+        ("a", 2, 32, 32, 1, "ends in .mp4 or .gif"),
+        ("a.gif", 2, 32, 32, 0, "scale must be a whole number from 1 on, got 0"),
+        ("a.gif", 2, 32, 32, 1.5, "scale must be"),
+        ("a.gif", 2, 32, 32, float("inf"), "scale must be"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_known_before(tmp_path, name, frames, height, width, scale, told):
+    pytest.importorskip("av")
+    with pytest.raises(ValueError, match=told):
+        require_fits(tmp_path / name, frames, height, width, scale)
+    with pytest.raises(ValueError, match=told):
+        write_video(torch.zeros(1).expand(3, frames, height, width), tmp_path / name, scale=scale)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_the_largest_sides_can_be_written(tmp_path, monkeypatch, codec):
+    av = pytest.importorskip("av")
+    monkeypatch.setattr(av, "codecs_available", {codec})
+    side = {"libx264": 16_384, "mpeg4": 8_190}[codec]
+    assert read_video(write_video(torch.zeros(1, 2, 2, side // 2), tmp_path / "a.mp4", scale=2))[0].shape[2] == side
+    with pytest.raises(ValueError, match=f"at most {side:,}"):
+        write_video(torch.zeros(1, 2, 2, side + 2), tmp_path / "b.mp4")
+
+
+@pytest.mark.parametrize("ending, low, high", [("gif", 0.01, 50), ("mp4", 0.01, 1000)])
+def test_slow_and_fast(tmp_path, ending, low, high):
+    clip = torch.zeros(1, 2, 8, 8)
+    for fps in (low, 1, high):
+        assert read_video(write_video(clip, tmp_path / f"a.{ending}", fps))[1] == pytest.approx(fps)
+    for fps in (low / 2, 2 * high, 1e-9, 1e12):
+        with pytest.raises(ValueError, match="frames per second, got"):
+            require_fits(f"a.{ending}", 2, 8, 8, fps=fps)
+
+
+@pytest.mark.parametrize("ending", ["gif", "mp4"])
+def test_a_disk_that_fills(tmp_path, ending):
+    """No file may grow beyond 4 kB here: one error, nothing left behind, and the older file as it was."""
+    resource = pytest.importorskip("resource")
+    path = write_video(torch.zeros(3, 4, 32, 32), tmp_path / f"clip.{ending}")
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_video(noise(), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert type(caught.value) is OSError and [p.read_bytes() for p in tmp_path.iterdir()] == [before]
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

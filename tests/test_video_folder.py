@@ -5,8 +5,10 @@ import math
 import sys
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from minivdm.commands.make_clips import draw_clips, write_clips
 from minivdm.datasets import video_folder
@@ -240,8 +242,12 @@ def test_captions_as_people_write_them(tmp_path, encoding, lineterminator):
         (b"", "is empty: expected a line of column names"),
         (b"videoid,page_dir,name\r\n", "no rows"),
         (b"videoid,contentUrl,name\n1,x,y\n", "lacks the column page_dir; it has videoid, contentUrl, name"),
-        (b"videoid;page_dir;name\n1;x;y\n", "lacks the column videoid, page_dir, name; it has videoid;page_dir;name"),
-        ("videoid,page_dir,name\n1,x,ü\n".encode("latin-1"), "not UTF-8"),
+        (b"videoid|page_dir|name\n1|x|y\n", "lacks the column videoid, page_dir, name; it has videoid.page_dir.name"),
+        (b"videoid,page_dir,name,name\n1,x,y,z\n", "has twice the column name; it has videoid, page_dir, name, name"),
+        ("videoid,page_dir,name\n1,x,y\n1,x,ü\n".encode("latin-1"), "not UTF-8: line 3"),
+        (b'videoid,page_dir,name\n1,x,y\n2,x,"open\n3,x,z\n', "the row of line 3, unexpected end of data"),
+        (b'videoid,page_dir,name\n1,x,"open\n2,x,y\n3,x,"a ball"\n', "the row of line 2, ',' expected after"),
+        (b'videoid,page_dir,name\n1,x,y\n2,x,"he said \\"hi\\""\n', "the row of line 3, ',' expected after"),
     ],
 )
 def test_bad_tables(tmp_path, content, told):
@@ -250,6 +256,156 @@ def test_bad_tables(tmp_path, content, told):
         VideoFolder(tmp_path / "clips.csv")
     with pytest.raises(FileNotFoundError, match="no table of clips at .*other.csv"):
         VideoFolder(tmp_path / "other.csv")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "videoid;page_dir;name\n1;;a red, round ball\n",
+        "videoid\tpage_dir\tname\n1\t\ta red, round ball\n",
+        '\n\n  \nvideoid,page_dir,name\n\n1,,"a red, round ball"\n\n',
+        '\r\nname,page_dir,videoid\r\n"a red, round ball",,1\r\n',
+        'videoid,page_dir,name,\n1,,"a red, round ball",,,\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_as_programs_write_them(tmp_path, content, encoding):
+    write_video(counting(8), tmp_path / "1.gif", 10)
+    (tmp_path / "clips.csv").write_bytes(content.encode(encoding))
+    folder = VideoFolder(tmp_path / "clips.csv", frames=4)
+    assert [caption for _, caption in folder] == ["a red, round ball"] and not folder.skipped
+
+
+def test_a_caption_that_loses_its_end_is_refused(tmp_path):
+    """At a comma without quotes, or by a quote that swallows rows; the lines are named."""
+    for i in range(1, 6):
+        write_video(counting(8), tmp_path / f"{i}.gif", 10)
+    rows = ["1,,a red, round ball rolls", '2,,"a red, round ball"', '3,,"two', 'lines"', '4,,"swallows', '5,,the next"']
+    (tmp_path / "clips.csv").write_text("\n".join(["videoid,page_dir,name", *rows]) + "\n")
+    folder = VideoFolder(tmp_path / "clips.csv", frames=4)
+    assert [caption for _, caption in folder] == ["a red, round ball", "two\nlines"]
+    assert folder.skipped == {"more cells than columns": ["/1 (line 2)"], "a quote spans rows": ["/4 (line 6)"]}
+    assert "1 more cells than columns (first /1 (line 2))" in folder.summary()
+
+
+@pytest.mark.parametrize(
+    "file, page_dir, videoid",
+    [
+        ("a/1.MP4", "a", "1"),
+        ("a/1.Gif", "a", "1"),
+        ("a/1.mp4", "a", "1.MP4"),
+        ("a/v1.2.mp4", "a", "v1.2"),
+        ("a/b:1.mp4", "a", "b:1"),
+        ("a:1.mp4", "", "a:1"),
+        ("x/a/1.mov", "x/a", "1"),
+        ("x/a/1.mkv", "x", "a/1"),
+        ("a/file:1%03d.mp4", "a", "file:1%03d"),
+    ],
+)
+def test_names_as_people_give_them(tmp_path, monkeypatch, file, page_dir, videoid):
+    made = write_video(counting(8), tmp_path / f"made{'.gif' if 'Gif' in file else '.mp4'}", 10)
+    for place in ("videos", "."):  # in the folder beside the table, or just beside it
+        path = tmp_path / place / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(made.read_bytes())
+        monkeypatch.chdir(tmp_path)
+        folder = VideoFolder(table(video_folder.Path("."), [(videoid, "found", page_dir)]), frames=4)
+        assert len(folder) == 1 and folder.clips[0].path == video_folder.Path(place, file)
+        path.unlink()
+
+
+def test_what_is_not_there_says_where_was_looked(tmp_path):
+    path = table(tmp_path, [("1", "one"), ("2", "two")])
+    with pytest.raises(ValueError, match="no usable clip: .*2 not there .first a/1.; looked in ") as caught:
+        VideoFolder(path)
+    assert f"looked in {tmp_path / 'videos'} and {tmp_path} for .mp4, .gif" in str(caught.value)
+    with pytest.raises(ValueError, match="looked in elsewhere for .mp4"):
+        VideoFolder(path, "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "page_dir, videoid", [("/etc", "a:1"), ("..", "a:1"), ("a", "/1"), ("C:\\x", "1"), ("a/../b", "1")]
+)
+def test_no_row_reaches_outside(tmp_path, page_dir, videoid):
+    with pytest.raises(ValueError, match="1 path leaves the folder"):
+        VideoFolder(table(tmp_path, [(videoid, "out", page_dir)]))
+
+
+@pytest.mark.parametrize(
+    "fps, rate, expected",
+    [
+        (30000 / 1001, 30, [*range(8)]),
+        (30, 29.97, [*range(8)]),
+        (30000 / 1001, 15, [*range(0, 16, 2)]),
+        (24000 / 1001, 8, [*range(0, 24, 3)]),
+        (25, 24, [math.floor(k * 25 / 24) for k in range(8)]),
+    ],
+)
+def test_within_one_percent_is_the_same_rate(tmp_path, fps, rate, expected):
+    write_video(counting(expected[-1] + 1), tmp_path / "1.mp4", fps)
+    folder = VideoFolder(table(tmp_path, [("1", "one", "")]), frames=8, rate=rate)
+    assert counted(folder[0][0]) == expected
+
+
+def test_a_gif_at_15_gives_all_frames_at_15(tmp_path):
+    pictures = [Image.new("RGB", (24, 24), (6 * k,) * 3) for k in range(30)]
+    stays = [70, 60, 70] * 10
+    pictures[0].save(tmp_path / "1.gif", save_all=True, append_images=pictures[1:], duration=stays)
+    assert counted(VideoFolder(table(tmp_path, [("1", "one", "")]), frames=30, rate=15)[0][0]) == [*range(30)]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_irregular_times(tmp_path, ending):
+    """What is seen at each multiple of 1 / rate; at a stride, frames as they are stored."""
+    av = pytest.importorskip("av")
+    times = [0, 100, 200, 300, 400, 500, 900, 1000, 2200, 2250, 2300, 2500, 2600, 2700, 2800, 2900]  # 1/1000 s
+    with av.open(str(tmp_path / f"1.{ending}"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10, options={"qscale": "2"})
+        stream.width, stream.height, stream.pix_fmt = 24, 24, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for k, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(np.full((24, 24, 3), 6 * k, np.uint8), "rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    path = table(tmp_path, [("1", "one", "")])
+    for rate in (2, 4, 5):
+        seen = [max(k for k, time in enumerate(times) if time <= 1000 * i / rate) for i in range(int(2.9 * rate) + 1)]
+        folder = VideoFolder(path, frames=len(seen), rate=rate)
+        assert counted(folder[0][0]) == seen
+    assert counted(VideoFolder(path, frames=16)[0][0]) == [*range(16)]
+    with pytest.raises(ValueError, match="1 too few frames per second"):
+        VideoFolder(path, frames=2, rate=20)
+
+
+def test_what_is_noted_stands_in_the_summary(tmp_path):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "1.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"x264-params": "tff=1"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for k in range(8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((32, 32, 3), 6 * k, np.uint8), "rgb24")))
+        container.mux(stream.encode())
+    folder = VideoFolder(table(tmp_path, [("1", "one", "")]), frames=4)
+    assert len(folder) == 1 and "noted: 1 interlaced" in folder.summary() and "(first /1)" in folder.summary()
+
+
+def test_settings_that_no_memory_holds(tmp_path):
+    """Refused before anything of the kind is made."""
+    shades = [Image.new("RGB", (12, 8), (99 * i,) * 3) for i in range(3)]
+    shades[0].save(tmp_path / "1.gif", save_all=True, append_images=shades[1:], duration=[20, 599_000, 20])
+    path = table(tmp_path, [("1", "ten minutes", "")])
+    folder = VideoFolder(path, frames=16)
+    assert folder.clips[0].pictures.nbytes == 3 * 3 * 32 * 32 and folder.sample(2, seeded())[0].shape[0] == 2
+    for bad in ({"size": 10**5}, {"frames": 10**12}, {"frames": 10**12, "size": 1}):
+        with pytest.raises(ValueError, match="takes more than 2 GiB"):
+            VideoFolder(path, **bad)
+    for bad in ({"stride": 1e300}, {"rate": 1e-300}, {"rate": 5e-324}, {"stride": 1e18}):
+        with pytest.raises(ValueError, match="1 too short"):
+            VideoFolder(path, frames=4, **bad)
+    for bad in ({"stride": math.inf}, {"rate": math.inf}):
+        with pytest.raises(ValueError, match="must be at least 1 and rate above 0"):
+            VideoFolder(path, **bad)
 
 
 def test_short_rows_and_columns_in_any_order(tmp_path):

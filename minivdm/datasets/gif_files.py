@@ -1,6 +1,7 @@
-"""Writing GIF files: exact in space, 256 colours a frame, and a clock of 1/100 s."""
+"""GIF files: exact in space, 256 colours a frame, and a clock of 1/100 s."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +48,34 @@ def save_gif(video: Tensor, path: str | Path, fps: float = 8, scale: int = 1) ->
     with replacing(path) as file:
         file.write(gif_bytes(video, fps, scale))
     return Path(path)
+
+
+def steady_clock(stays: list[int], comment: str = "") -> tuple[float, np.ndarray]:
+    """A clock on which each picture of a GIF is seen for whole ticks: its tick in 1/100 s, and the ticks of each.
+
+    Stays of 7, 6, 7 are a tick of 20/3, rounded: if all pictures end within 1/100 s of the ticks of a steady clock, it
+    is meant. (But for the last, which many programs let stay as they like.) Otherwise the shortest stay is the tick.
+    The comment of `gif_bytes` goes before both: there, equal neighbours have become one picture, perhaps all of them.
+
+    Args:
+        stays: for how many 1/100 s each picture stays, all at least 1.
+
+    Returns:
+        tick: a float; pictures per second are 100 / tick.
+        counts: (len(stays),) int64, all at least 1.
+    """
+    stays = np.array(stays)
+    ends, inner = np.cumsum(stays), stays[:-1] if len(stays) > 1 else stays
+    comment_says = re.fullmatch(DURATION_COMMENT.format(r"(\d{1,5})"), comment)
+    if comment_says and 0 < int(comment_says[1]) <= stays.min():
+        tick = float(comment_says[1])
+    else:
+        for counts in (np.ones_like(inner), np.round(inner / inner.min())):
+            ticks = np.cumsum(counts)
+            tick = ends[len(inner) - 1] / ticks[-1]
+            if np.abs(ends[: len(inner)] - ticks * tick).max() <= 1:
+                last = max(round(stays[-1] / tick), 1)
+                return float(tick), np.append(counts, [last] * (len(stays) - len(inner))).astype(np.int64)
+        tick = float(inner.min())
+    counts = np.diff(np.floor(ends / tick + 0.5), prepend=0)
+    return tick, np.maximum(counts, 1).astype(np.int64)

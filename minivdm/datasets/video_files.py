@@ -2,59 +2,38 @@
 
 PyAV (the FFmpeg libraries) decodes videos and encodes MP4. It is optional, `pip install "minivdm[video]"`, and not
 needed to write a GIF.
-
-A decoder is made to show something whatever happens, so it fills what is missing with grey or with the frame before.
-Here a file is read whole or not at all: what its structure or its decoder gives away is a `VideoError` that says why.
-(A few wrong bytes in the middle may give away nothing, in a GIF above all. They show as a smear.)
 """
 
+import io
 import math
-import re
-import struct
+import warnings
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
-from typing import BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..files import replacing
-from .gif_files import DURATION_COMMENT, save_gif
+from .decoding import MAX_BYTES, MAX_FRAMES, MAX_PIXELS, MISSING, pyav, read_film
+from .file_structure import VideoError, cut_short
+from .gif_files import save_gif
 from .pixels import frames_of, to_uint8
 
-MISSING = 'reading videos and writing MP4 needs PyAV, which is not installed: pip install "minivdm[video]"'
-FORMATS = "mov,gif,matroska,avi"  # nothing else is tried: FFmpeg would also take a playlist for a video, and follow it
-MAX_FRAMES = 36_000  # frames in one recording: 20 minutes at 30 frames per second
-MAX_PIXELS = 8192 * 4320  # pixels in one frame; ten bytes are enough to announce a GIF of 100 million
-
-
-class VideoError(ValueError):
-    """A file that is no whole video. `reason` is short and the same for all such files, `path` is the file."""
-
-    def __init__(self, reason: str, path: str | Path, detail: object = ""):
-        """`detail` is for the message alone."""
-        super().__init__(f"{path}: {reason}" + (f" ({detail})" if detail else ""))
-        self.reason, self.path = reason, Path(path)
-
-
-def pyav() -> ModuleType:
-    """The module `av`; an ImportError that says how to install it if it is not there."""
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError(MISSING) from error
-    return av
+__all__ = ["MISSING", "VideoError", "cut_short", "pyav", "read_video", "require_fits", "write_video"]
 
 
 def read_video(path: str | Path, each: Callable | None = None) -> tuple[Tensor, float]:
-    """All frames of a video file, decoded by PyAV and turned upright if the camera was held sideways.
+    """All frames of a video file, decoded by PyAV: upright, not mirrored, and with square pixels.
 
-    A GIF has no frame rate: it says of each frame how long it stays. So the shortest stay is the tick of the clock
-    here, and a frame that stays for three ticks comes three times in a row. In other files the frames come as they are
-    stored, and the rate is their average.
+    The frames come as they are stored, and the rate is their average. But a GIF says of each picture how long it
+    stays. If these are the rounded ticks of a steady clock, as 7, 6 and 7 hundredths are, the pictures come as they are
+    stored, too; otherwise the shortest stay is the tick of the clock, and a picture that stays for three ticks comes
+    three times in a row. As in browsers, a stay of 0 or 1 hundredth counts as 10.
+
+    What is read, but not as one might think, is told by a warning: interlaced frames (a frame holds two moments, in
+    every other line); a recording that was cut out of a longer one, whose first frames need an earlier one, and are
+    left out; frames without a time.
 
     Args:
         path: an MP4 or GIF file (also MOV, MKV, WebM or AVI).
@@ -67,107 +46,53 @@ def read_video(path: str | Path, each: Callable | None = None) -> tuple[Tensor, 
     Raises:
         FileNotFoundError: if there is no such file.
         VideoError: if it is no whole video, with one of the reasons "empty file", "truncated" (the file ends before
-            its own structure does), "not a video", "unknown codec", "broken" (a frame cannot be decoded) and "too long"
-            (more frames than `MAX_FRAMES`) or "too large" (more pixels than `MAX_PIXELS`).
+            its own structure does), "not a video" (a song with a cover picture is none, either), "unknown codec",
+            "broken" (a frame cannot be decoded), "several sizes" (the frames' size changes midway), "too long" (more
+            frames than `MAX_FRAMES`) or "too large" (more pixels than `MAX_PIXELS`, or more than `MAX_BYTES` in all).
         ImportError: if PyAV is not installed.
     """
-    av = pyav()
-    if Path(path).stat().st_size == 0:
-        raise VideoError("empty file", path)
-    if cut_short(path):
-        raise VideoError("truncated", path, "it ends before its own structure does")
-    try:
-        container = av.open(str(path), options={"format_whitelist": FORMATS})
-    except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise VideoError("not a video", path, error) from error
-    with container:
-        if not container.streams.video:
-            raise VideoError("not a video", path, "it has no picture")
-        stream = container.streams.video[0]
-        if stream.codec_context is None:
-            raise VideoError("unknown codec", path)
-        if stream.width * stream.height > MAX_PIXELS:
-            raise VideoError("too large", path, f"{stream.width} x {stream.height} pixels")
-        stream.codec_context.options = {"err_detect": "explode"}  # no repairs
-        frames, stays = [], []
-        try:
-            for frame in container.decode(stream):
-                if frame.is_corrupt or len(frames) == MAX_FRAMES:
-                    raise VideoError("broken" if frame.is_corrupt else "too long", path, f"frame {len(frames)}")
-                pixels = frame.to_ndarray(format="rgb24", threads=1)  # starting more for each frame takes longer
-                pixels = np.rot90(pixels, round(frame.rotation / 90))  # (H, W, 3)
-                pixels = torch.from_numpy(pixels.copy())
-                frames.append(pixels if each is None else each(pixels))
-                stays.append(frame.duration or 0)
-        except av.FFmpegError as error:
-            raise VideoError("broken", path, f"frame {len(frames)} cannot be decoded: {error}") from error
-        if not frames or len({frame.shape for frame in frames}) > 1:
-            raise VideoError("broken", path, "frames of several sizes" if frames else "it has no frame")
-        if container.format.name == "gif":
-            return repeat_by_duration(frames, stays, container.metadata.get("comment", ""), path)
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
-    if fps <= 0:
-        raise VideoError("broken", path, "it has no frame rate")
-    return torch.stack(frames), fps
+    film = read_film(path, each)
+    for note in film.notes:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+    if film.pictures[0].nbytes * len(film.shown) > MAX_BYTES:
+        raise VideoError("too large", path, f"{len(film.shown)} frames take more than {MAX_BYTES / 2**30:.3g} GiB")
+    return torch.stack([film.pictures[i] for i in film.shown.tolist()]), film.fps
 
 
-def repeat_by_duration(frames: list[Tensor], stays: list[int], comment: str, path: str | Path) -> tuple[Tensor, float]:
-    """A GIF's frames, each as often as its stay in 1/100 s asks for, and the frames per second."""
-    tick = max(min(stays), 1)
-    comment_says = re.fullmatch(DURATION_COMMENT.format(r"(\d{1,5})"), comment)
-    if comment_says:  # one of ours: equal neighbours have become one frame, perhaps all of them
-        tick = min(max(int(comment_says[1]), 1), tick)
-    counts = torch.tensor([max(round(stay / tick), 1) for stay in stays])
-    if counts.sum() > MAX_FRAMES:
-        raise VideoError("too long", path, f"{counts.sum()} frames")
-    return torch.stack(frames).repeat_interleave(counts, dim=0), 100 / tick
+def require_fits(path: str | Path, frames: int, height: int, width: int, scale: int = 1, fps: float = 8) -> None:
+    """A ValueError unless `write_video` can write such a clip to such a file: ask before hours of computing.
 
+    Args:
+        path: the file; its ending says the format.
+        frames, height, width: F, H, W of the clip.
+        scale, fps: as for `write_video`.
 
-def cut_short(path: str | Path) -> bool:
-    """Whether an MP4 or GIF file ends before its own structure does; False for every other file."""
-    with open(path, "rb") as file:
-        head = file.read(12)
-        if head[:4] == b"GIF8":
-            return gif_cut_short(head + file.read())
-        return head[4:8] == b"ftyp" and mp4_cut_short(file, Path(path).stat().st_size)
-
-
-def mp4_cut_short(file: BinaryIO, size: int) -> bool:
-    """Walk over the outermost boxes: 4 bytes of length, 4 of type; length 1 means 8 more bytes, 0 means to the end."""
-    start = 0
-    while start + 8 <= size:
-        file.seek(start)
-        length, _ = struct.unpack(">I4s", file.read(8))
-        if length == 1:
-            length = int.from_bytes(file.read(8), "big")
-        if length < 8:
-            return False  # the last box, or nonsense that the decoder will refuse
-        start += length
-    return start > size
-
-
-def gif_cut_short(data: bytes) -> bool:
-    """Walk over the blocks of a GIF up to its last byte, ";"."""
-
-    def table(flags: int) -> int:  # bytes of the colour table
-        return 3 * 2 ** (flags % 8 + 1) if flags & 128 else 0
-
-    def after_parts(at: int) -> int:  # parts of up to 255 bytes, each with its length before it; 0 ends them
-        while at < len(data) and data[at]:
-            at += 1 + data[at]
-        return at + 1
-
-    at = 13 + table(data[10]) if len(data) > 10 else 13
-    while at + 10 <= len(data) or data[at : at + 1] == b";":
-        if data[at : at + 1] == b";":
-            return False
-        elif data[at : at + 1] == b"!":
-            at = after_parts(at + 2)
-        elif data[at : at + 1] == b",":
-            at = after_parts(at + 10 + table(data[at + 9]) + 1)
-        else:
-            return False  # nonsense that the decoder will refuse
-    return True
+    Raises:
+        ValueError: if the ending is unknown, the rate or the scale makes no sense, or the format holds no such size.
+        ImportError: if it is an MP4 and PyAV is not installed.
+    """
+    ending, name = Path(path).suffix.lower(), Path(path).name
+    if ending not in WRITERS:
+        raise ValueError(f"a video file ends in {' or '.join(WRITERS)}, got {name!r}")
+    if scale not in range(1, 65_536):
+        raise ValueError(f"scale must be a whole number from 1 on, got {scale}")
+    if not (fps > 0 and math.isfinite(fps)):
+        raise ValueError(f"fps must be positive, got {fps}")
+    if not MIN_FPS <= fps <= MAX_FPS[ending]:
+        raise ValueError(
+            f"{ending} shows at least {MIN_FPS}, at most {MAX_FPS[ending]} frames per second, got fps={fps}"
+        )
+    height, width = height * scale, width * scale
+    side = 65_535 if ending == ".gif" else 16_384 if mp4_codec() == "libx264" else 8_190
+    if max(height, width) > side:
+        raise ValueError(f"{ending} has at most {side:,} pixels on a side, got {height:,} x {width:,} for {name}")
+    if ending == ".mp4" and (height % 2 or width % 2):
+        raise ValueError(f"MP4 needs an even height and width, got {height} x {width}; a GIF takes any")
+    if height * width > MAX_PIXELS or frames > MAX_FRAMES or 3 * frames * height * width > MAX_BYTES:
+        raise ValueError(
+            f"a video has at most {MAX_FRAMES:,} frames, {MAX_PIXELS:,} pixels in each, and "
+            f"{MAX_BYTES / 2**30:.3g} GiB in all, got {frames:,} frames of {height:,} x {width:,} for {name}"
+        )
 
 
 def write_video(clip: Tensor, path: str | Path, fps: float = 8, scale: int = 1) -> Path:
@@ -180,46 +105,52 @@ def write_video(clip: Tensor, path: str | Path, fps: float = 8, scale: int = 1) 
     Args:
         clip: (C, F, H, W) in [-1, 1], C = 1 or 3. H and W must be even for MP4.
         path: ends in .mp4 or .gif; the folder is made if need be.
-        fps: frames per second, at most 50 for GIF.
+        fps: frames per second, from 0.01 to 50 for GIF and to 1000 for MP4.
         scale: how many times each pixel is repeated in a row and in a column.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if the clip, the ending or the rate does not fit.
+        ValueError: if the clip, the ending, the rate or the size does not fit (`require_fits` asks the same).
+        OSError: if the file cannot be written; what was there before is still there.
         ImportError: if it is an MP4 and PyAV is not installed.
     """
     path = Path(path)
     frames_of(clip)  # one clip
     if clip.shape[0] not in (1, 3) or 0 in clip.shape:
         raise ValueError(f"expected a clip of shape (C, F, H, W) with C = 1 or 3, got {tuple(clip.shape)}")
-    if not (fps > 0 and math.isfinite(fps)):
-        raise ValueError(f"fps must be positive, got {fps}")
-    writers = {".mp4": write_mp4, ".gif": save_gif}
-    if path.suffix.lower() not in writers:
-        raise ValueError(f"a video file ends in .mp4 or .gif, got {path.name!r}")
-    writers[path.suffix.lower()](clip, path, fps, scale)
+    require_fits(path, *clip.shape[1:], scale, fps)
+    WRITERS[path.suffix.lower()](clip, path, fps, scale)
     return path
+
+
+def mp4_codec() -> str:
+    """How PyAV can write MP4 here; an ImportError if it is not installed."""
+    return "libx264" if "libx264" in pyav().codecs_available else "mpeg4"
 
 
 def write_mp4(clip: Tensor, path: str | Path, fps: float, scale: int) -> None:
     """Write a clip (C, F, H, W) as an MP4.
 
     The same frames are to give the same file: hence one thread, and x264 without its look at how blocks depend on each
-    other ("mbtree"), which for frames of 32 pixels gave another file every now and then.
+    other ("mbtree"), which for frames of 32 pixels gave another file every now and then. It is made in memory first: on
+    a full disk, the library would end in an error of its own that hides the cause.
     """
-    av = pyav()
-    frames = to_uint8(frames_of(clip)).repeat(scale, axis=1).repeat(scale, axis=2)  # (F, H', W', 3)
-    height, width = frames.shape[1:3]
-    if height % 2 or width % 2:
-        raise ValueError(f"MP4 needs an even height and width, got {height} x {width}; a GIF takes any")
-    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    av, codec, made = pyav(), mp4_codec(), io.BytesIO()
     options = {"libx264": {"crf": "16", "threads": "1", "mbtree": "0"}, "mpeg4": {"qscale": "2", "threads": "1"}}[codec]
-    with replacing(path) as file, av.open(file, "w", format="mp4") as container:
+    with av.open(made, "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in frames:
+        stream.height, stream.width = (scale * side for side in clip.shape[2:])
+        stream.pix_fmt = "yuv420p"
+        for frame in to_uint8(frames_of(clip)):
+            frame = frame.repeat(scale, axis=0).repeat(scale, axis=1)  # (H', W', 3)
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=stream.pix_fmt, threads=1)
             container.mux(stream.encode(picture))
         container.mux(stream.encode())  # what the encoder still holds back
+    with replacing(path) as file:
+        file.write(made.getbuffer())
+
+
+WRITERS = {".mp4": write_mp4, ".gif": save_gif}
+MIN_FPS, MAX_FPS = 0.01, {".mp4": 1000, ".gif": 50}

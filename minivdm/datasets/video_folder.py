@@ -1,28 +1,29 @@
 r"""The learner's own clips: a folder of video files and a table of captions, laid out as WebVid-10M is.
 
     clips.csv                            videoid,contentUrl,duration,page_dir,name
-    videos/<page_dir>/<videoid>.mp4      (or .gif)
+    videos/<page_dir>/<videoid>.mp4      (or .gif, .mov, .m4v, .mkv, .webm, .avi)
 
 (Bain et al., "Frozen in Time", ICCV 2021.) A recording is longer than a clip and has a frame rate of its own, so a clip
 is a choice of its frames. A file that cannot give a whole clip is left out and counted; nothing is padded.
 """
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .clip_table import COLUMNS, read_rows
+from .clip_files import ClipFiles
+from .clip_table import EMPTY, read_rows
+from .decoding import MAX_BYTES, MAX_FRAMES, Film, pyav, read_film, seen_at
+from .file_structure import VideoError
 from .pixels import to_model_range
-from .video_files import VideoError, pyav, read_video
 
-MAX_BYTES = 2 * 2**30  # bytes of pixels that a folder keeps at most
+SAME_RATE = 0.01  # 29.97 frames per second are 30
 
 
 def frame_indices(available: int, frames: int, step: float = 1.0, start: float = 0.0) -> Tensor:
@@ -81,7 +82,8 @@ class Recording:
     caption: str
     fps: float
     step: float
-    pixels: torch.Tensor  # (available, size, size, 3) uint8
+    pictures: Tensor  # (N, size, size, 3) uint8, each once
+    shown: Tensor  # (available,) long: frame k is pictures[shown[k]]
 
 
 class VideoFolder:
@@ -98,8 +100,11 @@ class VideoFolder:
     Attributes:
         clips: list of `Recording`, the usable files in the order of the table.
         skipped: dict from a reason to the files it befell, as "page_dir/videoid". Reasons of the table: "no videoid or
-            caption", "listed twice", "path leaves the folder"; of the file: "not there" and those of `read_video`; of
-            the clip: "too short" (fewer frames than a clip needs), "too few frames per second" (fewer than `rate`).
+            caption", "more cells than columns" (an unquoted comma), "a quote spans rows", "listed twice", "path leaves
+            the folder"; of the file: "not there" and those of `read_video`; of the clip: "too short" (fewer frames than
+            a clip needs), "too few frames per second" (fewer than `rate`).
+        noted: dict from what is told of usable files (interlaced, for one) to their names; see `read_video`.
+        files: where the files are looked for, `ClipFiles`.
     """
 
     def __init__(
@@ -115,11 +120,13 @@ class VideoFolder:
 
         Args:
             csv: the table, a CSV file with at least the columns videoid, page_dir and name (the caption).
-            folder: where the videos are; the default is the folder `videos` beside the table.
+            folder: where the videos are; the default is the folder `videos` beside the table, or else beside the table.
             frames: F, frames per clip.
             size: H = W in pixels. The middle square of each frame is scaled to it, antialiased.
             stride: take every so many frames, at least 1. Or:
-            rate: frames per second of the clips, whatever the rate of the file. Not both.
+            rate: frames per second of the clips, whatever the rate of the file. (A file within 1% of it, or of a
+                multiple, counts as that.) Where frames come at irregular times, a clip shows what is seen at each
+                multiple of 1 / rate, which may be the same frame twice. Not both.
 
         Raises:
             FileNotFoundError: if there is no such table.
@@ -127,31 +134,38 @@ class VideoFolder:
                 frames do not fit into memory.
             ImportError: if PyAV is not installed.
         """
-        if frames < 1 or size < 1 or not stride >= 1 or (rate is not None and not rate > 0):
+        if frames < 1 or size < 1 or not 1 <= stride < math.inf or not (rate is None or 0 < rate < math.inf):
             raise ValueError(
                 "frames, size and stride must be at least 1 and rate above 0, got "
                 f"frames={frames}, size={size}, stride={stride}, rate={rate}"
             )
         if rate is not None and stride != 1:
             raise ValueError(f"give a stride or a rate, not both: got stride={stride} and rate={rate}")
+        if 12 * frames * size**2 > MAX_BYTES:  # 3 colours of 4 bytes
+            raise ValueError(
+                f"one clip of {frames} frames of {size} x {size} pixels takes more than {MAX_BYTES / 2**30:.3g} GiB"
+            )
         self.frames, self.size, self.stride, self.rate = frames, size, stride, rate
         self.csv = Path(csv)
-        self.folder = self.csv.parent / "videos" if folder is None else Path(folder)
-        self.clips, self.skipped = [], {}
+        beside = self.csv.parent
+        self.files = ClipFiles([beside / "videos", beside] if folder is None else [Path(folder)])
+        self.clips, self.skipped, self.noted = [], {}, {}
         rows, seen, kept = read_rows(self.csv), set(), 0
         pyav()  # without it every file would seem broken
         bar = tqdm(rows, desc="reading videos", unit="file", delay=5, leave=False)
         for number, row in enumerate(bar, start=1):
-            videoid, page_dir, caption = ((row[name] or "").strip() for name in COLUMNS)
-            name = f"{page_dir}/{videoid}" if videoid else f"row {number}"
-            reason = None if videoid and caption else "no videoid or caption"
-            reason = reason or ("listed twice" if (page_dir, videoid) in seen else None)
+            name = f"{row.page_dir}/{row.videoid}" if row.videoid else f"row {number}"
+            file, reason = (row.page_dir, row.videoid), row.fault
+            if reason and reason != EMPTY:
+                name = f"{name} (line {row.line})"
+            elif not reason and file in seen:
+                reason = "listed twice"
             self.bytes = kept  # `shrink` adds each frame, of files that turn out to be unusable, too
             try:
                 if not reason:
-                    self.clips.append(self.load(self.find(page_dir, videoid), caption))
-                    kept += self.clips[-1].pixels.nbytes
-                    seen.add((page_dir, videoid))
+                    self.clips.append(self.load(self.files.find(*file), row.caption, name))
+                    kept += self.clips[-1].pictures.nbytes
+                    seen.add(file)
             except VideoError as error:
                 reason = error.reason
             if reason:
@@ -159,34 +173,36 @@ class VideoFolder:
         if not self.clips:
             raise ValueError(f"no usable clip: {self.summary()}")
 
-    def find(self, page_dir: str, videoid: str) -> Path:
-        """The file of a row, or a `VideoError`: a table may come from anywhere, and must not reach outside."""
-        inside = PureWindowsPath(page_dir, videoid)  # knows both kinds of slash, and drives
-        if inside.anchor or ".." in inside.parts:
-            raise VideoError("path leaves the folder", inside)
-        for ending in (".mp4", ".gif"):
-            path = self.folder / page_dir / f"{videoid}{ending}"
-            try:
-                if path.is_file():
-                    return path
-            except OSError:  # a name that no file can have
-                pass
-        raise VideoError("not there", path)
-
-    def load(self, path: Path, caption: str) -> Recording:
+    def load(self, path: Path, caption: str, name: str) -> Recording:
         """Decode a file and look whether a clip fits into it: a `Recording`, or a `VideoError`."""
         try:
-            pixels, fps = read_video(path, each=self.shrink)
+            film = read_film(path, each=self.shrink)
         except OSError as error:
             raise VideoError("not there", path, error) from error
-        step = self.stride if self.rate is None else step_for(fps, self.rate)
-        if step < 1:
-            raise VideoError("too few frames per second", path, f"{fps:g} where {self.rate:g} are asked for")
+        shown, step = self.pace(film, path)
         try:
-            frame_indices(len(pixels), self.frames, step)
+            if (self.frames - 1) * step >= len(shown):  # before a list of all places is made
+                raise ValueError(f"{self.frames} frames at step {step:g}, the recording has {len(shown)}")
+            frame_indices(len(shown), self.frames, step)
         except ValueError as error:
             raise VideoError("too short", path, error) from error
-        return Recording(path, caption, fps, step, pixels)
+        for note in film.notes:
+            self.noted.setdefault(note, []).append(name)
+        return Recording(path, caption, film.fps, step, torch.stack(film.pictures), shown)
+
+    def pace(self, film: Film, path: Path) -> tuple[Tensor, float]:
+        """Which pictures follow each other in a film, (F,) long, and the step in which a clip goes through them."""
+        if self.rate is None:
+            return film.shown, self.stride
+        ratio = min(film.fps / self.rate, MAX_FRAMES)  # no recording has as many frames
+        if ratio < 1 - SAME_RATE:
+            raise VideoError("too few frames per second", path, f"{film.fps:g} where {self.rate:g} are asked for")
+        if film.times is not None:
+            if film.times[-1] * self.rate > MAX_FRAMES:
+                raise VideoError("too long", path, f"{film.times[-1]:g} seconds at {self.rate:g} frames per second")
+            return film.shown[seen_at(film.times, film.fps, self.rate)], 1
+        whole = max(round(ratio), 1)
+        return film.shown, whole if abs(ratio / whole - 1) <= SAME_RATE else step_for(ratio, 1)
 
     def shrink(self, frame: Tensor) -> Tensor:
         """The middle square of a frame (H, W, 3) uint8, scaled to (size, size, 3)."""
@@ -206,11 +222,11 @@ class VideoFolder:
 
     def extract_clip(self, recording: Recording, chance: int | None = None) -> Tensor:
         """One clip (3, F, H, W) of a recording: its middle, or the start that the whole number `chance` picks."""
-        available = len(recording.pixels)
+        available = len(recording.shown)
         needed = frame_indices(available, self.frames, recording.step)[-1].item() + 1
         start = (available - needed) // 2 if chance is None else chance % (available - needed + 1)
-        frames = recording.pixels[frame_indices(available, self.frames, recording.step, start)]  # (F, H, W, 3)
-        return to_model_range(frames.movedim(-1, 0))  # (3, F, H, W)
+        chosen = recording.shown[frame_indices(available, self.frames, recording.step, start)]  # (F,)
+        return to_model_range(recording.pictures[chosen].movedim(-1, 0))  # (3, F, H, W)
 
     def __len__(self) -> int:
         """Number of usable clips."""
@@ -236,8 +252,15 @@ class VideoFolder:
         return clips.to(generator.device), [recording.caption for recording in chosen]
 
     def summary(self) -> str:
-        """One line: how many clips there are, and how many files were left out for which reason."""
-        counts = Counter({reason: len(names) for reason, names in self.skipped.items()})
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-        total = len(self) + counts.total()
-        return f"{len(self)} clips from {total} rows of {self.csv}; skipped: {reasons or 'none'}"
+        """One line: how many clips there are, how many files were left out for which reason, and what is noted."""
+        total = len(self) + sum(map(len, self.skipped.values()))
+        line = f"{len(self)} clips from {total} rows of {self.csv}; skipped: {counted(self.skipped) or 'none'}"
+        if "not there" in self.skipped:
+            line += f"; looked in {self.files}"
+        return line + (f"; noted: {counted(self.noted)}" if self.noted else "")
+
+
+def counted(names: dict[str, list[str]]) -> str:
+    """How often each thing befell a file, the most frequent first, and the first file: "2 truncated (first a/1)"."""
+    rows = sorted(names.items(), key=lambda item: -len(item[1]))
+    return ", ".join(f"{len(files)} {what} (first {' '.join(files[0].split())[:80]})" for what, files in rows)
