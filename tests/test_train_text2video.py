@@ -108,10 +108,11 @@ def test_a_run_leaves_what_it_promises(whole):
 
 def test_killed_and_started_again_it_ends_in_the_same_weights(whole, capsys):
     run_and_kill(3, "train", "text2video", "--budget", "smoke", "--out", "again")
-    assert not Path("again", "model.pt").exists()
+    assert not Path("again", "model.pt").exists() and Path("again", "lock").exists()
     assert main(["train", "text2video", "--budget", "smoke", "--out", "again"]) == 0
     lines = capsys.readouterr().out
     assert "going on from step 3 of 8 in again" in lines and " step      4 of 8 " in lines
+    assert not Path("again", "lock").exists()  # nobody holds what a killed process held
     assert "step      3 of 8" not in lines
     assert_same_weights(whole, "again")
     for film in (whole / "samples").iterdir():

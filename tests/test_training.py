@@ -268,3 +268,130 @@ def test_two_processes_may_save_to_one_path(tmp_path):
     assert [process.wait() for process in both] == [0, 0]
     assert load_checkpoint(path)["value"].unique().item() in (1, 2)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run.pt", "run.pt.previous"]
+
+
+def nan_slope(model, x0, schedule, cond, generator):
+    """A loss of 0 whose slope is 0 * infinity."""
+    return (model(x0, None) * 0).abs().sqrt().sum()
+
+
+@pytest.mark.parametrize("steps, save_every, at", [(300, 500, 50), (300, 7, 21), (30, 500, 30), (3, 500, 3)])
+def test_float16_that_skips_every_step_stops_and_saves_nothing(tmp_path, steps, save_every, at):
+    path = tmp_path / "run.pt"
+    model, ema, batch, schedule = small_run()
+    before = model.inner.weight.clone()
+    options = dict(checkpoint=path, save_every=save_every, progress=False, loss=nan_slope, dtype=torch.float16)
+    with pytest.raises(FloatingPointError, match=f"the gradient is nan at step {at}, was not finite in the last {at} "):
+        list(train(model, ema, batch, schedule, steps, **options))
+    assert torch.equal(model.inner.weight, before)
+    assert not path.exists() or load_checkpoint(path)["scaler"]["scale"] >= 1
+
+
+def test_float16_whose_scale_falls_to_nothing_stops_though_steps_between_are_good(tmp_path):
+    """Every other gradient is not finite: no 20 in a row, but the scale is halved each time."""
+    path, count = tmp_path / "run.pt", iter(range(1000))
+    model, ema, batch, schedule = small_run()
+
+    def loss(model, x0, schedule, cond, generator):
+        return nan_slope(model, x0, schedule, cond, generator) if next(count) % 2 else model(x0, None).square().mean()
+
+    with pytest.raises(FloatingPointError, match="and its scale for float16 fell to 0.00195312: try another dtype"):
+        list(train(model, ema, batch, schedule, 300, checkpoint=path, progress=False, loss=loss, dtype=torch.float16))
+    assert not path.exists()
+
+
+def test_float16_may_skip_some_steps(tmp_path):
+    path, count = tmp_path / "run.pt", iter(range(1000))
+    model, ema, batch, schedule = small_run()
+
+    def loss(model, x0, schedule, cond, generator):
+        return nan_slope(model, x0, schedule, cond, generator) if next(count) < 10 else model(x0, None).square().mean()
+
+    options = dict(checkpoint=path, save_every=5, progress=False, loss=loss, dtype=torch.float16)
+    assert [step for step, _ in train(model, ema, batch, schedule, 60, **options)][-1] == 60
+    saved = load_checkpoint(path)
+    assert saved["scaler"]["scale"] == 64 and saved["skipped"] == 0
+
+
+@pytest.mark.parametrize("part, name", [("model", "inner.weight"), ("ema", "inner.bias"), ("optimizer", "exp_avg_sq")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_neither_gone_on_from_nor_saved(tmp_path, part, name, value):
+    path = tmp_path / "run.pt"
+    model, ema, batch, schedule = small_run()
+    for _ in train(model, ema, batch, schedule, 2, checkpoint=path, progress=False):
+        pass
+    saved = load_checkpoint(path)
+    (saved["optimizer"]["state"][0] if part == "optimizer" else saved[part])[name].view(-1)[0] = value
+    save_checkpoint(path, **saved)
+    model, ema, batch, schedule = small_run()
+    before = model.inner.weight.clone()
+    message = rf"run.pt is of no use, since {part}\.(0\.)?{name} is not finite: delete it to go on from run.pt.previous"
+    with pytest.raises(ValueError, match=message):
+        next(train(model, ema, batch, schedule, 4, checkpoint=path, progress=False))
+    assert torch.equal(model.inner.weight, before)
+
+    other, run = tmp_path / "other.pt", train(model, ema, batch, schedule, 4, checkpoint=tmp_path / "other.pt", lr=1e-9)
+    next(run)
+    if part == "ema":
+        with torch.no_grad():
+            ema.model.inner.bias[0] = value
+        with pytest.raises(FloatingPointError, match="ema.inner.bias is not finite at step 4, which was not saved"):
+            list(run)
+        assert not other.exists()
+
+
+def test_a_checkpoint_that_another_run_has_written_is_not_overwritten(tmp_path):
+    path = tmp_path / "run.pt"
+
+    def start(seed):
+        model, ema, batch, schedule = small_run(seed)
+        return train(model, ema, batch, schedule, 9, checkpoint=path, save_every=3, progress=False, seed=seed)
+
+    first, second = start(0), start(1)
+    next(first), next(second)
+    list(first)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="run.pt is not as this run left it: another run uses it, too, .*; step 3 was"):
+        list(second)
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="run.pt was made with seed=0, not seed=1"):
+        next(start(1))
+
+
+@pytest.mark.parametrize("name", ["steps", "save_every", "micro_batches", "lr"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_numbers_that_make_no_sense(name, value):
+    model, ema, batch, schedule = small_run()
+    numbers = {"steps": 2, name: value}
+    if (name, value) == ("steps", 0):
+        assert list(train(model, ema, batch, schedule, progress=False, **numbers)) == []
+        return
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
+        next(train(model, ema, batch, schedule, progress=False, **numbers))
+
+
+def test_a_checkpoint_beyond_the_steps_or_with_other_settings(tmp_path):
+    path = tmp_path / "run.pt"
+
+    def again(steps, **options):
+        model, ema, batch, schedule = small_run()
+        return [step for step, _ in train(model, ema, batch, schedule, steps, checkpoint=path, **options)]
+
+    assert again(4, settings={"size": 1}) == [1, 2, 3, 4] and again(4, settings={"size": 1}) == []
+    with pytest.raises(ValueError, match="run.pt holds step 4, more than steps=3"):
+        again(3, settings={"size": 1})
+    with pytest.raises(ValueError, match=r"run.pt was made with settings={'size': 1}, not settings={'size': 2}"):
+        again(5, settings={"size": 2})
+
+
+def test_a_checkpoint_behind_a_link(tmp_path):
+    (tmp_path / "far").mkdir()
+    path, target = tmp_path / "run.pt", tmp_path / "far" / "run.pt"
+    path.symlink_to(target)
+    model, ema, batch, schedule = small_run()
+    for _ in train(model, ema, batch, schedule, 4, checkpoint=path, save_every=2, progress=False):
+        pass
+    assert path.is_symlink() and load_checkpoint(target)["step"] == 4
+    target.unlink()
+    model, ema, batch, schedule = small_run()
+    assert next(train(model, ema, batch, schedule, 4, checkpoint=path, progress=False))[0] == 3
