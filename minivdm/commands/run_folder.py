@@ -30,21 +30,23 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def stopping_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated` in this block; only the main thread can hear signals."""
+def telling_what_is_saved(out: Path) -> Iterator[None]:
+    """Let SIGTERM raise `Terminated` in this block; that and Ctrl-C then say what the run in `out` has saved."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        raise Terminated("stopped")
+        raise Terminated
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
+    hears = threading.current_thread() is threading.main_thread()  # the only one that can hear signals
+    before = signal.signal(signal.SIGTERM, stop) if hears else None
     try:
         yield
+    except KeyboardInterrupt as interrupt:
+        if hears:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it after Ctrl-C; one answer is enough
+        raise type(interrupt)(f"stopped: {what_is_saved(out)}") from None
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        if hears:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -68,6 +70,8 @@ def claimed(out: Path) -> Iterator[None]:
         if refused:
             raise refused
         yield
+    with contextlib.suppress(OSError):  # a folder in which nothing was written
+        out.rmdir()
 
 
 def find_run(out: Path) -> dict[str, object] | None:

@@ -48,8 +48,7 @@ from .run_folder import (
     find_run,
     require_same,
     saved_settings,
-    stopping_on_sigterm,
-    what_is_saved,
+    telling_what_is_saved,
     write_settings,
 )
 from .sample import require_writable
@@ -96,12 +95,8 @@ def train_text2video(
     require_writable(out)
     sprites = MovingSprites(settings.frames, settings.size)  # refuses clips that are too small or too short
     device = init_distributed()
-    with stopping_on_sigterm():
-        try:
-            with claimed(out):
-                return train_in(out, settings, changes.get("micro_batches"), sprites, device, progress)
-        except KeyboardInterrupt as stop:
-            raise type(stop)(f"stopped: {what_is_saved(out)}") from None
+    with telling_what_is_saved(out), claimed(out):
+        return train_in(out, settings, changes.get("micro_batches"), sprites, device, progress)
 
 
 def train_in(
@@ -201,7 +196,6 @@ class TrainingRun:
         size = math.ceil(batch / self.settings.micro_batches)
         every = max(1, total // SAVES)
         saved = self.saved if self.saved.get("phase") == phase else {}
-        self.saved = {}  # its weights need not stay in memory
         options = dict(steps=total, save_every=every, phase=phase, saved=saved) | self.options | options
         losses = []
         for step, loss in train(self.model.net, ema, partial(draw, size=size), **options):
