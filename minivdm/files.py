@@ -180,15 +180,17 @@ def hold(path: Path, what: str | Path, wait: bool) -> IO:
             text = f"{path}: no locks on this file system ({error.strerror}), so make sure that nobody else uses {what}"
             warnings.warn(text, stacklevel=4)
             return file
-        there = path.exists() and os.path.samestat(os.stat(path), os.fstat(file.fileno()))
-        if mine and there:  # else whoever had it has just removed it
-            return file
+        if mine:
+            with contextlib.suppress(FileNotFoundError):  # whoever had it may have removed it just now
+                if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                    return file
         file.seek(0)
-        holder = "another process" if mine else file.read().strip() or "another process"
+        holder = file.read().strip() or "another process"
         file.close()
         if not mine and not wait:
             raise BlockingIOError(f"{what} is in use by {holder}")
-        time.sleep(SECONDS_BETWEEN_TRIES)
+        if not mine:
+            time.sleep(SECONDS_BETWEEN_TRIES)
 
 
 def save_torch(path: str | Path, value: object, older: str | Path | None = None) -> None:
