@@ -115,7 +115,7 @@ def add_sampling_options(command: Parser, steps: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0 (done), 2 (it could not be done: one line on stderr says why) or 130.
+    """Run one command; the exit code is 0 (done), 2 (it could not be done: one line on stderr says why), 130 or 143.
 
     `start` ends with JupyterLab's exit code.
     """
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(result, indent=2))
         return 0
     except KeyboardInterrupt as stop:
-        return report(one_line(stop) or "stopped", 130)
+        return report(one_line(stop) or "stopped", getattr(stop, "exit_code", 130))
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         return report(f"error: {one_line(error)}", 2)
     except (RuntimeError, MemoryError) as error:
@@ -165,7 +165,7 @@ def start(command: str, mine: bool, **options: object) -> int:
 
 def report(line: str, code: int) -> int:
     """Print a line to stderr and return the exit code; under torchrun, the line says which process it comes from."""
-    several = int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ
+    several = os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
     print(f"process {os.environ['RANK']}: {line}" if several else line, file=sys.stderr)
     return code
 

@@ -7,11 +7,12 @@ import torch
 
 from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 from minivdm.models.unet import UNet
-from minivdm.training import parallel
+from minivdm.training import engine, loop, parallel
 from minivdm.training.checkpoint import load_checkpoint
 from minivdm.training.ema import EMA
 from minivdm.training.loop import batches_of, train
 from minivdm.training.precision import LowPrecisionCopy, best_dtype
+from minivdm.training.seeds import mixed_seed
 
 SCHEDULE = NoiseSchedule(linear_betas(50))
 
@@ -115,10 +116,13 @@ def test_the_cpu_trains_in_float32():
     assert best_dtype(torch.device("cpu")) == torch.float32
 
 
-def test_parts_are_the_batch_in_pieces():
-    """With one part, the i-th generator is the only one; with two, the losses are the means of two such runs."""
-    first, second = run(1, seed=0)[2][0], run(1, seed=1)[2][0]
-    assert run(1, seed=0, micro_batches=2)[2][0] == pytest.approx((first + second) / 2, rel=1e-5)
+def test_parts_are_the_batch_in_pieces(monkeypatch):
+    """With one part, the first seed is the only one; with two, the losses are the means of two such runs."""
+    first = run(1)[2][0]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "mixed_seed", lambda seed, phase, step, i: mixed_seed(seed, phase, step, 1))
+        second = run(1)[2][0]
+    assert first != second and run(1, micro_batches=2)[2][0] == pytest.approx((first + second) / 2, rel=1e-5)
     assert parallel.world_size() == 1 and parallel.rank() == 0 and parallel.all_gather("x") == ["x"]
 
 
@@ -126,7 +130,7 @@ def test_parts_survive_a_restart_and_their_number_is_checked(tmp_path):
     path = tmp_path / "run.pt"
     whole = run(6, micro_batches=2)
     run(3, micro_batches=2, checkpoint=path)
-    assert len(load_checkpoint(path)["generators"]) == 2
+    assert load_checkpoint(path)["micro_batches"] == 2
     resumed = run(6, micro_batches=2, checkpoint=path)
     assert resumed[2] == whole[2][3:]
     with pytest.raises(ValueError, match="micro_batches=2, not micro_batches=3"):
@@ -144,3 +148,81 @@ def test_the_learning_rate_can_fall_to_nothing(monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
     run(200, batch_size=1, decay=True, lr=1.0e-3)
     assert rates[0] == pytest.approx(1e-5) and max(rates) < 6e-4 and rates[-1] < 1e-6
+
+
+class Counting(torch.nn.Module):
+    """A network with every kind of buffer: counted, averaged, made anew at each call, and a table that stays."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 4))
+        self.register_buffer("table", torch.tensor([1 / 3, -float("inf")]))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("last", torch.zeros(()))
+
+    def forward(self, x, t, cond=None):
+        if self.training:
+            self.calls += 1
+            self.last = x.mean().detach()  # another tensor each time
+        return self.body(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_buffers_that_change_in_training_are_those_of_the_model_and_of_its_average(dtype, tmp_path):
+    def trained(dtype, **options):
+        torch.manual_seed(0)
+        model = Counting()
+        ema, batch = EMA(model), batches_of(torch.randn(64, 4) * 3 + 7, batch_size=32)
+        for _ in train(model, ema, batch, SCHEDULE, 30, dtype=dtype, progress=False, micro_batches=2, **options):
+            pass
+        return model, ema.model
+
+    exact = trained(torch.float32)[0]
+    for model in trained(dtype, checkpoint=tmp_path / "x.pt"):
+        assert model.calls == 60 and model.body[1].num_batches_tracked == 60
+        for name in ("running_mean", "running_var"):
+            got, want = getattr(model.body[1], name), getattr(exact.body[1], name)
+            assert got.dtype == torch.float32 and torch.allclose(got, want, rtol=0.03, atol=0.03)
+        assert model.last == pytest.approx(exact.last.item(), rel=0.02)
+        assert torch.equal(model.table, torch.tensor([1 / 3, -float("inf")]))  # with all 32 bits
+    assert load_checkpoint(tmp_path / "x.pt")["ema"]["calls"] == 60
+
+
+def test_several_processes_refuse_statistics_that_only_one_of_them_would_see(monkeypatch):
+    monkeypatch.setattr(engine, "world_size", lambda: 2)
+    with pytest.raises(ValueError, match="not share the running statistics of BatchNorm1d: use one process"):
+        engine.Engine(Counting())
+
+
+def test_seeds_that_are_neighbours_share_no_draws():
+    """Before, the second micro-batch of seed 0 was the first one of seed 1."""
+    drawn = []
+
+    def batch(generator):
+        drawn.append(torch.randn(2, 1, 8, 8, generator=generator))
+        return drawn[-1], None
+
+    for seed in (0, 1, 2):
+        model = small()
+        for _ in train(model, EMA(model), batch, SCHEDULE, 3, seed=seed, micro_batches=4, progress=False):
+            pass
+    for phase in ("images", "clips"):
+        for _ in train(model, EMA(model), batch, SCHEDULE, 1, micro_batches=4, phase=phase, progress=False):
+            pass
+    assert len({tuple(x.flatten().tolist()) for x in drawn}) == len(drawn) == 3 * 3 * 4 + 2 * 4
+
+
+def test_a_mixed_seed_depends_on_everything_in_its_lower_32_bits():
+    """PyTorch's generator on the CPU uses no more of them; 8,000 random ones would collide with p = 0.7%."""
+    seeds = [
+        mixed_seed(seed, phase, step, i)
+        for seed in (0, 1, 2, 2**32 - 1)
+        for phase in ("images", "clips")
+        for step in range(250)
+        for i in range(4)
+    ]
+    assert len({seed % 2**32 for seed in seeds}) == len(seeds) == 8000 and max(seeds) < 2**64
+    assert 0.49 < sum(bin(seed).count("1") for seed in seeds) / (64 * 8000) < 0.51
+    assert mixed_seed(1, "a") == mixed_seed(torch.tensor(1), "a") != mixed_seed(1, "a", "a")
+    with pytest.raises(TypeError):
+        mixed_seed(0.5)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from minivdm.__main__ import main
+from minivdm.commands.run_folder import claimed
 from tests.test_train_text2video import KILLED, on_cpu
 
 TRAIN = ["train", "text2video", "--budget", "smoke", "--image-steps", "2", "--steps", "4"]
@@ -22,9 +23,9 @@ def without_gpu():
         yield
 
 
-def torchrun(program, *arguments):
-    """Run a program in two processes on the CPU, with one thread each; what happened."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+def torchrun(program, *arguments, processes=2):
+    """Run a program in several processes on the CPU, with one thread each; what happened."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.run([*command, *program, *arguments], env=on_cpu(), capture_output=True, text=True, timeout=120)
 
 
@@ -66,3 +67,26 @@ def test_two_processes_are_killed_and_one_goes_on(tmp_path, capsys):
     assert all(abs(rest[step] - whole[step]) <= 1e-4 * whole[step] for step in rest)
     assert main([*TRAIN, "--out", str(out), "--micro-batches", "4"]) == 2
     assert "with micro_batches=2, not micro_batches=4" in capsys.readouterr().err
+
+
+def told(done):
+    """What each process said, by its number."""
+    return dict(re.findall(r"^process (\d): (.*)$", done.stderr, re.MULTILINE))
+
+
+def test_three_processes_cannot_share_a_batch_of_eight(tmp_path):
+    done = torchrun(["-m", "minivdm"], *TRAIN, "--out", str(tmp_path / "three"), processes=3)
+    line = (
+        "error: a batch of 8 cannot be divided among 3 processes, in 6 equal micro-batches: use --batch 6 or 12, "
+        "or another number of processes"
+    )
+    lines = {text for text in told(done).values() if text.startswith("error")}  # torchrun ends those that come late
+    assert done.returncode != 0 and lines == {line} and not (tmp_path / "three" / "checkpoint.pt").exists()
+
+
+def test_a_folder_in_use_is_refused_by_all_processes(tmp_path):
+    with claimed(tmp_path / "two"):
+        done = torchrun(["-m", "minivdm"], *TRAIN, "--out", str(tmp_path / "two"))
+    lines = {text for text in told(done).values() if text.startswith("error")}
+    assert done.returncode != 0 and len(lines) == 1
+    assert re.match(r"error: \S+two is in use by process \d+ on .* choose another --out", lines.pop())

@@ -16,7 +16,8 @@ from PIL import Image
 
 from minivdm.__main__ import main
 from minivdm.commands import train
-from minivdm.commands.settings import BUDGETS, FORMER_NAMES, saved_settings, settings_of, write_settings
+from minivdm.commands.run_folder import find_run, saved_settings, write_settings
+from minivdm.commands.settings import BUDGETS, FORMER_NAMES, settings_of
 from minivdm.datasets.sprites import MovingSprites, held_out
 from minivdm.pipelines import pretrained
 from minivdm.training.clip_pool import ClipPool, render_clips
@@ -89,7 +90,14 @@ def assert_same_weights(*folders):
 
 
 def test_a_run_leaves_what_it_promises(whole):
-    assert saved_settings(whole) == BUDGETS["smoke"]
+    assert saved_settings(whole, find_run(whole)) == saved_settings(whole, {}) == BUDGETS["smoke"]
+    assert {path.name for path in whole.iterdir()} == {
+        "settings.json",
+        "checkpoint.pt",
+        "checkpoint.pt.previous",
+        "samples",
+        "model.pt",
+    }
     films = sorted(path.name for path in (whole / "samples").iterdir())
     assert films == [f"step_{step:06d}.gif" for step in range(1, 9)]
     with Image.open(whole / "samples" / films[-1]) as film:
@@ -100,10 +108,11 @@ def test_a_run_leaves_what_it_promises(whole):
 
 def test_killed_and_started_again_it_ends_in_the_same_weights(whole, capsys):
     run_and_kill(3, "train", "text2video", "--budget", "smoke", "--out", "again")
-    assert not Path("again", "model.pt").exists()
+    assert not Path("again", "model.pt").exists() and Path("again", "lock").exists()
     assert main(["train", "text2video", "--budget", "smoke", "--out", "again"]) == 0
     lines = capsys.readouterr().out
     assert "going on from step 3 of 8 in again" in lines and " step      4 of 8 " in lines
+    assert not Path("again", "lock").exists()  # nobody holds what a killed process held
     assert "step      3 of 8" not in lines
     assert_same_weights(whole, "again")
     for film in (whole / "samples").iterdir():
@@ -144,21 +153,26 @@ def test_pictures_are_frames_of_the_pool():
 
 
 def as_before(folder):
-    """Give a run's files the form that they had before runs had phases."""
+    """Give a run's files the form that they had before runs had phases, and checkpoints settings."""
     settings = json.loads(Path(folder, "settings.json").read_text())
     former = {new: old for old, new in FORMER_NAMES.items()}
     settings = {former.get(name, name): value for name, value in settings.items()}
     Path(folder, "settings.json").write_text(json.dumps(settings))
     saved = torch.load(Path(folder, "checkpoint.pt"), weights_only=True)
-    torch.save({name: value for name, value in saved.items() if name != "phase"}, Path(folder, "checkpoint.pt"))
+    generators = [torch.zeros(5056, dtype=torch.uint8)] * saved["micro_batches"]
+    newer = ("phase", "settings", "seed", "micro_batches", "skipped")
+    saved = {name: value for name, value in saved.items() if name not in newer} | {"generators": generators}
+    torch.save(saved, Path(folder, "checkpoint.pt"))
 
 
 def test_a_run_from_before_phases_goes_on(whole, capsys):
     run_and_kill(3, "train", "text2video", "--budget", "smoke", "--out", "again")
     as_before("again")
     assert main(["train", "text2video", "--budget", "smoke", "--parts", "2", "--out", "again"]) == 0
-    assert "going on from step 3 of 8 in again" in capsys.readouterr().out
+    lines = capsys.readouterr().out
+    assert "going on from step 3 of 8 in again" in lines and "begun by an earlier version, which drew other" in lines
     assert_same_weights(whole, "again")
+    assert find_run(Path("again"))["seed"] == 0
 
 
 def test_a_run_from_before_phases_that_is_at_single_frames_is_refused(capsys):
@@ -177,8 +191,9 @@ def test_former_names_of_settings_say_what_they_are_called_now():
 
 def test_a_run_from_before_single_frames_goes_on(whole, capsys):
     shutil.copytree(whole, "copy")
+    as_before("copy")
     settings = json.loads(Path("copy", "settings.json").read_text())
-    Path("copy", "settings.json").write_text(json.dumps({k: v for k, v in settings.items() if k != "image_steps"}))
+    Path("copy", "settings.json").write_text(json.dumps({k: v for k, v in settings.items() if k != "stills"}))
     assert main(["train", "text2video", "--budget", "smoke", "--out", "copy"]) == 0
     assert "copy is finished" in capsys.readouterr().out
 
@@ -233,6 +248,7 @@ def test_a_model_without_its_run_is_not_overwritten(whole, capsys):
 def test_broken_folders(whole, capsys):
     command = ["train", "text2video", "--budget", "smoke", "--out", "copy"]
     shutil.copytree(whole, "copy")
+    as_before("copy")
     Path("copy", "settings.json").write_text("{")
     assert main(command) == 2
     assert "copy/settings.json does not tell what the run in copy was begun with" in capsys.readouterr().err
@@ -241,7 +257,10 @@ def test_broken_folders(whole, capsys):
     line = capsys.readouterr().err
     assert "copy/checkpoint.pt (4 bytes) is truncated" in line and line.count("\n") == 1
     torch.save([1, 2], Path("copy", "checkpoint.pt"))
-    assert main(command) == 2 and "copy/checkpoint.pt is no training checkpoint" in capsys.readouterr().err
+    assert (
+        main(command) == 2
+        and "copy/checkpoint.pt belongs to another model or is no training" in capsys.readouterr().err
+    )
 
 
 def test_a_loss_that_explodes(capsys):
@@ -285,8 +304,8 @@ def test_settings_that_do_not_exist():
 def test_settings_come_back_from_their_file_as_they_were(tmp_path):
     """JSON knows no tuples: a run begun with one must go on all the same."""
     settings = settings_of("smoke", mults=[1, 2])[1]
-    (tmp_path / "settings.json").write_bytes(write_settings(settings))
-    assert settings.mults == (1, 2) and saved_settings(tmp_path) == settings
+    assert not write_settings(tmp_path, settings)
+    assert settings.mults == (1, 2) and saved_settings(tmp_path, {}) == settings
 
 
 def test_the_pool_is_bytes_of_training_clips():

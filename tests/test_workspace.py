@@ -4,11 +4,11 @@ import errno
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
+import minivdm.files
 from minivdm.__main__ import main, split
 from minivdm.course import sources, workspace
 from minivdm.files import home_folder
@@ -227,10 +227,10 @@ def test_a_full_disk_leaves_no_half_written_file(course, started, capsys, monkey
 
 
 def test_a_folder_without_permission(course, started, capsys, monkeypatch):
-    def refused(dir, prefix):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{dir}/{prefix}")
+    def refused(target):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{target}.tmp")
 
-    monkeypatch.setattr(tempfile, "mkstemp", refused)
+    monkeypatch.setattr(minivdm.files, "new_temporary", refused)
     assert "mine/README.md cannot be written: Permission denied" in fails(capsys, "start", "mine")
 
 

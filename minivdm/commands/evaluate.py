@@ -21,6 +21,7 @@ from ..evaluation.metrics import frechet_distance
 from ..pipelines.pretrained import load_pretrained
 from ..pipelines.text2video import VideoModel, text_to_video
 from ..training.precision import best_device
+from ..training.seeds import mixed_seed
 from .sample import check_sampling, find_model
 
 CPU_TRIPLES = 96  # triples that are enough on a CPU
@@ -109,7 +110,8 @@ def evaluate_clips(
         ones; "mini_fvd_floor" between these and N others.
     """
     sprites = MovingSprites(model.frames, model.size)
-    prompts = sprites.captions(triples, torch.Generator().manual_seed(generator.initial_seed() + 1))
+    wording = mixed_seed(generator.initial_seed(), "wording")
+    prompts = sprites.captions(triples, torch.Generator().manual_seed(wording))
     made = []
     with tqdm(total=len(prompts), disable=None, unit="clip", leave=False) as bar:
         for i in range(0, len(prompts), batch):

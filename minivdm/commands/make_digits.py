@@ -21,7 +21,7 @@ from ..pipelines.pretrained import build_digits, load_weights, save_pretrained
 from ..training.ema import EMA
 from ..training.loop import train
 from ..training.precision import best_device
-from .provenance import record_made
+from .provenance import making, record_made
 
 CONFIG = {
     "in_channels": 1,
@@ -62,7 +62,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=256)
     args = parser.parse_args()
+    with making(args.out):
+        make(parser, args)
 
+
+def make(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Train, judge and write, as the command line says."""
     device = best_device()
     torch.manual_seed(0)
     schedule = NoiseSchedule(linear_betas(1000)).to(device)

@@ -25,7 +25,7 @@ from ..pipelines.text2image import build_text2image, still_tokenizer, text_to_im
 from ..training.ema import EMA
 from ..training.loop import train
 from ..training.precision import best_device
-from .provenance import record_made
+from .provenance import making, record_made
 
 CONFIG = {"channels": 48, "mults": (1, 2), "blocks": 1, "patch": 2, "context_dim": 64}
 
@@ -86,7 +86,12 @@ def main() -> None:
     parser.add_argument("--classifier-steps", type=int, default=1000)
     parser.add_argument("--clip-steps", type=int, default=600)
     args = parser.parse_args()
+    with making(args.out, Path(args.out).with_name("stills_classifier.pt")):
+        make(parser, args)
 
+
+def make(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Train, judge and write, as the command line says."""
     device = best_device()
     generator = torch.Generator(device).manual_seed(0)
     torch.manual_seed(0)

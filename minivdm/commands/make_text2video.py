@@ -8,7 +8,7 @@ second call goes on from there.
 """
 
 import argparse
-import json
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from ..pipelines.pretrained import BUILDERS, load_pretrained, load_weights
 from ..pipelines.text2video import text_to_video
 from ..training.precision import best_device
 from .evaluate import evaluate_clips, triples_to_judge
-from .provenance import record_made
+from .provenance import making, record_made
+from .run_folder import find_run, saved_settings
 from .sample import side_by_side
 from .train import PROMPTS, train_text2video
 
@@ -44,7 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", default="runs/text2video/shipped", help="folder of the run")
     parser.add_argument("--copies", type=int, default=2, help="clips per triple to judge")
     args = parser.parse_args(arguments)
+    with making(args.out):
+        make(parser, args)
 
+
+def make(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Train, judge and write, as the command line says."""
     trained, out = train_text2video(args.budget, args.run), Path(args.out)
     with replacing(out) as file:
         file.write(trained.read_bytes())
@@ -54,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     classifier = load_pretrained("video_classifier").to(device)
     measured = evaluate_clips(model, classifier, triples_to_judge(args.copies, device), generator)
     print(measured, flush=True)
-    settings = json.loads(Path(args.run, "settings.json").read_text())
-    record_made(out, model, "make_text2video", parser, args, **settings, **measured)
+    settings = saved_settings(Path(args.run), find_run(Path(args.run)))
+    record_made(out, model, "make_text2video", parser, args, **dataclasses.asdict(settings), **measured)
     generator = torch.Generator(device).manual_seed(0)
     clips = text_to_video(PROMPTS, model, steps=50, generator=generator).cpu()
     write_video(side_by_side(clips), out.with_suffix(".gif"), scale=4)

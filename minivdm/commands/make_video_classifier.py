@@ -20,7 +20,7 @@ from ..datasets.sprites import ATTRIBUTES, MovingSprites
 from ..evaluation.attribute_classifier import AttributeClassifier, correct_attributes, train_classifier
 from ..pipelines.pretrained import build_video_classifier, load_weights, save_pretrained
 from ..training.precision import best_device
-from .provenance import record_made
+from .provenance import making, record_made
 
 
 class ShortThenLong:
@@ -61,7 +61,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--bfloat16", action="store_true", help="compute in bfloat16, where the machine is fast in it")
     args = parser.parse_args()
+    with making(args.out):
+        make(parser, args)
 
+
+def make(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Train, judge and write, as the command line says."""
     device = best_device()
     torch.manual_seed(0)
     generator = torch.Generator(device).manual_seed(0)

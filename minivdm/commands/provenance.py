@@ -1,12 +1,27 @@
-"""How a file in `data/` was made: what the `make_…` scripts write into the manifest, each in the same words."""
+"""How a file in `data/` was made: what the `make_…` scripts write into the manifest, each in the same words.
 
+Scripts that run at the same time write into it one after the other; each holds the files that it makes.
+"""
+
+import contextlib
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from ..files import locked
 from ..pipelines.pretrained import record
+
+
+@contextlib.contextmanager
+def making(*paths: str | Path) -> Iterator[None]:
+    """Hold the files that a script makes; a BlockingIOError if another one is making one of them."""
+    with contextlib.ExitStack() as held:
+        for path in paths:
+            held.enter_context(locked(f"{path}.lock", path))
+        yield
 
 
 def record_made(
@@ -21,14 +36,16 @@ def record_made(
         parser, args: its command line, as an `ArgumentParser` and what that has parsed.
         facts: whatever else is known, such as how good it was measured to be.
     """
-    first = next(model.parameters())
-    record(
-        path,
-        command=f"python -m minivdm.commands.{script} --out data/{Path(args.out).name}{options_given(parser, args)}",
-        made_on=torch.cuda.get_device_name() if first.device.type == "cuda" else "CPU",
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        **facts,
-    )
+    first, manifest = next(model.parameters()), Path(path).with_name("manifest.json")
+    made_by = f"python -m minivdm.commands.{script} --out data/{Path(args.out).name}"
+    with locked(f"{manifest}.lock", manifest, wait=True):
+        record(
+            path,
+            command=f"{made_by}{options_given(parser, args)}",
+            made_on=torch.cuda.get_device_name() if first.device.type == "cuda" else "CPU",
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            **facts,
+        )
 
 
 def options_given(parser: ArgumentParser, args: Namespace) -> str:

@@ -1,21 +1,11 @@
-"""The settings of a run of `minivdm train text2video`, and what its folder tells about it.
-
-A run goes on from its folder, and only with the settings it was begun with: the `settings.json` there is compared with
-those asked for.
-"""
+"""The settings of a run of `minivdm train text2video`. A run goes on only with those that it was begun with."""
 
 import dataclasses
-import json
 import math
 import os
-from pathlib import Path
+from numbers import Integral, Real
 
 import torch
-
-from ..training.checkpoint import latest_checkpoint, load_checkpoint
-
-# A run's checkpoint says in which of its phases it is; what a step of that phase is called.
-PHASES = {"images": "image step", "clips": "step"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +24,7 @@ class Settings:
 
     # Single frames first, where time is short
     image_steps: int = 0  # optimiser steps on single frames, before those on clips
-    image_batch: int = 96  # frames in each of them
+    image_batch: int = 96  # frames in each of them, rounded up to a multiple of `micro_batches`
 
     # Clips
     steps: int = 4_500  # optimiser steps
@@ -45,15 +35,25 @@ class Settings:
 
     def __post_init__(self) -> None:
         """A ValueError that names the first number that makes no sense."""
-        object.__setattr__(self, "mults", tuple(self.mults))  # JSON gives tuples back as lists
-        for name in ("channels", "image_batch", "batch", "micro_batches", "steps", "pool"):
+        if isinstance(self.mults, list):  # as JSON gives tuples back
+            object.__setattr__(self, "mults", tuple(self.mults))
+        for name in (*AT_LEAST_1, "image_steps", "seed"):
+            require(isinstance(getattr(self, name), Integral), self, name, "a whole number")
+        for name in AT_LEAST_1:
             require(getattr(self, name) >= 1, self, name, "at least 1")
         require(self.image_steps >= 0, self, "image_steps", "at least 0")
-        require(0 < self.lr < math.inf, self, "lr", "a positive number")
+        for name in ("lr", "shift"):
+            value = getattr(self, name)
+            require(isinstance(value, Real) and 0 < value < math.inf, self, name, "a positive number")
+        widths = self.mults if isinstance(self.mults, tuple) else ()
+        fit = widths and all(isinstance(each, Integral) and each >= 1 for each in widths)
+        require(fit, self, "mults", "one or more whole numbers, each at least 1")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must lie in 0..2^32 - 1, got {self.seed}")
         require(self.channels % 32 == 0, self, "channels", "a multiple of 32")
         require(self.size % 4 == 0, self, "size", "a multiple of 4")
+        if self.batch % self.micro_batches:
+            raise ValueError(f"a batch of {self.batch} cannot be cut into {self.micro_batches} equal micro-batches")
 
     @property
     def model(self) -> dict[str, object]:
@@ -63,6 +63,9 @@ class Settings:
     def as_text(self) -> str:
         """All settings in one line."""
         return ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(self).items())
+
+
+AT_LEAST_1 = ("frames", "size", "pool", "channels", "image_batch", "steps", "batch", "micro_batches")
 
 
 def require(holds: bool, settings: Settings, name: str, wanted: str) -> None:
@@ -96,9 +99,8 @@ BUDGETS = {
     # any CUDA card with 8 GB
     "gpu": Settings(),
 }
-# Settings and files of runs that were begun before they had their present names.
+# Settings of runs that were begun before they had their present names.
 FORMER_NAMES = {"stills": "image_steps", "pictures": "image_batch", "parts": "micro_batches"}
-FORMER_CHECKPOINT = "stills.pt"
 
 
 def settings_of(budget: str | None = None, **changes: object) -> tuple[str, Settings]:
@@ -129,57 +131,21 @@ def settings_of(budget: str | None = None, **changes: object) -> tuple[str, Sett
     return name, dataclasses.replace(BUDGETS[name], **given)
 
 
-def progress_of(out: Path) -> tuple[str | None, int]:
-    """How far the run in a folder has come: its phase and the steps done in it; (None, 0) if there is no checkpoint.
+def fit_to_processes(settings: Settings, n: int, asked: int | None, begun_with: int | None) -> Settings:
+    """The settings for n processes, with as many micro-batches as asked for, or as begun with, or a multiple of n.
 
     Raises:
-        ValueError: if the checkpoint is broken, something else, or from before a run had a single one.
+        ValueError: if they cannot be divided among the processes, or the batch not among them.
     """
-    found = latest_checkpoint(out / "checkpoint.pt")
-    if found is None:
-        if (out / FORMER_CHECKPOINT).exists():
-            raise ValueError(
-                f"{out / FORMER_CHECKPOINT} was made by an earlier version, whose runs on single frames this one "
-                f"cannot go on with: choose another --out, or delete that folder to start again"
-            )
-        return None, 0
-    saved = load_checkpoint(found)
-    if not isinstance(saved, dict) or not isinstance(saved.get("step"), int):
-        raise ValueError(f"{found} is no training checkpoint: choose another --out")
-    return saved.get("phase", "clips"), saved["step"]  # before there were phases, this file was for clips
-
-
-def what_is_saved(out: Path) -> str:
-    """From where the run in a folder will go on, in words."""
-    phase, step = progress_of(out)
-    return f"{out} holds {PHASES[phase]} {step}, and the same command goes on from there" if phase else "nothing saved"
-
-
-def write_settings(settings: Settings) -> bytes:
-    """The content of a `settings.json`."""
-    return (json.dumps(dataclasses.asdict(settings), indent=2) + "\n").encode()
-
-
-def saved_settings(out: Path) -> Settings:
-    """The `Settings` that a run was begun with; a ValueError if they cannot be read."""
-    path = out / "settings.json"
-    try:
-        saved = {FORMER_NAMES.get(name, name): value for name, value in json.loads(path.read_text()).items()}
-        saved = {"image_steps": 0, "image_batch": 96} | saved  # older runs knew neither
-        return Settings(**{field.name: saved[field.name] for field in dataclasses.fields(Settings)})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    parts = asked or begun_with or math.lcm(settings.micro_batches, n)
+    if parts % n:
+        advice = f"the run was begun with {parts}" if parts == begun_with else f"use a multiple of {n}"
+        raise ValueError(f"{parts} micro-batches cannot be divided among {n} processes: {advice}")
+    if settings.batch % parts and parts != begun_with:
+        less, fits = settings.batch // parts * parts, settings.batch // parts * parts + parts
+        batches = f"--batch {less} or {fits}" if less else f"--batch {fits}"
         raise ValueError(
-            f"{path} does not tell what the run in {out} was begun with: choose another --out, or delete "
-            f"that folder to start again"
-        ) from error
-
-
-def require_same(out: Path, settings: Settings) -> None:
-    """A ValueError that names the first setting in which the run in `out` differs."""
-    for name, value in dataclasses.asdict(saved_settings(out)).items():
-        asked = getattr(settings, name)
-        if value != asked:
-            raise ValueError(
-                f"{out} holds a run with {name}={value}, not {name}={asked}: choose another --out, "
-                f"or delete that folder to start again"
-            )
+            f"a batch of {settings.batch} cannot be divided among {n} processes, in {parts} equal micro-batches: "
+            f"use {batches}, or another number of processes"
+        )
+    return dataclasses.replace(settings, micro_batches=parts)

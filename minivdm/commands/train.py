@@ -4,9 +4,10 @@ Draws a pool of captioned clips, trains on it, and writes into a folder of its o
 other is named:
 
     settings.json               the numbers of this run, before the first step
-    checkpoint.pt               everything the next step depends on: the same command goes on from here
+    checkpoint.pt               the same numbers, and all that the next step depends on: the same command goes on here
     samples/step_000500.gif     clips for the eight `PROMPTS` by the averaged weights, about eight times in a run
     model.pt                    the averaged weights, at the end
+    lock                        who is training here, as long as it lasts: a folder belongs to one run at a time
 
 Under `torchrun -m minivdm train text2video` several processes share the micro-batches of each step. With as many
 micro-batches the losses are the same for any number of processes; if their number is not given, there is one for each.
@@ -31,7 +32,7 @@ from tqdm import tqdm
 from ..datasets.gif_files import save_gif
 from ..datasets.sprites import MovingSprites
 from ..diffusion.predictions import prediction_loss
-from ..files import replacing, runs_folder
+from ..files import runs_folder
 from ..models.kernels import use_fused_kernels
 from ..pipelines.pretrained import save_pretrained
 from ..pipelines.text2video import VideoModel, build_text2video, text_to_video
@@ -40,16 +41,19 @@ from ..training.ema import EMA
 from ..training.loop import train
 from ..training.parallel import init_distributed, rank, world_size
 from ..training.precision import best_dtype
-from .settings import (
+from ..training.seeds import mixed_seed
+from .run_folder import (
+    CHECKPOINT,
     PHASES,
-    Settings,
-    progress_of,
+    claimed,
+    find_run,
     require_same,
     saved_settings,
-    settings_of,
-    what_is_saved,
+    telling_what_is_saved,
     write_settings,
 )
+from .sample import require_writable
+from .settings import Settings, fit_to_processes, settings_of
 
 PROMPTS = (
     "a red circle moving left",
@@ -61,8 +65,6 @@ PROMPTS = (
     "an orange circle bouncing",
     "a blue square blinking",
 )
-# Added to the run's seed: far from the seeds of the micro-batches.
-POOL_SEED, IMAGE_SEED = 10**6, 2 * 10**6
 SAMPLES, SAVES, LINES = 8, 20, 20  # in a run: files of samples, checkpoints, lines about the loss
 
 
@@ -82,47 +84,70 @@ def train_text2video(
 
     Raises:
         ValueError: if a setting makes no sense, or `out` holds a run with other settings or a broken checkpoint.
+        OSError: if `out` cannot be written, or another run is writing there (`BlockingIOError`).
         NotFinite: if the trained weights are not finite in the float16 that `model.pt` stores.
         FloatingPointError: if the loss or the gradient is not finite.
-        KeyboardInterrupt: when interrupted; its text says what was saved.
+        KeyboardInterrupt: when interrupted, `Terminated` by SIGTERM; its text says what was saved.
     """
     name, settings = settings_of(budget, **changes)
-    out = Path(out or runs_folder() / "text2video" / name)
+    if out is not None and not str(out):
+        raise ValueError("expected a folder to write to, got an empty name")
+    out = runs_folder() / "text2video" / name if out is None else Path(out)
+    require_writable(out)
     sprites = MovingSprites(settings.frames, settings.size)  # refuses clips that are too small or too short
     device = init_distributed()
-    phase, done = progress_of(out)
-    settings = fit_to_processes(settings, changes.get("micro_batches"), out if phase else None)
-    if phase:
-        require_same(out, settings)
+    with telling_what_is_saved(out), claimed(out):
+        return train_in(out, settings, changes.get("micro_batches"), sprites, device, progress)
+
+
+def train_in(
+    out: Path, settings: Settings, asked: int | None, sprites: MovingSprites, device: torch.device, progress: bool
+) -> Path:
+    """What `train_text2video` does in a folder that belongs to this run.
+
+    Args:
+        out: the folder.
+        settings: those that were asked for.
+        asked: micro-batches, if their number was asked for.
+        sprites: what is drawn.
+        device: where to compute.
+        progress: show a tqdm bar.
+    """
+    saved = find_run(out)
+    phase, done = (saved["phase"], saved["step"]) if saved else (None, 0)
+    begun_with = saved_settings(out, saved) if saved else None
+    settings = fit_to_processes(settings, world_size(), asked, begun_with and begun_with.micro_batches)
+    if saved:
+        require_same(out, begun_with, settings)
     elif (out / "model.pt").exists():
         raise ValueError(
             f"{out} holds a model.pt, but no checkpoint to go on from: choose another --out, or delete "
             f"that folder to start again"
         )
+    if rank() == 0 and write_settings(out, settings) and saved:
+        log(f"{out / 'settings.json'} did not say what the checkpoint says, and was written again")
     if (phase, done) == ("clips", settings.steps) and (out / "model.pt").exists():
         log(f"{out} is finished: all {done} steps are done, and the model is {out / 'model.pt'}")
         return out / "model.pt"
-    if rank() == 0:
-        with replacing(out / "settings.json") as file:
-            file.write(write_settings(settings))
 
-    torch.manual_seed(settings.seed)
+    torch.manual_seed(mixed_seed(settings.seed, "weights"))
     model = use_fused_kernels(build_text2video(**settings.model).to(device))
     parameters = sum(p.numel() for p in model.parameters())
     log(f"{parameters:,} parameters on {world_size()} x {device.type}; {settings.as_text()}")
     total = settings.image_steps if phase == "images" else settings.steps
     log(f"going on from {PHASES[phase]} {done} of {total} in {out}" if phase else f"writing to {out}")
+    if saved and "seed" not in saved:
+        log(
+            "begun by an earlier version, which drew other clips and noise from the same seed: it goes on with new ones"
+        )
     start = time.perf_counter()
-    pool = ClipPool(sprites, settings.pool, torch.Generator(device).manual_seed(settings.seed + POOL_SEED))
+    pool = ClipPool(sprites, settings.pool, torch.Generator(device).manual_seed(mixed_seed(settings.seed, "pool")))
     log(f"{settings.pool:,} clips drawn in {time.perf_counter() - start:.1f} s")
 
-    run = TrainingRun(model, pool, settings, out, device, progress)
-    try:
-        if settings.image_steps and phase != "clips":
-            run.train_on_images()
-        averaged = run.train_on_clips()
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped: {what_is_saved(out)}") from None
+    run = TrainingRun(model, pool, settings, out, device, progress, saved)
+    if settings.image_steps and phase != "clips":
+        run.train_on_images()
+    averaged = run.train_on_clips()
     if rank() == 0:
         save_pretrained(out / "model.pt", averaged, {**settings.model, "mults": list(settings.mults)})
     log(f"{time.perf_counter() - start:6.0f} s  finished: {out / 'model.pt'}")
@@ -131,46 +156,35 @@ def train_text2video(
     return out / "model.pt"
 
 
-def fit_to_processes(settings: Settings, asked: int | None, out: Path | None) -> Settings:
-    """The settings with as many micro-batches as were asked for, or as the run in `out` has, or as there are processes.
-
-    Raises:
-        ValueError: if they cannot be divided among the processes, or the batch not among them.
-    """
-    if asked is None:
-        begun_with = saved_settings(out).micro_batches if out else math.lcm(settings.micro_batches, world_size())
-        settings = dataclasses.replace(settings, micro_batches=begun_with)
-    if settings.batch % settings.micro_batches:
-        raise ValueError(f"a batch of {settings.batch} cannot be cut into {settings.micro_batches} equal micro-batches")
-    if settings.micro_batches % world_size():
-        advice = f"{out} was begun with them" if out else f"use a multiple of {world_size()}"
-        parts = f"{settings.micro_batches} micro-batches"
-        raise ValueError(f"{parts} cannot be divided among {world_size()} processes: {advice}")
-    return settings
-
-
 class TrainingRun:
     """The two phases of a run; each goes on from `checkpoint.pt` if that is its own, and leaves its state there."""
 
     def __init__(
-        self, model: VideoModel, pool: ClipPool, settings: Settings, out: Path, device: torch.device, progress: bool
+        self,
+        model: VideoModel,
+        pool: ClipPool,
+        settings: Settings,
+        out: Path,
+        device: torch.device,
+        progress: bool,
+        saved: dict[str, object] | None,
     ):
-        self.model, self.pool, self.settings, self.out = model, pool, settings, out
+        self.model, self.pool, self.settings, self.out, self.saved = model, pool, settings, out, saved or {}
         self.start = time.perf_counter()
         self.options = dict(
             schedule=model.schedule.to(device),
             lr=settings.lr,
             dtype=best_dtype(device),
-            checkpoint=out / "checkpoint.pt",
+            checkpoint=out / CHECKPOINT,
+            settings=dataclasses.asdict(settings),
+            seed=settings.seed,
             micro_batches=settings.micro_batches,
             progress=progress,
             loss=prediction_loss,
             cuda_graph=True,
         )
 
-    def steps(
-        self, phase: str, total: int, draw: Callable, batch: int, ema: EMA, seed: int, **options: object
-    ) -> Iterator[int]:
+    def steps(self, phase: str, total: int, draw: Callable, batch: int, ema: EMA, **options: object) -> Iterator[int]:
         """The steps of a phase, one after the other; now and then there is a line about seconds and the mean loss.
 
         Args:
@@ -179,11 +193,11 @@ class TrainingRun:
             draw: `draw(generator, size)` gives clean data and a condition.
             batch: samples in each step, all micro-batches together.
             ema: the `EMA` to update.
-            seed: of this phase.
         """
         size = math.ceil(batch / self.settings.micro_batches)
         every = max(1, total // SAVES)
-        options = dict(steps=total, seed=seed, save_every=every, phase=phase) | self.options | options
+        saved = self.saved if self.saved.get("phase") == phase else {}
+        options = dict(steps=total, save_every=every, phase=phase, saved=saved) | self.options | options
         losses = []
         for step, loss in train(self.model.net, ema, partial(draw, size=size), **options):
             losses.append(loss)
@@ -197,7 +211,7 @@ class TrainingRun:
     def train_on_images(self) -> None:
         """The first phase: single frames of the pool's clips."""
         s, ema = self.settings, EMA(self.model.net)
-        for _ in self.steps("images", s.image_steps, self.pool.pictures, s.image_batch, ema, s.seed + IMAGE_SEED):
+        for _ in self.steps("images", s.image_steps, self.pool.pictures, s.image_batch, ema):
             pass
 
     def train_on_clips(self) -> VideoModel:
@@ -205,7 +219,7 @@ class TrainingRun:
         s, ema = self.settings, EMA(self.model.net)
         averaged = self.model.around(ema.model).eval()
         every = max(1, s.steps // SAMPLES)
-        for step in self.steps("clips", s.steps, self.pool.clips, s.batch, ema, s.seed, decay=True):
+        for step in self.steps("clips", s.steps, self.pool.clips, s.batch, ema, decay=True):
             if rank() == 0 and (step % every == 0 or step == s.steps):
                 write_samples(averaged, self.out / "samples" / f"step_{step:06d}.gif")
         return averaged

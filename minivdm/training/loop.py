@@ -6,6 +6,7 @@ the same weights, bit for bit: a checkpoint holds everything that the next step 
 
 import math
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -14,13 +15,15 @@ from tqdm import tqdm
 
 from ..diffusion.forward_process import diffusion_loss
 from ..diffusion.schedules import NoiseSchedule
-from .checkpoint import find_checkpoint, restore_engine, restore_weights, save_run
+from .checkpoint import find_checkpoint, restore_engine, restore_weights, save_run, written_at
 from .ema import EMA
 from .engine import Engine
 from .parallel import all_reduce_mean, rank, world_size
+from .seeds import mixed_seed
 
 WARM_UP_STEPS = 100
 STEPS_BETWEEN_LOOKS = 50  # reading the loss waits for the device, so do it rarely
+MAX_SKIPPED_STEPS = 20  # one after the other in float16: by then the scale has fallen from 65,536 to 1/16
 
 
 def batches_of(images: Tensor, labels: Tensor | None = None, batch_size: int = 128) -> Callable:
@@ -50,13 +53,16 @@ def train(
     micro_batches: int = 1,
     cuda_graph: bool = False,
     phase: str = "",
+    settings: dict[str, object] | None = None,
+    saved: dict[str, object] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Train `model` with a diffusion loss; a generator, so the caller looks on and may stop at any step.
 
         for step, loss in train(model, ema, batch, schedule, steps=2000):
             ...
 
-    On a GPU the loop waits for the device only to look at the loss, every `STEPS_BETWEEN_LOOKS` steps, and to save.
+    On a GPU the loop waits for the device only to look at the loss, every `STEPS_BETWEEN_LOOKS` steps and at the last
+    one, and to save.
 
     Args:
         model: `model(x, t, cond)`, on its device.
@@ -66,49 +72,61 @@ def train(
         steps: number of optimiser steps in all, those of an interrupted run included.
         lr: learning rate of AdamW, after a linear warm-up over `WARM_UP_STEPS`.
         dtype: what the network computes in (see `Engine`); float16 adds a gradient scaler.
-        seed: seed of levels, noise and batches.
-        checkpoint: file to save to and, if it exists, to go on from.
+        seed: seed of levels, noise and batches; what is drawn in a step depends on it, on the phase and on the number
+            of the step alone (see `seeds`).
+        checkpoint: file to save to and, if it exists, to go on from; it belongs to one run at a time.
         save_every: steps between checkpoints; the last step is always saved.
         progress: show a tqdm bar.
         loss: `loss(model, x0, schedule, cond, generator)` returns a scalar tensor.
         decay: let the learning rate fall to 0 over the `steps`, along half a cosine.
-        micro_batches: gradient accumulation: each step averages the gradients of so many calls of `batch`; the i-th has
-            a generator of its own, seeded seed + i. Several processes (see `parallel`) divide them among themselves:
-            their number changes nothing but the speed.
+        micro_batches: gradient accumulation: each step averages the gradients of so many calls of `batch`, each with a
+            seed of its own. Several processes (see `parallel`) divide them among themselves: their number changes
+            nothing but the speed.
         cuda_graph: on CUDA, record the kernels of a step once and launch them as one graph: every batch must have the
             same size, and `loss` call the model once.
         phase: name of this stretch of a run that has several. A checkpoint of another phase is not gone on from, and
             the first save of this one overwrites it.
+        settings: what the run is made with, in the caller's words; kept in the checkpoint, and compared.
+        saved: what `find_checkpoint` has found, or {} if that is of no use; by default it is read here.
 
     Yields:
         (step, loss): steps done, from 1, and the loss as a detached scalar tensor.
 
     Raises:
-        ValueError: if the checkpoint is broken or belongs to another model; if the micro-batches cannot be divided
-            evenly among the processes.
-        FloatingPointError: if the loss or the gradient is not finite; nothing is saved then.
+        ValueError: if a number makes no sense; if the checkpoint is broken, belongs to another model or was made with
+            other settings, or another run writes it, too; if the micro-batches cannot be divided evenly among the
+            processes.
+        FloatingPointError: if the loss or the gradient is not finite, or in float16 was not for `MAX_SKIPPED_STEPS`
+            steps; nothing is saved then.
     """
-    if micro_batches % world_size():
-        processes = f"{world_size()} processes: use a multiple of {world_size()}"
-        raise ValueError(f"{micro_batches} micro-batches cannot be divided among {processes}")
+    require_numbers(lr, steps, save_every, micro_batches)
     device = next(model.parameters()).device
-    own = range(rank(), micro_batches, world_size())
-    generators = [torch.Generator(device).manual_seed(seed + i) for i in range(micro_batches)]
-    example = batch(torch.Generator(device).manual_seed(seed)) if cuda_graph and device.type == "cuda" else None
+    own, generator = range(rank(), micro_batches, world_size()), torch.Generator(device)
+    recorded = cuda_graph and device.type == "cuda"
+    example = batch(generator.manual_seed(mixed_seed(seed, "example"))) if recorded else None
 
-    step, saved = 0, find_checkpoint(checkpoint, phase)
+    step, saved = 0, find_checkpoint(checkpoint) if saved is None else saved
+    if saved and saved.get("phase", phase) != phase:  # one from before there were phases counts as of this one
+        saved = None
     if saved:
-        step = restore_weights(saved, model, ema, len(generators), device)
+        if saved.get("settings") not in (None, settings):
+            raise ValueError(f"{saved['path']} was made with settings={saved['settings']}, not settings={settings}")
+        step = restore_weights(saved, model, ema, seed, micro_batches, device)
+        if step > steps:
+            raise ValueError(f"{saved['path']} holds step {step}, more than steps={steps}")
     engine = Engine(model, dtype, example)  # copies and records the weights, so they are in place by now
     if saved:
-        restore_engine(saved, engine, generators)
+        restore_engine(saved, engine, device)
+    saved, known = None, written_at(checkpoint)
+    facts = dict(phase=phase, settings=settings, seed=seed, micro_batches=micro_batches)
 
     with tqdm(total=steps, initial=step, disable=not progress or rank() > 0, mininterval=1.0, unit="step") as bar:
         while step < steps:
             total = torch.zeros((), device=device)
             for i in own:
-                x0, cond = batch(generators[i])
-                value = loss(engine.forward, x0, schedule, cond, generators[i]) / len(own)
+                generator.manual_seed(mixed_seed(seed, phase, step, i))
+                x0, cond = batch(generator)
+                value = loss(engine.forward, x0, schedule, cond, generator) / len(own)
                 engine.backward(value)
                 total += value.detach()
             norm = engine.step(learning_rate(step, steps, lr, decay))
@@ -117,13 +135,29 @@ def train(
 
             bar.update()
             total = all_reduce_mean(total)
-            saving = checkpoint and (step % save_every == 0 or step == steps)
-            if saving or step % STEPS_BETWEEN_LOOKS == 0:
-                require_finite(total, norm, engine, step, lr)
+            saving = checkpoint is not None and (step % save_every == 0 or step == steps)
+            if saving or step % STEPS_BETWEEN_LOOKS == 0 or step == steps:
+                require_finite(total, norm, engine, step, steps, lr)
                 bar.set_postfix(loss=f"{total.item():.4f}")
-            if saving:
-                save_run(checkpoint, step, model, ema, engine, generators, own, phase)
+            if saving and rank() == 0:
+                if written_at(checkpoint) != known:
+                    reason = "another run uses it, too, or somebody removed it"
+                    raise ValueError(f"{checkpoint} is not as this run left it: {reason}; step {step} was not saved")
+                save_run(checkpoint, step, model, ema, engine, **facts)
+                known = written_at(checkpoint)
             yield step, total
+
+
+def require_numbers(lr: float, steps: int, save_every: int, micro_batches: int) -> None:
+    """A ValueError that names the first of `train`'s numbers that makes no sense."""
+    if not 0 < lr < math.inf:
+        raise ValueError(f"lr must be a positive number, got {lr}")
+    for name, value, least in (("steps", steps, 0), ("save_every", save_every, 1), ("micro_batches", micro_batches, 1)):
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} must be a whole number, at least {least}, got {value}")
+    if micro_batches % world_size():
+        processes = f"{world_size()} processes: use a multiple of {world_size()}"
+        raise ValueError(f"{micro_batches} micro-batches cannot be divided among {processes}")
 
 
 def learning_rate(step: int, steps: int, lr: float, decay: bool = False) -> float:
@@ -132,10 +166,21 @@ def learning_rate(step: int, steps: int, lr: float, decay: bool = False) -> floa
     return lr * min(1.0, (step + 1) / WARM_UP_STEPS) * falling
 
 
-def require_finite(loss: Tensor, norm: Tensor, engine: Engine, step: int, lr: float) -> None:
-    """A FloatingPointError if the loss is not finite or, without a scaler, which skips such a step, the gradient."""
+def require_finite(loss: Tensor, norm: Tensor, engine: Engine, step: int, steps: int, lr: float) -> None:
+    """A FloatingPointError if the loss is not finite, or the gradient.
+
+    In float16 a scaler skips a step without a finite gradient, and scales less. That must not go on for ever: neither
+    for `MAX_SKIPPED_STEPS` or all steps, nor until the scale makes gradients smaller instead of larger.
+    """
     if not torch.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss.item()} at step {step}: try a smaller lr than {lr}")
-    if not engine.scaler.is_enabled() and not torch.isfinite(norm):
-        came = f"{norm.item()} at step {step}"
-        raise FloatingPointError(f"the gradient is {came}: try a smaller lr than {lr}")
+    if not engine.scaler.is_enabled():
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient is {norm.item()} at step {step}: try a smaller lr than {lr}")
+        return
+    skipped, scale = engine.skipped.item(), engine.scaler.get_scale()
+    if skipped >= min(MAX_SKIPPED_STEPS, steps) or scale < 1:
+        raise FloatingPointError(
+            f"the gradient is {norm.item()} at step {step}, was not finite in the last {skipped} steps, and its scale "
+            f"for float16 fell to {scale:g}: try another dtype, or a smaller lr than {lr}"
+        )

@@ -16,19 +16,33 @@ def init_distributed() -> torch.device:
         A `torch.device`: the GPU with the number of this process on its machine, or the CPU.
 
     Raises:
-        ValueError: if there are more processes than GPUs.
+        ValueError: if there are more processes than GPUs, or the variables that `torchrun` sets make no sense.
     """
     cuda = torch.cuda.is_available()
-    local = int(os.environ.get("LOCAL_RANK", 0))
+    local, number, total = (
+        from_environment(name, default) for name, default in (("LOCAL_RANK", 0), ("RANK", 0), ("WORLD_SIZE", 1))
+    )
+    if number >= total:
+        raise ValueError(f"process RANK={number} of WORLD_SIZE={total}: processes are numbered from 0")
+    if total > 1 and "RANK" not in os.environ:
+        raise ValueError(f"WORLD_SIZE={total}, but no RANK: start with torchrun, or unset WORLD_SIZE")
     if cuda and local >= torch.cuda.device_count():
         there = torch.cuda.device_count()
         raise ValueError(f"each process needs a GPU of its own: process {local} finds {there}, numbered from 0")
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not distributed.is_initialized():
+    if total > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
     return device
+
+
+def from_environment(name: str, default: int) -> int:
+    """A whole number, at least 0, that `torchrun` has set, or the default; a ValueError if it is something else."""
+    text = os.environ.get(name) or str(default)
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"the variable {name} must be a whole number, as torchrun sets it, got {text!r}")
+    return int(text)
 
 
 def rank() -> int:

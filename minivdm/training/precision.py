@@ -11,7 +11,9 @@ class LowPrecisionCopy:
 
     An optimiser's steps are too small for 16 bits: added to a weight they would be rounded away (Micikevicius et al.,
     "Mixed Precision Training", ICLR 2018, section 3.1). So each step goes: forward and backward through the copy, its
-    gradients to the network, the optimiser's step there, and the new weights, rounded, to the copy.
+    gradients to the network, the optimiser's step there, and the new weights, rounded, to the copy. What the forward
+    passes leave in the copy's buffers goes to the network, too. Layers with running statistics, such as `BatchNorm2d`,
+    stay in float32: their averages move by a tenth of a difference, which 16 bits would round away.
 
     Args:
         model: the network in training.
@@ -19,8 +21,11 @@ class LowPrecisionCopy:
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype):
-        self.network = copy.deepcopy(model).to(dtype)
+        self.model, self.network = model, copy.deepcopy(model).to(dtype)
+        for layer in layers_with_statistics(self.network):
+            layer.float()
         self.weights, self.rounded = list(model.parameters()), list(self.network.parameters())
+        self.before = [buffer.clone() for buffer in self.network.buffers()]
 
     @torch.no_grad()
     def move_gradients(self) -> None:
@@ -45,8 +50,21 @@ class LowPrecisionCopy:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Round the network's weights into the copy."""
+        """Round the network's weights and buffers into the copy."""
         torch._foreach_copy_(self.rounded, self.weights)
+        for rounded, exact, before in zip(self.network.buffers(), self.model.buffers(), self.before):
+            before.copy_(rounded.copy_(exact))
+
+    @torch.no_grad()
+    def move_buffers(self) -> None:
+        """Take over what has changed in the copy's buffers; a table that stays as it is keeps its 32 bits."""
+        for rounded, exact, before in zip(self.network.buffers(), self.model.buffers(), self.before):
+            exact.copy_(torch.where(rounded == before, exact, rounded.to(exact.dtype)))
+
+
+def layers_with_statistics(model: nn.Module) -> list[nn.Module]:
+    """The layers of a network that keep averages of what they see in training, such as `BatchNorm2d`."""
+    return [layer for layer in model.modules() if getattr(layer, "running_mean", None) is not None]
 
 
 def in_dtype(value: Tensor | None, dtype: torch.dtype) -> Tensor | None:
