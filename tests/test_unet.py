@@ -104,3 +104,18 @@ def test_the_names_of_the_weights_stay():
     assert [type(layer) for layer in UNet(channels=32, blocks=1).down][1] is Downsample
     model = UNet(channels=32, blocks=1)
     assert {"middle.block.emb.weight", "middle.attention.qkv.weight", "down.1.conv.bias"} <= set(model.state_dict())
+
+
+@pytest.mark.parametrize("attention", [(2,), (-1,), (0, 5)])
+def test_attention_at_a_resolution_that_there_is_not(attention):
+    with pytest.raises(ValueError, match=r"attention must name resolutions in 0\.\.1, got"):
+        UNet(channels=32, attention=attention)
+
+
+def test_bytes_and_one_level_for_all_are_refused():
+    net, x = UNet(channels=32), torch.zeros(3, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"expected floats and one level for each of 3 pictures, got torch.uint8"):
+        net(x.byte(), torch.ones(3).long())
+    for t in (torch.ones(1).long(), torch.tensor(4)):
+        with pytest.raises(ValueError, match="expected floats and one level for each of 3 pictures"):
+            net(x, t)

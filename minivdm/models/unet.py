@@ -41,6 +41,12 @@ class Stage(nn.Module):
         return x if self.words is None else self.words(x, cond)
 
 
+def require_resolutions(attention: Sequence[int], count: int) -> None:
+    """Raise a ValueError unless these are indices of `count` resolutions: another one would never be met."""
+    if not all(0 <= i < count for i in attention):
+        raise ValueError(f"attention must name resolutions in 0..{count - 1}, got {tuple(attention)}")
+
+
 class UNet(nn.Module):
     r"""eps_theta(x_t, t): an estimate of the noise in x_t.
 
@@ -78,6 +84,7 @@ class UNet(nn.Module):
         patch: int = 1,
     ):
         super().__init__()
+        require_resolutions(attention, len(mults))
         self.channels, self.context_dim = channels, context_dim
         self.shrink = patch * 2 ** (len(mults) - 1)
         emb_dim = 4 * channels
@@ -154,6 +161,9 @@ class UNet(nn.Module):
         if x.shape[2] % self.shrink or x.shape[3] % self.shrink:
             came = tuple(x.shape[2:])
             raise ValueError(f"height and width must be multiples of {self.shrink}, got {came}")
+        if not x.is_floating_point() or t.shape != x.shape[:1]:
+            wanted = f"floats and one level for each of {len(x)} pictures"
+            raise ValueError(f"expected {wanted}, got {x.dtype} and levels of shape {tuple(t.shape)}")
         emb = self.embed(timestep_embedding(t, self.channels).to(x.dtype))  # (B, emb_dim)
         if self.context_dim is None:
             if cond is not None:
