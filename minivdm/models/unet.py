@@ -57,8 +57,8 @@ class UNet(nn.Module):
         channels: channels at full resolution.
         mults: one factor per resolution; each further one halves height and width.
         blocks: stages per resolution on the way down; one more on the way up.
-        attention: indices of the factors at which stages attend, (1,) for instance; the middle
-            always does.
+        attention: indices of the factors at which stages attend; the middle always does. None: (1,)
+            if there are two or more. Another index raises a ValueError.
         dropout: passed to the residual blocks.
         context_dim: size D of a condition's vectors (chapter 05); None: there is no condition.
         patch: each patch x patch square of pixels enters as one position with patch^2 times the
@@ -78,12 +78,13 @@ class UNet(nn.Module):
         channels: int = 48,
         mults: "Sequence[int]" = (1, 2),
         blocks: int = 2,
-        attention: "Sequence[int]" = (1,),
+        attention: "Sequence[int] | None" = None,
         dropout: float = 0.0,
         context_dim: int | None = None,
         patch: int = 1,
     ):
         super().__init__()
+        attention = (1,)[: len(mults) - 1] if attention is None else attention
         require_resolutions(attention, len(mults))
         self.channels, self.context_dim = channels, context_dim
         self.shrink = patch * 2 ** (len(mults) - 1)
