@@ -52,3 +52,11 @@ def test_no_trace_is_left():
     with pytest.raises(ValueError, match="was not called"):
         attention_weights(layer, lambda: None)
     assert not layer._forward_hooks
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_they_are_the_same_in_every_mode(mode):
+    layer, x = with_random_weights(SelfAttention(16, head_dim=8)), torch.randn(3, 16, 2, 4)
+    want = attention_weights(layer, lambda: layer(x))
+    with mode():
+        assert torch.equal(attention_weights(layer, lambda: layer(x.clone())), want)

@@ -93,3 +93,31 @@ def test_clip_learns_four_pairs():
     cosines = F.normalize(clip.image(images), dim=1) @ clip.embed_texts(tokens).T
     assert cosines.argmax(dim=1).tolist() == cosines.argmax(dim=0).tolist() == [0, 1, 2, 3]
     assert loss < 0.2 and all(p.grad is not None and p.grad.any() for p in clip.parameters())
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad])
+@pytest.mark.parametrize("start", [math.log(100) - 0.05, math.log(100), math.log(100) + 0.05, 9.0, 200.0])
+def test_a_scale_at_its_bound_can_be_trained_back(optimizer, start):
+    """Unrelated pairs: the smaller the scale, the smaller the loss."""
+    clip, images, texts = CLIP(words=5, width=8, size=8), *torch.randn(2, 8, 64, generator=seeded())
+    weights = {**clip.state_dict(), "log_scale": torch.tensor(start)}
+    clip.load_state_dict(weights)
+    assert clip.scale() <= 100
+    optimizer = optimizer([clip.log_scale], lr=1e-2 if optimizer is torch.optim.SGD else 0.1)
+    for _ in range(40):
+        loss = clip_loss(images, texts, clip.scale())
+        optimizer.zero_grad(), loss.backward(), optimizer.step()
+        assert clip.scale() <= 100 and clip.log_scale.grad.abs() > 0
+    assert clip.scale() < 50
+
+
+def test_a_scale_pushed_against_its_bound_stays_there_and_comes_back_at_once():
+    clip, (u, w) = CLIP(words=5, width=8, size=8), torch.randn(2, 8, 64, generator=seeded())
+    sgd = torch.optim.SGD([clip.log_scale], lr=1.0)
+    for step in range(60):
+        scale = clip.scale()
+        loss = -0.01 * scale if step < 50 else clip_loss(u, w, scale)
+        sgd.zero_grad(), loss.backward(), sgd.step()
+        if step == 49:
+            assert clip.scale() == 100
+    assert clip.scale() < 50

@@ -164,3 +164,37 @@ def test_the_shipped_judge_is_right():
     with torch.no_grad():
         answers = torch.stack([logits.argmax(1) for logits in classifier(clips)], dim=1)
     assert (answers == attributes).float().mean(dim=0).min() > 0.95
+
+
+@pytest.mark.parametrize("options", [
+    dict(padding=2, dilation=2),
+    dict(padding=(1, 2, 0), dilation=(1, 3, 2), stride=(1, 2, 1)),
+    dict(padding=1, padding_mode="replicate"),
+    dict(padding=(2, 1, 1), padding_mode="circular", stride=2),
+    dict(padding=1, padding_mode="reflect", bias=False),
+    dict(padding="same"),
+    dict(padding="same", dilation=(2, 1, 3), padding_mode="reflect"),
+    dict(padding="valid", dilation=2),
+    dict(groups=2, padding=1),
+    dict(groups=4, bias=False, dilation=2, padding="same", padding_mode="circular"),
+    dict(dtype=torch.float32),
+])  # fmt: skip
+@pytest.mark.parametrize("kernel", [3, (1, 3, 2), (2, 1, 4)])
+def test_the_layer_takes_every_option_of_pytorchs(options, kernel):
+    torch.manual_seed(0)
+    options = {"dtype": torch.float64, **options}
+    ours, theirs = Conv3d(4, 8, kernel, **options), nn.Conv3d(4, 8, kernel, **options)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 4, 7, 8, 9, dtype=options["dtype"]).requires_grad_()
+    same = x.detach().clone().requires_grad_()
+    y, want = ours(x), theirs(same)
+    assert y.dtype == want.dtype and y.shape == want.shape and torch.allclose(y, want, atol=1e-5)
+    y.square().sum().backward(), want.square().sum().backward()
+    for a, b in zip((x, *ours.parameters()), (same, *theirs.parameters())):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("given", [-1, 1.5, (1, 1), "same", (1, 1, -1)])
+def test_numbers_that_a_convolution_does_not_know(given):
+    with pytest.raises(ValueError, match="expected one number, or three"):
+        conv3d(torch.zeros(1, 1, 4, 4, 4), torch.zeros(1, 1, 2, 2, 2), padding=given)

@@ -84,3 +84,28 @@ def test_bad_input():
             extend(x, model, x, SCHEDULE, overlap)
     with pytest.raises(ValueError, match="must lie in 1..2, got 3"):
         extend(x[:, :, :2], model, x, SCHEDULE, 3)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_works_where_gradients_are_off(mode):
+    model = with_random_weights(build_text2video(mults=(1,), frames=4, size=8))
+
+    def longer():
+        video, noise = torch.randn(2, 1, 3, 3, 8, 8, generator=seeded())[:, 0].unbind()
+        noise = torch.cat([noise, noise], dim=1)[None, :, :4]
+        tokens = torch.randint(1, 30, (1, 12), generator=seeded())
+        guided = ClassifierFreeGuidance(model, 3.0)
+        return extend(video[None], guided, noise, SCHEDULE, 2, sampling_levels(1000, 3), tokens)
+
+    want = longer()
+    with mode():
+        got = longer()
+        assert not torch.is_grad_enabled()
+    assert torch.equal(got, want) and all(p.grad is None for p in model.parameters())
+
+
+def test_known_frames_in_bytes_are_refused():
+    """Beside new frames in [-1, 1] they would stand as numbers up to 255."""
+    clip = torch.zeros(1, 3, 2, 8, 8, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="expected float32 or more, got torch.uint8"):
+        extend(clip, gaussian(torch.eye(4)), torch.randn(1, 3, 4, 8, 8), SCHEDULE, 1)

@@ -60,7 +60,6 @@ def test_one_call_on_a_doubled_batch_is_two_calls(reader, scale):
     for cond, given, used in (
         (tokens, None, torch.zeros(4, 2).long()),
         (tokens, torch.tensor([7, 8]), torch.tensor([[7, 8]] * 4)),
-        (context, None, torch.zeros(4, 2, 5)),
         (context, null, null),
         (context, null[0], null[:1].expand(4, 2, 5)),
         (context, null[:1], null[:1].expand(4, 2, 5)),
@@ -188,3 +187,66 @@ def test_null_text_guidance_takes_the_null_of_the_level(reader):
         assert torch.allclose(guided(x, t, cond), eps_u + 3 * (eps_c - eps_u), atol=1e-5)
     with pytest.raises(KeyError):
         guided(x, torch.tensor([40, 40]), cond)
+
+
+# What cannot be guided
+
+
+def test_a_ready_context_needs_its_null(reader):
+    """Zeros are no null that a model was trained with: with a trained model, accuracy fell from 100% to 96%."""
+    x, t, context = torch.randn(4, 3), torch.tensor([5, 20, 60, 100]), torch.randn(4, 2, 5)
+    with pytest.raises(ValueError, match=r"needs the context of the null prompt, got a context of shape \(4, 2, 5\)"):
+        ClassifierFreeGuidance(reader, 3.0)(x, t, context)
+    assert torch.equal(ClassifierFreeGuidance(reader, 1.0)(x, t, context), reader(x, t, context)), "1 is off"
+
+
+@pytest.mark.parametrize(
+    "tokens, null",
+    [(False, torch.zeros(5)), (False, torch.zeros(())), (False, torch.zeros(2, 1)), (False, torch.zeros(3, 2, 5)),
+     (False, torch.zeros(4, 2).long()), (True, torch.tensor(0)), (True, torch.zeros(4, 1).long()),
+     (True, torch.zeros(4, 2)), (True, torch.zeros(2, 5))],
+)  # fmt: skip
+@pytest.mark.parametrize("scale", [0.0, 3.0])
+def test_a_null_of_another_shape_or_kind_is_refused(reader, tokens, null, scale):
+    x, t = torch.randn(4, 3), torch.tensor([5, 20, 60, 100])
+    cond = torch.ones(4, 2).long() if tokens else torch.randn(4, 2, 5)
+    with pytest.raises(ValueError, match="the null condition must be like the condition, or one row of it; got"):
+        ClassifierFreeGuidance(reader, scale, null)(x, t, cond)
+    with pytest.raises(ValueError, match="the null condition must be like the condition"):
+        NullTextGuidance(reader, scale, {5: null})(x, torch.full((4,), 5), cond)
+
+
+@pytest.mark.parametrize("null", [torch.zeros(5), torch.zeros(3, 2, 5), torch.zeros(2, 5).long()])
+def test_null_text_inversion_refuses_what_is_no_context(reader, null):
+    path = {level: torch.randn(2, 3) for level in LEVELS}
+    with pytest.raises(ValueError, match=r"expected the null prompt's context, \(L, D\) or \(2, L, D\) floats"):
+        null_text_inversion(reader, path, torch.randn(2, 2, 5), null, SCHEDULE)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), -float("inf")])
+def test_a_scale_is_a_finite_number(reader, scale):
+    with pytest.raises(ValueError, match="the guidance scale must be a finite number"):
+        ClassifierFreeGuidance(reader, scale)
+
+
+def test_only_tokens_are_dropped():
+    """With as many words as samples, coins (B, 1) would fall on the words of a context (B, B, D)."""
+    with pytest.raises(ValueError, match=r"expected \(B, L\) long tokens, got torch.float32 of shape \(3, 3, 5\)"):
+        drop_condition(torch.randn(3, 3, 5), 0.5)
+    for probability in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=r"the probability must lie in 0\.\.1"):
+            drop_condition(torch.ones(3, 2).long(), probability)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_null_text_inversion_works_where_gradients_are_off(reader, mode):
+    tokens, null = torch.tensor([[3, 4]]), torch.zeros(2, 5)
+    path = inverted(reader, torch.randn(1, 3, generator=seeded()), tokens)
+    want = null_text_inversion(reader, path, tokens, null, SCHEDULE, inner_steps=3)
+    with mode():
+        tokens, null = tokens.clone(), null.clone()  # made in this mode, as the path is
+        path = inverted(reader, torch.randn(1, 3, generator=seeded()), tokens)
+        got = null_text_inversion(reader, path, tokens, null, SCHEDULE, inner_steps=3)
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode) and not torch.is_grad_enabled()
+    assert all(torch.equal(got[level], want[level]) and not got[level].requires_grad for level in want)
+    assert all((got[level] - null).abs().max() > 0.01 for level in got), "they have learnt"

@@ -5,7 +5,9 @@ import pytest
 import scipy.linalg
 import torch
 
-from minivdm.evaluation.metrics import frechet_distance, gaussian_mmd
+from minivdm.evaluation.attribute_classifier import AttributeClassifier, correct_attributes
+from minivdm.evaluation.digit_classifier import DigitClassifier
+from minivdm.evaluation.metrics import frechet_distance, gaussian_mmd, psnr
 
 
 def test_frechet_distance_agrees_with_scipy():
@@ -64,3 +66,60 @@ def test_mmd_is_unbiased():
     values = [gaussian_mmd(x, y) for x, y in draws]
     assert abs(np.mean(values)) < 3 * np.std(values) / 300**0.5
     assert min(values) < 0 < max(values)
+
+
+BAD = [float("nan"), float("inf"), -float("inf")]
+
+
+@pytest.mark.parametrize("value", BAD)
+def test_nan_and_infinity_are_refused(value):
+    good, bad = torch.rand(4, 3), torch.rand(4, 3)
+    bad[1, 2] = value
+    for metric in (frechet_distance, gaussian_mmd, psnr):
+        for pair in ((good, bad), (bad, good)):
+            with pytest.raises(ValueError, match="NaN or infinity"):
+                metric(*pair)
+
+
+def test_the_peak_of_psnr_is_1_so_bytes_are_refused():
+    x = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"expected pictures as floats in \[0, 1\], got torch.uint8"):
+        psnr(x, x)
+    with pytest.raises(ValueError, match="expected pictures"):
+        psnr(torch.zeros(0, 3), torch.zeros(0, 3))
+
+
+@pytest.mark.parametrize("bandwidth", [0, -1, *BAD[:2]])
+def test_bad_bandwidths(bandwidth):
+    with pytest.raises(ValueError, match="the bandwidth must be a positive number"):
+        gaussian_mmd(torch.rand(4, 3), torch.rand(4, 3), bandwidth)
+
+
+JUDGES = {"digits": (DigitClassifier, (2, 1, 8, 8)), "clips": (lambda: AttributeClassifier(width=8), (2, 3, 4, 16, 16))}
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_a_judge_takes_finite_pictures_alone(name):
+    build, shape = JUDGES[name]
+    judge, x = build().eval(), torch.rand(shape)
+    for call in (judge, judge.features):
+        call(x)
+        for value in BAD:
+            broken = x.clone()
+            broken[1, ..., 2, 3] = value
+            with pytest.raises(ValueError, match="got NaN or infinity"):
+                call(broken)
+        for wrong in (x.byte(), x.long()):
+            with pytest.raises(ValueError, match=r"expected pictures as floats in \[-1, 1\], got torch"):
+                call(wrong)
+        with pytest.raises(ValueError, match="got shape"):
+            call(x.repeat(1, 2, *[1] * (x.ndim - 2)))
+
+
+def test_clips_that_cannot_be_judged_have_no_share_of_right_ones():
+    judge, clips, asked = AttributeClassifier(width=8).eval(), torch.rand(3, 3, 4, 16, 16), torch.zeros(3, 3).long()
+    clips[2, 0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="got NaN or infinity"):
+        correct_attributes(judge, clips, asked)
+    with pytest.raises(ValueError, match="expected attributes for each of 3 clips"):
+        correct_attributes(judge, clips.nan_to_num(), asked[:1])

@@ -2,9 +2,11 @@
 
 import math
 
+import pytest
 import torch
 
-from minivdm.diffusion.mixtures import GaussianMixture, ring_mixture, spiral_mixture
+from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mixture, spiral_mixture
+from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 
 
 def test_denoise_is_the_average_of_what_could_have_been():
@@ -58,3 +60,38 @@ def test_score_and_best_guess_say_the_same():
     for ab in (0.9, 0.3):
         want = math.sqrt(ab) * memory.denoise(x, ab)
         assert torch.allclose(x + (1 - ab) * memory.score(x, ab), want, atol=1e-5)
+
+
+def test_at_level_0_there_is_no_noise_to_find():
+    schedule = NoiseSchedule(linear_betas(50))
+    model = ideal_denoiser(ring_mixture(), schedule)
+    for level in (0, 51, -1):
+        with pytest.raises(ValueError, match=r"levels must lie in 1\.\.50"):
+            model(torch.zeros(2, 2), torch.tensor([3, level]))
+    with torch.inference_mode():
+        assert model(torch.zeros(2, 2), torch.tensor([1, 50])).isfinite().all()
+
+
+@pytest.mark.parametrize("alpha_bar", [1e-37, 1e-42, 0.0])
+def test_of_nearly_pure_noise_the_best_guess_is_the_mean(alpha_bar):
+    mixture = GaussianMixture(torch.tensor([[1.0, 2.0], [3.0, -2.0]]), 0.1, torch.tensor([3.0, 1.0]))
+    x = 3 * torch.randn(20, 2)
+    assert torch.allclose(mixture.denoise(x, alpha_bar), torch.tensor([[1.5, 1.0]]), atol=1e-5)
+    assert torch.allclose(mixture.score(x, alpha_bar), -x, atol=1e-5)
+    want = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
+    assert torch.allclose(mixture.log_prob(x, alpha_bar), want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "means, std, weights",
+    [
+        (torch.ones(2, 2), -0.1, None),
+        (torch.ones(2, 2), float("nan"), None),
+        (torch.ones(2, 2), 0.1, torch.tensor([1.0, -0.5])),
+        (torch.ones(2, 2), 0.1, torch.tensor([1.0, float("nan")])),
+        (torch.ones(2, 2).long(), 0.1, None),
+    ],
+)
+def test_what_is_no_mixture(means, std, weights):
+    with pytest.raises(ValueError, match="expected"):
+        GaussianMixture(means, std, weights)

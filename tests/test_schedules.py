@@ -5,8 +5,11 @@ from fractions import Fraction
 import pytest
 import torch
 
-from minivdm.diffusion.forward_process import perturb, q_sample, to_x0
-from minivdm.diffusion.samplers import ddim_sample
+from minivdm.diffusion.extension import ReconstructionGuidance
+from minivdm.diffusion.forward_process import diffusion_loss, perturb, q_sample, to_x0
+from minivdm.diffusion.mixtures import ideal_denoiser, ring_mixture
+from minivdm.diffusion.predictions import EpsModel, prediction_loss
+from minivdm.diffusion.samplers import ddim_invert, ddim_sample, ddpm_sample
 from minivdm.diffusion.schedules import (
     NoiseSchedule,
     cosine_betas,
@@ -15,7 +18,7 @@ from minivdm.diffusion.schedules import (
     per_sample,
     shifted_betas,
 )
-from minivdm.diffusion.sde import VPSDE
+from minivdm.diffusion.sde import VPSDE, score_from_eps
 
 
 def test_known_ends():
@@ -39,7 +42,7 @@ def test_tables(betas, T):
     assert schedule.alpha_bar[-1].item() == pytest.approx(float(product), rel=1e-6)
 
 
-@pytest.mark.parametrize("betas", [linear_betas(50), cosine_betas(1000), [0.5, 0.25, 0.9]])
+@pytest.mark.parametrize("betas", [linear_betas(50), cosine_betas(200), [0.5, 0.25, 0.9]])
 @pytest.mark.parametrize("factor", [0.5, 1, 2, 4.0])
 def test_shifted_schedules_have_so_many_times_the_noise(betas, factor):
     shifted, kept, betas = Fraction(1), Fraction(1), torch.as_tensor(betas, dtype=torch.float64)
@@ -70,6 +73,18 @@ def test_too_few_levels_are_refused(T):
         ([0.1, 1.0], "from 0.1 to 1"),
         ([0.0, 0.1], "from 0 to 0.1"),
         ([0.1, float("nan")], "must lie in (0, 1)"),
+        (torch.tensor([0, 1]), "from 0 to 1"),
+        (1000, "got shape ()"),
+        ("cosine", "got str 'cosine'"),
+        (None, "got NoneType None"),
+        (NoiseSchedule([0.1, 0.2]), "got NoiseSchedule NoiseSchedule(T=2"),
+        (torch.full((1000,), 0.2), " at level 392, after 1.2"),
+        (torch.full((1000,), 2e-8), "it is 1 at level 1, after 1"),
+        ([0.1, 1e-9, 0.1], "it is 0.899999976 at level 2, after 0.899999976"),
+        ([1 - 1e-10] * 5, "it is 9.99"),
+        (linear_betas(1000, 1e-9, 0.02), "it is 1 at level 1"),
+        (shifted_betas(cosine_betas(1000), 1e-4), "it is 1 at level 1"),
+        (shifted_betas(cosine_betas(1000), 1e16), "from 0"),
     ],
 )
 def test_bad_betas(betas, message):
@@ -153,3 +168,37 @@ def test_expand_like_refuses_what_is_not_one_value_per_sample():
     assert expand_like(torch.ones(2), torch.zeros(2, 3, 4)).shape == (2, 1, 1)
     with pytest.raises(ValueError, match=r"expected one value per sample, shape \(2,\), got \(3,\)"):
         expand_like(torch.ones(3), torch.zeros(2, 3, 4))
+
+
+@pytest.mark.parametrize("betas", [[1e-7] * 4, [1 - 1e-9] * 4, [1e-3, 0.5, 1 - 1e-12]])
+def test_extreme_betas_that_float32_can_hold_are_accepted(betas):
+    table = NoiseSchedule(betas).alpha_bar
+    assert (table.diff() < 0).all() and table[0] == 1 and table[-1] > 0
+
+
+@pytest.mark.parametrize("t", [-1.0, 50.5, float("nan")])
+def test_alpha_and_sigma_know_no_other_levels(t):
+    schedule = NoiseSchedule(linear_betas(50))
+    for call in (schedule.alpha, schedule.sigma):
+        with pytest.raises(ValueError, match=r"levels must lie in 0\.\.50"):
+            call(torch.tensor([3.0, t]))
+
+
+@pytest.mark.parametrize("given", [linear_betas(30), 10, None])
+def test_betas_are_no_schedule(given):
+    x, t = torch.zeros(2, 3), torch.ones(2).long()
+    eps, mixture = (lambda x, t, cond: x), ring_mixture()
+    for call in (
+        lambda: ddim_sample(eps, x, given),
+        lambda: ddpm_sample(eps, x, given, [3, 0]),
+        lambda: ddim_invert(eps, x, given),
+        lambda: diffusion_loss(eps, x, given),
+        lambda: prediction_loss(eps, x, given),
+        lambda: perturb(x, t, x, given),
+        lambda: EpsModel(eps, "v", given),
+        lambda: ideal_denoiser(mixture, given),
+        lambda: score_from_eps(eps, given),
+        lambda: ReconstructionGuidance(eps, given, x, 1.0),
+    ):
+        with pytest.raises(ValueError, match=r"expected a schedule, such as NoiseSchedule\(betas\), got"):
+            call()

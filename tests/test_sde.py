@@ -207,3 +207,61 @@ def test_the_wrong_direction_and_other_bad_input():
         VPSDE(2, 1)
     with pytest.raises(ValueError, match=r"expected one value per sample, shape \(3,\), got \(1,\)"):
         SDE.drift(torch.zeros(3, 2), torch.ones(1))
+
+
+class Net(torch.nn.Module):
+    """A score with weights, and a square that the graph would have to keep."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Linear(3, 3).double()
+
+    def forward(self, x, t):
+        return -x + 0.1 * torch.tanh(self.w(x)) ** 2 * t[:, None]
+
+
+def test_samplers_keep_no_graph():
+    """Not even of what a caller has asked gradients for: as `ddpm_sample`."""
+    net, x, kept = Net(), torch.randn(4, 3, dtype=torch.float64, requires_grad=True), []
+    up = time_grid(T_MIN, 1, 5)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        ends = [
+            reverse_sde_sample(net, x, SDE, up[::-1], seeded()),
+            probability_flow_ode(net, x, SDE, up),
+            ode_log_likelihood(lambda x, t: -x, x, SDE, up),
+        ]
+    assert not any(end.requires_grad for end in ends)
+    assert len(kept) <= 60, "the likelihood differentiates within a step, and forgets"
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_likelihood_works_where_gradients_are_off(mode):
+    net, up = Net(), time_grid(T_MIN, 1, 4)
+    x, noise = torch.randn(2, 4, 3, dtype=torch.float64, generator=seeded())
+    want = [ode_log_likelihood(net, x, SDE, up), ode_log_likelihood(net, x, SDE, up, noise)]
+    value, divergence = value_and_divergence(torch.tanh, x)
+    with mode():
+        x, noise = torch.randn(2, 4, 3, dtype=torch.float64, generator=seeded())
+        got = [ode_log_likelihood(net, x, SDE, up), ode_log_likelihood(net, x, SDE, up, noise)]
+        again = value_and_divergence(torch.tanh, x)
+        reverse_sde_sample(net, x, SDE, up[::-1]), probability_flow_ode(net, x, SDE, up)
+        assert not torch.is_grad_enabled()
+    assert all(torch.equal(a, b) for a, b in zip((*got, *again), (*want, value, divergence)))
+
+
+@pytest.mark.parametrize("rates", [(0.1, float("inf")), (0.1, 300), (1e-9, 1e-8), (float("nan"), 1), (1, float("nan"))])
+def test_rates_that_float32_cannot_hold_are_refused(rates):
+    with pytest.raises(ValueError, match=r"alpha_bar\(1\) must lie between 0 and 1|expected 0 < beta_min <= beta_max"):
+        VPSDE(*rates)
+
+
+@pytest.mark.parametrize("times", [5, None, [0.5, "a"], [0.5, float("nan"), 0.1]])
+def test_times_that_are_none(times):
+    with pytest.raises(ValueError, match="times must"):
+        reverse_sde_sample(lambda x, t: -x, torch.zeros(2, 3), SDE, times)
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_a_grid_has_a_step(steps):
+    with pytest.raises(ValueError, match="the number of steps must be at least 1"):
+        time_grid(1, T_MIN, steps)

@@ -16,6 +16,7 @@ from minivdm.evaluation.metrics import psnr
 from minivdm.models.clip import CLIP
 from minivdm.pipelines import pretrained
 from minivdm.pipelines.text2image import build_text2image, still_tokenizer, text_to_image
+from tests.helpers import with_random_weights
 
 MANIFEST = json.loads((pretrained.DATA / "manifest.json").read_text())
 
@@ -140,3 +141,25 @@ def test_psnr_by_hand():
     assert psnr(torch.zeros(2, 4), two) == pytest.approx(-10 * math.log10(0.05)), "pooled error, not the mean of two"
     with pytest.raises(ValueError, match=r"one shape, got \(2, 3, 4, 4\) and \(3, 4, 4\)"):
         psnr(x, x[0])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 32])
+def test_a_generator_gives_the_same_pictures_in_parts_of_any_size(batch_size):
+    model, sizes = with_random_weights(build_text2image(channels=32, mults=(1,), context_dim=32)).eval(), []
+    model.register_forward_pre_hook(lambda model, inputs: sizes.append(len(inputs[0])))
+    prompts = ["a red square at the top left", "a blue circle in the lower right", "there is a red ring in the middle"]
+    prompts = [*prompts, *prompts[:2]]
+    generator, steps = seeded(), []
+    options = dict(steps=3, size=8, callback=lambda s, x, x0: steps.append(s))
+    images = text_to_image(prompts, model, generator=generator, batch_size=batch_size, **options)
+    assert max(sizes) == 2 * min(batch_size, 5) and sum(sizes) == 2 * 5 * 3
+    assert len(steps) == 3 * -(-5 // batch_size)
+    whole = text_to_image(prompts, model, steps=3, size=8, generator=(again := seeded()), batch_size=5)
+    assert images.shape == (5, 3, 8, 8) and torch.allclose(images, whole, atol=1e-4)
+    assert torch.equal(generator.get_state(), again.get_state())
+
+
+@pytest.mark.parametrize("changes", [dict(batch_size=0), dict(size=0), dict(prompts=[])])
+def test_no_sample_at_all_is_refused(changes):
+    with pytest.raises(ValueError, match="expected at least one prompt, one sample at a time and one pixel"):
+        text_to_image(**{"prompts": "a red square at the top left", "model": build_text2image(32, (1,)), **changes})

@@ -270,3 +270,25 @@ def test_a_model_whose_training_went_wrong_is_refused(tmp_path, bad):
     for load in (lambda path: pretrained.load_weights(path, pretrained.BUILDERS["text2video"]), find_model):
         with pytest.raises(ValueError, match=f"x.pt holds {told}"):
             load(tmp_path / "x.pt")
+
+
+def test_a_generator_gives_the_same_clips_in_parts_of_any_size():
+    model = with_random_weights(build_text2video(mults=(1,), frames=4, size=8)).eval()
+    prompts = ["a red circle moving left"] * 5
+    parts = [text_to_video(prompts, model, 2, generator=seeded(), batch_size=size) for size in (2, 32)]
+    assert parts[0].shape == (5, 3, 4, 8, 8) and torch.allclose(*parts, atol=1e-4)
+    assert not torch.allclose(parts[0][0], parts[0][2], atol=0.1), "each clip has noise of its own"
+
+
+@pytest.mark.parametrize("changes", [dict(frames=0), dict(size=0), dict(batch_size=0)])
+def test_no_frame_is_not_the_default(changes):
+    with pytest.raises(ValueError, match="expected at least one prompt, one sample at a time and one pixel"):
+        text_to_video("a red circle moving left", build_text2video(mults=(1,), frames=4, size=8), **changes)
+
+
+def test_a_model_loaded_in_inference_mode_can_be_differentiated(tmp_path):
+    config = dict(mults=(1,), frames=4, size=8, shift=2.0)
+    pretrained.save_pretrained(tmp_path / "model.pt", build_text2video(**config), config)
+    with torch.inference_mode():
+        model = pretrained.load_weights(tmp_path / "model.pt", pretrained.BUILDERS["text2video"])
+    assert not any(p.is_inference() for p in model.parameters())

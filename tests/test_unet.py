@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from minivdm.models.layers import Downsample, Upsample
-from minivdm.models.unet import Conditioned, UNet
+from minivdm.models.layers import Downsample, SelfAttention, Upsample
+from minivdm.models.unet import Conditioned, Stage, UNet
 
 
 @pytest.mark.parametrize("shape, kwargs", [((2, 1, 8, 8), {}), ((1, 3, 16, 24), dict(in_channels=3, mults=(1, 2, 2)))])
@@ -104,3 +104,26 @@ def test_the_names_of_the_weights_stay():
     assert [type(layer) for layer in UNet(channels=32, blocks=1).down][1] is Downsample
     model = UNet(channels=32, blocks=1)
     assert {"middle.block.emb.weight", "middle.attention.qkv.weight", "down.1.conv.bias"} <= set(model.state_dict())
+
+
+@pytest.mark.parametrize("attention", [(2,), (-1,), (0, 5)])
+def test_attention_at_a_resolution_that_there_is_not(attention):
+    with pytest.raises(ValueError, match=r"attention must name resolutions in 0\.\.1, got"):
+        UNet(channels=32, attention=attention)
+
+
+def test_by_default_the_second_resolution_attends():
+    attends = [
+        [isinstance(s.attention, SelfAttention) for s in UNet(1, 32, (1,) * n, 1).down if isinstance(s, Stage)]
+        for n in (1, 2, 3)
+    ]
+    assert attends == [[False], [False, True], [False, True, False]]
+
+
+def test_bytes_and_one_level_for_all_are_refused():
+    net, x = UNet(channels=32), torch.zeros(3, 1, 8, 8)
+    with pytest.raises(ValueError, match=r"expected floats and one level for each of 3 pictures, got torch.uint8"):
+        net(x.byte(), torch.ones(3).long())
+    for t in (torch.ones(1).long(), torch.tensor(4)):
+        with pytest.raises(ValueError, match="expected floats and one level for each of 3 pictures"):
+            net(x, t)

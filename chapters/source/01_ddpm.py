@@ -32,7 +32,7 @@ from minivdm.course import budget, check, piece, start
 from minivdm.datasets.digits import digits
 from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mixture, spiral_mixture
 from minivdm.diffusion.samplers import checked_levels
-from minivdm.diffusion.schedules import checked_betas, per_sample
+from minivdm.diffusion.schedules import checked_betas, checked_like, per_sample, require_data
 from minivdm.evaluation import viz
 from minivdm.evaluation.digit_classifier import train_digit_classifier
 from minivdm.evaluation.metrics import frechet_distance, gaussian_mmd

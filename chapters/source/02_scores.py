@@ -31,12 +31,15 @@ from torch import Tensor, nn
 from minivdm.course import budget, check, piece, start
 from minivdm.datasets.digits import digits
 from minivdm.diffusion.forward_process import q_sample, to_x0
+from minivdm.diffusion.gradients import outside_inference_mode
 from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mixture
 from minivdm.diffusion.predictions import EpsModel, prediction_loss
 from minivdm.diffusion.samplers import ddpm_sample
-from minivdm.diffusion.schedules import NoiseSchedule, linear_betas, per_sample
+from minivdm.diffusion.schedules import (
+    NoiseSchedule, checked_like, linear_betas, per_sample, require_data,
+)
 from minivdm.diffusion.sde import (
-    T_MIN, at_time, checked_times, expand_like, score_from_eps, time_grid,
+    T_MIN, at_time, checked_times, expand_like, require_mean_rate, score_from_eps, time_grid,
 )
 from minivdm.evaluation import viz
 from minivdm.evaluation.metrics import gaussian_mmd

@@ -42,7 +42,7 @@ from minivdm.evaluation.attention_maps import attention_weights
 from minivdm.evaluation.digit_classifier import train_digit_classifier
 from minivdm.evaluation.metrics import frechet_distance
 from minivdm.models.layers import norm, zero_module
-from minivdm.models.unet import Stage
+from minivdm.models.unet import Stage, require_resolutions
 from minivdm.training.loop import train
 
 start("04_unet")

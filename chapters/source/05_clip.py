@@ -34,6 +34,8 @@ from minivdm.datasets.captions import caption_table, vocabulary
 from minivdm.datasets.sprites import all_triples, held_out, names_of
 from minivdm.datasets.stills import STILL_ATTRIBUTES, SpriteStills
 from minivdm.diffusion.forward_process import to_x0
+from minivdm.diffusion.gradients import outside_inference_mode
+from minivdm.diffusion.guidance import require_context, require_null, require_tokens
 from minivdm.diffusion.predictions import prediction_loss
 from minivdm.diffusion.samplers import (
     checked_levels, ddim_invert, ddim_sample, ddim_step, sampling_levels,

@@ -39,10 +39,13 @@ from minivdm.datasets.captions import Tokenizer, caption_table, random_captions
 from minivdm.datasets.pixels import to_model_range
 from minivdm.datasets.sprites import ATTRIBUTES, MovingSprites, all_triples, held_out, names_of
 from minivdm.diffusion.forward_process import to_x0
+from minivdm.diffusion.gradients import outside_inference_mode
 from minivdm.diffusion.guidance import drop_condition
 from minivdm.diffusion.predictions import EpsModel, prediction_loss, to_eps
 from minivdm.diffusion.samplers import ddim_sample, sampling_levels
-from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas, per_sample, shifted_betas
+from minivdm.diffusion.schedules import (
+    NoiseSchedule, cosine_betas, per_sample, require_data, shifted_betas,
+)
 from minivdm.evaluation import viz
 from minivdm.evaluation.attribute_classifier import correct_attributes
 from minivdm.evaluation.metrics import frechet_distance

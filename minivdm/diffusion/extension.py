@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from .forward_process import to_x0
+from .gradients import outside_inference_mode
 from .predictions import to_eps
 from .samplers import ddim_sample
-from .schedules import NoiseSchedule, per_sample
+from .schedules import NoiseSchedule, per_sample, require_data
 
 
 class ReconstructionGuidance:
@@ -42,12 +43,14 @@ class ReconstructionGuidance:
     Called as `guided(x, t, cond)` with x (B, C, F, H, W) and levels t (B,) in 1..T, also where
     gradients are switched off; returns eps, like x, without a gradient. The gradients of the
     model's weights are left as they are.
-    Raises a ValueError unless known fits x and K < F.
+    Raises a ValueError unless known holds floats in [-1, 1], fits x, and K < F.
     """
 
     def __init__(self, model: "Callable", schedule: "NoiseSchedule", known: Tensor, weight: float):
+        require_data(known, schedule)
         self.model, self.schedule, self.known, self.weight = model, schedule, known, weight
 
+    @outside_inference_mode
     def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         k = self.known.shape[2]
         if self.known.shape != x[:, :, :k].shape or k >= x.shape[2]:

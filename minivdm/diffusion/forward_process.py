@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .schedules import NoiseSchedule, expand_like, per_sample
+from .schedules import NoiseSchedule, checked_like, expand_like, per_sample, require_data
 
 
 def q_sample(x0: Tensor, t: Tensor, noise: Tensor, schedule: "NoiseSchedule") -> Tensor:
@@ -29,7 +29,7 @@ def q_sample(x0: Tensor, t: Tensor, noise: Tensor, schedule: "NoiseSchedule") ->
     Returns:
         x_t, like x0.
     """
-    alpha_bar = per_sample(schedule.alpha_bar, t, x0)  # (B, 1, ..., 1)
+    alpha_bar = per_sample(schedule.alpha_bar, t, x0, noise)  # (B, 1, ..., 1)
     return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
 
 
@@ -50,6 +50,8 @@ def perturb(x0: Tensor, t: Tensor, noise: Tensor, schedule: object) -> Tensor:
     Returns:
         x_t, like x0.
     """
+    require_data(x0, schedule)
+    checked_like(noise, x0)
     return expand_like(schedule.alpha(t), x0) * x0 + expand_like(schedule.sigma(t), x0) * noise
 
 
@@ -69,7 +71,7 @@ def to_x0(x_t: Tensor, t: Tensor, eps: Tensor, schedule: "NoiseSchedule") -> Ten
     Returns:
         x_0 or its estimate, like x_t.
     """
-    alpha_bar = per_sample(schedule.alpha_bar, t, x_t)  # (B, 1, ..., 1)
+    alpha_bar = per_sample(schedule.alpha_bar, t, x_t, eps)  # (B, 1, ..., 1)
     return (x_t - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
 
 
@@ -129,9 +131,14 @@ def diffusion_loss(
 
     Returns:
         Scalar tensor.
+
+    Raises:
+        ValueError: from `require_data` if x0 holds no floats; from `checked_like` if the model's
+            estimate is not like x_t, so that nothing is stretched to fit.
     """
+    require_data(x0, schedule)
     like = dict(generator=generator, device=x0.device)
     t = torch.randint(1, schedule.T + 1, x0.shape[:1], **like)  # (B,)
     noise = torch.randn(x0.shape, dtype=x0.dtype, **like)  # like x0
     x_t = q_sample(x0, t, noise, schedule)
-    return (model(x_t, t, cond) - noise).square().mean()
+    return (checked_like(model(x_t, t, cond), x_t) - noise).square().mean()

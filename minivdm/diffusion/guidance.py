@@ -13,8 +13,18 @@ import torch
 from torch import Tensor
 
 from .forward_process import to_x0
+from .gradients import outside_inference_mode
 from .samplers import checked_levels, ddim_step
 from .schedules import NoiseSchedule
+
+
+def require_tokens(tokens: Tensor, probability: float) -> None:
+    """Raise a ValueError unless tokens are (B, L) whole numbers, padded with 0, and the probability lies in 0..1."""
+    if tokens.ndim != 2 or tokens.is_floating_point():
+        came = f"{tokens.dtype} of shape {tuple(tokens.shape)}"
+        raise ValueError(f"expected (B, L) long tokens, got {came}: zeros are no null context")
+    if not 0 <= probability <= 1:
+        raise ValueError(f"the probability must lie in 0..1, got {probability}")
 
 
 def drop_condition(
@@ -33,8 +43,23 @@ def drop_condition(
     Returns:
         (B, L) long; a dropped row is all 0, the padding.
     """
+    require_tokens(tokens, probability)
     coins = torch.rand(len(tokens), 1, generator=generator, device=tokens.device)  # (B, 1)
     return tokens * (coins >= probability)
+
+
+def require_null(null: Tensor | None, cond: Tensor) -> None:
+    """Raise a ValueError unless `null` is a null condition for `cond`: like it, or one row of it; None for tokens."""
+    if null is None:
+        if cond.is_floating_point():
+            came = f"got a context of shape {tuple(cond.shape)} alone"
+            advice = "give null=..., what the text encoder makes of the empty prompt"
+            raise ValueError(f"guidance with a ready context needs the context of the null prompt, {came}: {advice}")
+        return
+    rows = [tuple(cond.shape), (1, *cond.shape[1:]), tuple(cond.shape[1:])]
+    if tuple(null.shape) not in rows or null.is_floating_point() != cond.is_floating_point():
+        came = f"{null.dtype} of shape {tuple(null.shape)} for {cond.dtype} of shape {tuple(cond.shape)}"
+        raise ValueError(f"the null condition must be like the condition, or one row of it; got {came}")
 
 
 class ClassifierFreeGuidance:
@@ -46,15 +71,18 @@ class ClassifierFreeGuidance:
     Args:
         model: `model(x, t, cond)` returns an estimate of eps, like x.
         scale: guidance scale s; 1 = off, and then the batch is not doubled.
-        null: the null condition, like `cond` or one row of it for all samples; default: all 0,
-            the padding of tokens.
+        null: the null condition, like `cond` or one row of it for all samples; default, for tokens
+            alone: all 0, the padding.
 
     Called as `guided(x, t, cond)` with x (B, ...), t (B,) long and cond (B, L) long or (B, L, D)
     float; returns a tensor like x.
-    Raises a ValueError if there is no condition to follow.
+    Raises a ValueError if there is no condition to follow; `require_null` raises one if null does
+    not fit it, or is missing for a context: zeros are not what the model was trained with.
     """
 
     def __init__(self, model: "Callable", scale: float, null: Tensor | None = None):
+        if not abs(scale) < float("inf"):
+            raise ValueError(f"the guidance scale must be a finite number, got {scale}")
         self.model, self.scale, self.null = model, scale, null
 
     def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
@@ -62,6 +90,7 @@ class ClassifierFreeGuidance:
             raise ValueError("guidance needs a condition: expected (B, L) tokens, got None")
         if self.scale == 1:
             return self.model(x, t, cond)
+        require_null(self.null, cond)
         null = torch.zeros_like(cond) if self.null is None else self.null.expand_as(cond)
         both = torch.cat([null, cond])  # (2B, L) or (2B, L, D)
         eps = self.model(torch.cat([x, x]), torch.cat([t, t]), both)  # (2B, ...)
@@ -69,6 +98,8 @@ class ClassifierFreeGuidance:
         return eps_u + self.scale * (eps_c - eps_u)
 
 
+@outside_inference_mode
+@torch.enable_grad()
 def null_text_inversion(
     model: "Callable",
     path: dict[int, Tensor],
@@ -113,12 +144,14 @@ def null_text_inversion(
         dict from level to (B, L, D): the null context for the step that leaves this level.
 
     Raises:
-        ValueError: from `checked_levels(levels, schedule)`, if the path's levels do not end at 0.
+        ValueError: from `checked_levels(levels, schedule)`, if the path's levels do not end at 0;
+            from `require_context(null, B)`, if null is no context.
 
     On a GPU each Adam step waits for the device, to see whether the error is small enough.
     """
     levels = checked_levels(sorted(path, reverse=True), schedule)
     z = path[levels[0]]
+    require_context(null, len(z))
     null, nulls = null.expand(len(z), *null.shape[-2:]).clone(), {}  # (B, L, D)
     for i, (level, target) in enumerate(pairwise(levels)):
         t = torch.full(z.shape[:1], level, device=z.device)  # (B,)
@@ -140,6 +173,14 @@ def null_text_inversion(
             adam.step()
         z, nulls[level] = landed.detach(), null.detach()
     return nulls
+
+
+def require_context(null: Tensor, samples: int) -> None:
+    """Raise a ValueError unless `null` is a context that can learn: (L, D) or (B, L, D), floats."""
+    shape = tuple(null.shape)
+    if not null.is_floating_point() or len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, samples)):
+        expected = f"(L, D) or ({samples}, L, D)"
+        raise ValueError(f"expected the null prompt's context, {expected} floats; got {null.dtype} of shape {shape}")
 
 
 class NullTextGuidance:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .predictions import to_eps
-from .schedules import NoiseSchedule, per_sample
+from .schedules import NoiseSchedule, per_sample, require_floats, require_levels, require_schedule
 
 
 class GaussianMixture:
@@ -28,12 +28,18 @@ class GaussianMixture:
         means: (K, ...) tensor.
         std: standard deviation(s), a float or a (K,) tensor, >= 0.
         weights: (K,) tensor, positive; equal by default. They are normalised.
+
+    Raises:
+        ValueError: if means are no floats, or a standard deviation or a weight is not as above.
     """
 
     def __init__(self, means: Tensor, std: float | Tensor, weights: Tensor | None = None):
+        require_floats(means)
         self.means = means
         self.std = torch.as_tensor(std, dtype=means.dtype, device=means.device).expand(len(means))  # (K,)
         weights = means.new_ones(len(means)) if weights is None else weights
+        if not (self.std >= 0).all() or not ((weights > 0) & weights.isfinite()).all():  # NaN fails these, too
+            raise ValueError("expected standard deviations of 0 or more and positive weights")
         self.log_weights = (weights / weights.sum()).log()  # (K,)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -66,7 +72,8 @@ class GaussianMixture:
         """log p(x_t, k), (B, K)."""
         x, mu = x_t.flatten(1), self.means.flatten(1)  # (B, D), (K, D)
         variance = ab * self.std**2 + 1 - ab  # (B, K)
-        distance = torch.cdist(x / ab.sqrt(), mu, compute_mode="donot_use_mm_for_euclid_dist") ** 2 * ab  # (B, K)
+        keep = ab.sqrt().clamp(min=1e-12)  # below, keep mu is lost beside x, and (x / keep)^2 might overflow
+        distance = torch.cdist(x / keep, mu, compute_mode="donot_use_mm_for_euclid_dist") ** 2 * keep**2  # (B, K)
         return self.log_weights - distance / (2 * variance) - x.shape[1] / 2 * (2 * math.pi * variance).log()
 
     def _column(self, x_t: Tensor, alpha_bar: float | Tensor) -> Tensor:
@@ -74,9 +81,15 @@ class GaussianMixture:
 
 
 def ideal_denoiser(mixture: GaussianMixture, schedule: NoiseSchedule) -> Callable:
-    """The perfect `model(x_t, t, cond)` for this data: eps = (x_t - sqrt(ab) E[x_0 | x_t]) / sqrt(1 - ab)."""
+    """The perfect `model(x_t, t, cond)` for this data: eps = (x_t - sqrt(ab) E[x_0 | x_t]) / sqrt(1 - ab).
+
+    It knows levels 1..T; at level 0, where there is no noise to find, it raises a ValueError (on a GPU, where looking
+    would wait for the device, eps is infinite or NaN there).
+    """
+    require_schedule(schedule)
 
     def model(x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        require_levels(t, 1, schedule.T)
         ab = per_sample(schedule.alpha_bar, t, x_t)  # (B, 1, ..., 1)
         x0 = mixture.denoise(x_t, ab.flatten())
         return to_eps(x_t, t, x0, schedule)

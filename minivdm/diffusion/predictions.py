@@ -16,7 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from .forward_process import q_sample
-from .schedules import NoiseSchedule, per_sample
+from .schedules import (
+    NoiseSchedule,
+    checked_like,
+    per_sample,
+    require_data,
+    require_floats,
+    require_levels,
+    require_schedule,
+)
 
 
 def to_eps(x_t: Tensor, t: Tensor, x0: Tensor, schedule: "NoiseSchedule") -> Tensor:
@@ -33,7 +41,7 @@ def to_eps(x_t: Tensor, t: Tensor, x0: Tensor, schedule: "NoiseSchedule") -> Ten
     Returns:
         eps or its estimate, like x_t.
     """
-    alpha_bar = per_sample(schedule.alpha_bar, t, x_t)  # (B, 1, ..., 1)
+    alpha_bar = per_sample(schedule.alpha_bar, t, x_t, x0)  # (B, 1, ..., 1)
     return (x_t - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
 
 
@@ -53,7 +61,7 @@ def to_v(x0: Tensor, t: Tensor, eps: Tensor, schedule: "NoiseSchedule") -> Tenso
     Returns:
         v, like x0.
     """
-    alpha_bar = per_sample(schedule.alpha_bar, t, x0)  # (B, 1, ..., 1)
+    alpha_bar = per_sample(schedule.alpha_bar, t, x0, eps)  # (B, 1, ..., 1)
     return alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x0
 
 
@@ -74,7 +82,7 @@ def from_v(x_t: Tensor, t: Tensor, v: Tensor, schedule: "NoiseSchedule") -> tupl
     Returns:
         x_0 and eps, each like x_t.
     """
-    alpha_bar = per_sample(schedule.alpha_bar, t, x_t)  # (B, 1, ..., 1)
+    alpha_bar = per_sample(schedule.alpha_bar, t, x_t, v)  # (B, 1, ..., 1)
     keep, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     return keep * x_t - noise * v, keep * v + noise * x_t
 
@@ -108,18 +116,22 @@ class EpsModel(nn.Module):
         prediction_type: what it estimates: "eps", "x0", "v" or "score" (anything else: ValueError).
         schedule: the `NoiseSchedule` it was trained with.
 
-    `forward(x, t, cond=None)` takes levels 1..T and returns an estimate of eps, like x.
+    `forward(x, t, cond=None)` takes levels 1..T and returns an estimate of eps, like x. Another level (where it can be
+    seen without waiting for a GPU) or an estimate of the net that is not like x is a ValueError.
     """
 
     def __init__(self, net: Callable, prediction_type: str, schedule: NoiseSchedule):
         super().__init__()
+        require_schedule(schedule)
         if prediction_type not in PREDICTIONS:
             known = ", ".join(PREDICTIONS)
             raise ValueError(f"prediction_type must be one of {known}; got {prediction_type!r}")
         self.net, self.prediction_type, self.schedule = net, prediction_type, schedule
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        schedule, guess = self.schedule.to(x.device), self.net(x, t, cond)
+        require_floats(x)
+        require_levels(t, 1, self.schedule.T)
+        schedule, guess = self.schedule.to(x.device), checked_like(self.net(x, t, cond), x)
         if self.prediction_type == "eps":
             return guess
         if self.prediction_type == "x0":
@@ -159,8 +171,10 @@ def prediction_loss(
     """
     if prediction_type not in ("eps", "x0", "v"):
         raise ValueError(f'prediction_type must be "eps", "x0" or "v", got {prediction_type!r}')
+    require_data(x0, schedule)
     like = dict(generator=generator, device=x0.device)
     t = torch.randint(1, schedule.T + 1, x0.shape[:1], **like)  # (B,)
     eps = torch.randn(x0.shape, dtype=x0.dtype, **like)  # like x0
     target = {"eps": eps, "x0": x0, "v": to_v(x0, t, eps, schedule)}[prediction_type]
-    return (net(q_sample(x0, t, eps, schedule), t, cond) - target).square().mean()
+    guess = checked_like(net(q_sample(x0, t, eps, schedule), t, cond), x0)
+    return (guess - target).square().mean()

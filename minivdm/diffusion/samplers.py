@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .forward_process import q_posterior, q_sample, to_x0
-from .schedules import NoiseSchedule, per_sample
+from .schedules import NoiseSchedule, per_sample, require_schedule
 
 
 def all_levels(schedule: NoiseSchedule) -> list[int]:
@@ -94,11 +94,16 @@ def ddpm_sample(
 
 def checked_levels(levels: Sequence[int] | None, schedule: NoiseSchedule) -> list[int]:
     """`levels` as a list of ints (default: all of them), or a ValueError that says what is wrong with them."""
+    require_schedule(schedule)
     if levels is None:
         return all_levels(schedule)
     if not isinstance(levels, Iterable):
         raise ValueError(f"levels must be a list, such as sampling_levels({schedule.T}, 50), got {levels!r}")
-    given, levels = list(levels), [int(level) for level in levels]
+    given = list(levels)
+    try:
+        levels = [int(level) for level in given]
+    except (TypeError, ValueError, OverflowError):  # no numbers; NaN; infinity
+        levels = None
     if given != levels:
         raise ValueError(f"levels must be whole numbers, got {given}")
     falling = all(t > s for t, s in pairwise(levels))
@@ -215,7 +220,7 @@ def ddim_sample(
             x0 = x0.clamp(-1, 1)
         noise = torch.zeros_like(x)
         if eta:
-            noise.normal_(generator=generator)
+            noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         x = ddim_step(x, x0, t, s, noise, schedule, eta)
         if callback:
             callback(target, x, x0)

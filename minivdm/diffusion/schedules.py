@@ -122,6 +122,7 @@ class NoiseSchedule:
         return (-torch.expm1(self._log_alpha_bar(t))).sqrt()
 
     def _log_alpha_bar(self, t: Tensor) -> Tensor:
+        require_levels(t, 0, self.T)
         table = self.alpha_bar.to(t.device).log()  # (T+1,)
         below = t.floor().long()
         above = (below + 1).clamp(max=self.T)
@@ -137,41 +138,95 @@ class NoiseSchedule:
 
 
 def checked_betas(betas: Tensor) -> Tensor:
-    """`betas` as a (T,) float64 tensor, or a ValueError that says what is wrong with them."""
-    betas = torch.as_tensor(betas, dtype=torch.float64)
+    """`betas` as a (T,) float64 tensor, or a ValueError that says what is wrong with them.
+
+    Their alpha_bar must fall at each level and stay above 0, also when it is stored in float32: samplers divide by
+    sqrt(alpha_bar) and by sqrt(1 - alpha_bar), so with an exact 0, or a 1 above level 0, each sample would be NaN.
+    """
+    try:
+        betas = torch.as_tensor(betas, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"betas must be a non-empty 1-D tensor, got {type(betas).__name__} {betas!r}") from None
     if betas.ndim != 1 or len(betas) == 0:
         raise ValueError(f"betas must be a non-empty 1-D tensor, got shape {tuple(betas.shape)}")
     if not bool(((betas > 0) & (betas < 1)).all()):  # NaN fails this, too
         raise ValueError(f"betas must lie in (0, 1), got values from {betas.min():.3g} to {betas.max():.3g}")
+    alpha_bar = torch.cat([betas.new_ones(1), torch.cumprod(1 - betas, dim=0)]).float()  # (T+1,)
+    least = torch.finfo(torch.float32).tiny
+    useless = (alpha_bar.diff() >= 0) | (alpha_bar[1:] < least)  # (T,)
+    if useless.any():
+        level = int(useless.nonzero()[0]) + 1
+        came = f"{alpha_bar[level]:.9g} at level {level}, after {alpha_bar[level - 1]:.9g}"
+        raise ValueError(
+            f"alpha_bar must fall at each level and stay above 0 in float32, from {least:.3g} on; it is {came}"
+        )
     return betas
 
 
-def per_sample(table: Tensor, t: Tensor, x: Tensor) -> Tensor:
+def require_schedule(schedule: object) -> None:
+    """Raise a ValueError unless this is a schedule: not its betas, nor its number of levels."""
+    if not hasattr(schedule, "alpha_bar"):
+        came = type(schedule).__name__
+        raise ValueError(f"expected a schedule, such as NoiseSchedule(betas), got {came} {schedule!r:.60}")
+
+
+def require_levels(t: Tensor, least: int, most: int) -> None:
+    """Raise a ValueError if levels on the CPU leave least..most; on a GPU, looking would wait for the device."""
+    if t.device.type == "cpu" and not ((t >= least) & (t <= most)).all():  # NaN fails this, too
+        raise ValueError(f"levels must lie in {least}..{most}, got {t.min().item()}..{t.max().item()}")
+
+
+def require_floats(x: Tensor) -> None:
+    """Raise a ValueError unless x is a tensor of floats with 32 bits or more, as what carries noise must be."""
+    if not torch.is_tensor(x) or not x.is_floating_point():
+        came = x.dtype if torch.is_tensor(x) else type(x).__name__
+        advice = "pictures in bytes become floats in [-1, 1] by to_model_range"
+        raise ValueError(f"expected float32 or more, got {came}: {advice}")
+    if torch.finfo(x.dtype).bits < 32:
+        why = "in 16 bits alpha_bar is rounded to 1 near level 0, and 1 - alpha_bar to 0"
+        raise ValueError(f"expected float32 or more, got {x.dtype}: {why}; give x.float()")
+
+
+def require_data(x0: Tensor, schedule: object) -> None:
+    """Raise a ValueError unless x0 can be given noise by this schedule: `require_floats` and `require_schedule`."""
+    require_schedule(schedule)
+    require_floats(x0)
+
+
+def checked_like(y: Tensor, x: Tensor) -> Tensor:
+    """`y`, an estimate or noise for x, or a ValueError unless it has x's shape and dtype: none is stretched to fit."""
+    if not torch.is_tensor(y) or y.shape != x.shape or y.dtype != x.dtype:
+        came = f"{y.dtype} of shape {tuple(y.shape)}" if torch.is_tensor(y) else f"{type(y).__name__}"
+        raise ValueError(f"expected an estimate or noise like x, {x.dtype} of shape {tuple(x.shape)}; got {came}")
+    return y
+
+
+def per_sample(table: Tensor, t: Tensor, x: Tensor, *others: Tensor) -> Tensor:
     """Look up each sample's own level, shaped to broadcast against the batch.
 
     Args:
         table: (T+1,) tensor indexed by level, for instance `schedule.alpha_bar`; best on x's device already.
         t: (B,) long tensor of levels in 0..T.
         x: (B, ...) float tensor of 32 bits or more; only its shape, dtype and device are used.
+        others: what is to be combined with x, such as its noise: like x, else a ValueError (see `checked_like`).
 
     Returns:
         (B, 1, ..., 1) tensor `table[t]` in x's dtype and on its device.
 
     Raises:
-        ValueError: if t is not a (B,) integer tensor, a level lies outside 0..T, or x has 16 bits: near level 0 an
-            alpha_bar of so few bits is exactly 1, as if there were no noise. Networks may compute in 16 bits.
-            On a GPU, levels outside 0..T end in PyTorch's own error instead: to look at them here, the program would
-            have to wait for the device in every step.
+        ValueError: if t is not a (B,) integer tensor, a level lies outside 0..T, x holds whole numbers, or x has 16
+            bits: near level 0 an alpha_bar of so few bits is exactly 1, as if there were no noise. Networks may
+            compute in 16 bits. On a GPU, levels outside 0..T end in PyTorch's own error instead: to look at them
+            here, the program would have to wait for the device in every step.
     """
     T = len(table) - 1
     if not torch.is_tensor(t) or t.is_floating_point() or t.shape != x.shape[:1]:
         came = f"{t.dtype} of shape {tuple(t.shape)}" if torch.is_tensor(t) else repr(t)
         raise ValueError(f"t must hold one integer level per sample, shape ({len(x)},); got {came}")
-    if t.device.type == "cpu" and t.numel() and not 0 <= int(t.min()) <= int(t.max()) <= T:
-        raise ValueError(f"levels must lie in 0..{T}, got {int(t.min())}..{int(t.max())}")
-    if x.is_floating_point() and torch.finfo(x.dtype).bits < 32:
-        why = "in 16 bits alpha_bar is rounded to 1 near level 0, and 1 - alpha_bar to 0"
-        raise ValueError(f"expected float32 or more, got {x.dtype}: {why}; give x.float()")
+    require_levels(t, 0, T)
+    require_floats(x)
+    for other in others:
+        checked_like(other, x)
     t = t.to(x.device, torch.long)
     return expand_like(table.to(x.device).index_select(0, t), x)  # (B, 1, ..., 1); unlike table[t], refuses t < 0
 
@@ -180,8 +235,9 @@ def expand_like(values: Tensor, x: Tensor) -> Tensor:
     """`values`, one per sample, shaped to broadcast against x (B, ...): (B, 1, ..., 1), in x's dtype, on its device.
 
     Raises:
-        ValueError: if values is not (B,).
+        ValueError: if values is not (B,), or x holds no floats of 32 bits or more.
     """
+    require_floats(x)
     if values.shape != x.shape[:1]:
         raise ValueError(f"expected one value per sample, shape ({len(x)},), got {tuple(values.shape)}")
     return values.to(x).reshape(-1, *[1] * (x.ndim - 1))

@@ -18,8 +18,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .gradients import outside_inference_mode
 from .predictions import to_score
-from .schedules import NoiseSchedule, expand_like
+from .schedules import NoiseSchedule, checked_like, expand_like, require_floats, require_schedule
 
 T_MIN = 1e-5  # Song et al., ICLR 2021, appendix C
 
@@ -38,12 +39,14 @@ class VPSDE:
 
     Args:
         beta_min, beta_max: rate of noise at t = 0 and t = 1, per unit of time;
-            0 < beta_min <= beta_max, else a ValueError.
+            0 < beta_min <= beta_max, else a ValueError. So is a mean rate at which alpha_bar(1) is
+            exactly 0 or 1 in float32.
     """
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0):
         if not 0 < beta_min <= beta_max:
             raise ValueError(f"expected 0 < beta_min <= beta_max, got {beta_min} and {beta_max}")
+        require_mean_rate((beta_min + beta_max) / 2)
         self.beta_min, self.beta_max = beta_min, beta_max
 
     def beta(self, t: Tensor) -> Tensor:
@@ -71,6 +74,15 @@ class VPSDE:
         return self.beta(t).sqrt()
 
 
+def require_mean_rate(rate: float) -> None:
+    """Raise a ValueError if alpha_bar(1) = exp(-rate) is exactly 0 or 1 in float32."""
+    limits = torch.finfo(torch.float32)
+    if not limits.eps <= rate <= -math.log(limits.tiny):
+        how = f"exp(-{rate:.4g}) = {math.exp(-rate):.3g}"
+        raise ValueError(f"alpha_bar(1) must lie between 0 and 1, also in float32; here it is {how}")
+
+
+@torch.no_grad()
 def reverse_sde_sample(
     score: "Callable",
     x: Tensor,
@@ -106,7 +118,7 @@ def reverse_sde_sample(
     for now, then in pairwise(times):
         t, dt = at_time(now, x), then - now  # (B,), a float < 0
         g = expand_like(sde.diffusion(t), x)  # (B, 1, ..., 1)
-        x = x + (sde.drift(x, t) - g**2 * score(x, t)) * dt
+        x = x + (sde.drift(x, t) - g**2 * checked_like(score(x, t), x)) * dt
         if then != times[-1]:
             noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
             x = x + g * math.sqrt(-dt) * noise
@@ -131,9 +143,10 @@ def probability_flow(score: "Callable", x: Tensor, t: Tensor, sde: "VPSDE") -> T
     Returns:
         dx/dt, like x.
     """
-    return sde.drift(x, t) - expand_like(sde.diffusion(t), x) ** 2 * score(x, t) / 2
+    return sde.drift(x, t) - expand_like(sde.diffusion(t), x) ** 2 * checked_like(score(x, t), x) / 2
 
 
+@torch.no_grad()
 def probability_flow_ode(
     score: "Callable",
     x: Tensor,
@@ -172,6 +185,7 @@ def probability_flow_ode(
     return x
 
 
+@outside_inference_mode
 def value_and_divergence(
     field: "Callable",
     x: Tensor,
@@ -205,6 +219,8 @@ def value_and_divergence(
         return value.detach(), divergence.detach()
 
 
+@outside_inference_mode
+@torch.no_grad()
 def ode_log_likelihood(
     score: "Callable",
     x: Tensor,
@@ -259,6 +275,7 @@ def score_from_eps(model: Callable, schedule: NoiseSchedule, cond: Tensor | None
         schedule: the `NoiseSchedule` it was trained with, `NoiseSchedule(linear_betas(T))` for the default `VPSDE`.
         cond: passed on to the model.
     """
+    require_schedule(schedule)
 
     def score(x: Tensor, t: Tensor) -> Tensor:
         level = (t * schedule.T).round().long().clamp(1, schedule.T)  # (B,)
@@ -268,19 +285,29 @@ def score_from_eps(model: Callable, schedule: NoiseSchedule, cond: Tensor | None
 
 
 def time_grid(start: float, end: float, steps: int, power: float = 1) -> list[float]:
-    """`steps` steps from start to end, equal in t^(1/power): a list of steps + 1 floats. Power 2 is finer near 0."""
+    """`steps` steps from start to end, equal in t^(1/power): a list of steps + 1 floats. Power 2 is finer near 0.
+
+    Raises:
+        ValueError: if there is no step.
+    """
+    if steps < 1:
+        raise ValueError(f"the number of steps must be at least 1, got {steps}")
     a, b = start ** (1 / power), end ** (1 / power)
     return [start, *((a + (b - a) * i / steps) ** power for i in range(1, steps)), end]
 
 
 def at_time(t: float, x: Tensor) -> Tensor:
-    """The time t, a float, for each sample of x: (B,) in x's dtype and on its device."""
+    """The time t, a float, for each sample of x: (B,) in x's dtype and on its device. ValueError if x has no floats."""
+    require_floats(x)
     return torch.full(x.shape[:1], t, dtype=x.dtype, device=x.device)
 
 
 def checked_times(times: Sequence[float], falling: bool | None = None) -> list[float]:
     """`times` as a list of floats that falls or rises strictly, or a ValueError that says what is wrong with it."""
-    times = [float(t) for t in times]
+    try:
+        times = [float(t) for t in times]
+    except (TypeError, ValueError):
+        raise ValueError(f"times must be a list, such as time_grid(1, T_MIN, 50), got {times!r}") from None
     falls = all(t > s for t, s in pairwise(times))
     rises = all(t < s for t, s in pairwise(times))
     good = {True: falls, False: rises, None: falls or rises}[falling]

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..datasets.sprites import ATTRIBUTES, Sprites, held_out
 from ..models.layers import norm
+from .metrics import require_pictures
 
 
 class AttributeClassifier(nn.Module):
@@ -23,7 +24,9 @@ class AttributeClassifier(nn.Module):
         width: channels of the first convolution.
 
     `forward(clips)` takes (B, 3, F, H, W) in [-1, 1], H and W multiples of 16, or pictures (B, 3, H, W), and returns
-    a list of logits, (B, names) for each kind. `features(clips)` returns the (B, 256) vectors they are read from.
+    a list of logits, (B, names) for each kind. `features(clips)` returns the (B, 256) vectors they are read from. Both
+    raise a ValueError if these are no clips or pictures, or, where that can be seen without waiting for a GPU, not
+    finite.
     """
 
     def __init__(self, attributes: dict[str, Sequence[str]] = ATTRIBUTES, width: int = 48):
@@ -39,6 +42,10 @@ class AttributeClassifier(nn.Module):
         self.heads = nn.ModuleDict({kind: nn.Linear(256, len(names)) for kind, names in attributes.items()})
 
     def features(self, clips: Tensor) -> Tensor:
+        if clips.ndim not in (4, 5) or clips.shape[1] != 3:
+            came = tuple(clips.shape)
+            raise ValueError(f"expected clips (B, 3, F, H, W) or pictures (B, 3, H, W), got shape {came}")
+        require_pictures(clips, look=clips.device.type == "cpu")
         clips = clips[:, :, None] if clips.ndim == 4 else clips  # a picture is a clip of one frame
         h = self.frame(rearrange(clips, "b c f h w -> (b f) c h w"))  # (B F, 128)
         h = self.time(rearrange(h, "(b f) c -> b c f", b=len(clips)))  # (B, 128, F)
@@ -99,7 +106,13 @@ def correct_attributes(classifier: AttributeClassifier, clips: Tensor, attribute
 
     Returns:
         (N, 3) bool: shape right, colour right, motion or place right. Prompt accuracy is `.all(dim=1).float().mean()`.
+
+    Raises:
+        ValueError: if the clips hold NaN or infinity, for which there is no right or wrong, or N differs.
     """
+    if attributes.shape[:1] != clips.shape[:1]:
+        raise ValueError(f"expected attributes for each of {len(clips)} clips, got {tuple(attributes.shape)}")
+    require_pictures(clips)
     guesses = [torch.stack([g.argmax(dim=1) for g in classifier(part)], dim=1) for part in clips.split(batch)]
     return torch.cat(guesses) == attributes.to(clips.device)
 

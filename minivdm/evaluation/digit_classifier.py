@@ -9,10 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..datasets.digits import digits
+from .metrics import require_pictures
 
 
 class DigitClassifier(nn.Module):
-    """Two convolutions and two linear layers. Images are (B, 1, 8, 8) in [-1, 1]."""
+    """Two convolutions and two linear layers. Images are (B, 1, 8, 8) in [-1, 1].
+
+    Others are a ValueError; so are NaN and infinity, where they can be seen without waiting for a GPU.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,6 +39,9 @@ class DigitClassifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """What the last layer sees, (B, 64), non-negative: the features for a Frechet distance."""
+        if images.shape[1:] != (1, 8, 8):
+            raise ValueError(f"expected images (B, 1, 8, 8), got shape {tuple(images.shape)}")
+        require_pictures(images, look=images.device.type == "cpu")
         return self.body(images)
 
 

@@ -18,7 +18,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
         A float >= 0, in squared units of the features.
 
     Raises:
-        ValueError: if a set has fewer than two samples, or the dimensions differ.
+        ValueError: if a set has fewer than two samples, the dimensions differ, or a feature is not finite.
     """
     x, y = checked_features(x, y)
     s_x, s_y = torch.cov(x.T).reshape(x.shape[1], -1), torch.cov(y.T).reshape(y.shape[1], -1)  # (D, D)
@@ -44,8 +44,13 @@ def gaussian_mmd(x: Tensor, y: Tensor, bandwidth: float = 1.0) -> float:
 
     Returns:
         A float.
+
+    Raises:
+        ValueError: as for `frechet_distance`, and if the bandwidth is not positive.
     """
     x, y = checked_features(x, y)
+    if not 0 < bandwidth < float("inf"):
+        raise ValueError(f"the bandwidth must be a positive number, got {bandwidth}")
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         return torch.exp(-torch.cdist(a, b).square() / (2 * bandwidth**2))
@@ -67,11 +72,26 @@ def psnr(x: Tensor, y: Tensor) -> float:
         A float in dB; infinite for equal inputs.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or these are no pictures: bytes, NaN or infinity.
     """
     if x.shape != y.shape:
         raise ValueError(f"expected two tensors of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+    require_pictures(x, "[0, 1]")
+    require_pictures(y, "[0, 1]")
     return -10 * (x.double() - y.double()).square().mean().log10().item()
+
+
+def require_pictures(x: Tensor, values: str = "[-1, 1]", look: bool = True) -> None:
+    """Raise a ValueError unless x holds floats, all of them finite; with `look` off, their values are not read.
+
+    Args:
+        values: what the message says about their range.
+        look: on a GPU, looking waits for the device.
+    """
+    if not x.is_floating_point() or not x.numel():
+        raise ValueError(f"expected pictures as floats in {values}, got {x.dtype} of shape {tuple(x.shape)}")
+    if look and not x.isfinite().all():
+        raise ValueError(f"expected pictures as floats in {values}, got NaN or infinity among them")
 
 
 def checked_features(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -98,8 +98,15 @@ class CLIP(nn.Module):
         return F.normalize(self.project(pool_words(self.text(tokens), tokens)), dim=-1)
 
     def scale(self) -> Tensor:
-        """The factor in front of the cosines, at most 100."""
-        return self.log_scale.exp().clamp(max=100)
+        """The factor in front of the cosines, at most 100.
+
+        A `log_scale` above ln 100 is set back to it first: beyond a clamp alone there is no slope,
+        and training could not bring it back.
+        """
+        with torch.no_grad():
+            self.log_scale.clamp_(max=math.log(100))
+        scale = self.log_scale.exp()
+        return scale - (scale - 100).clamp(min=0).detach()  # its last digit may round above 100
 
 
 def clip_loss(images: Tensor, texts: Tensor, scale: float | Tensor) -> Tensor:

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 def triple(value: int | Sequence[int]) -> tuple[int, int, int]:
     """A number as (value, value, value); three numbers as they are. ValueError for anything else."""
-    three = (value,) * 3 if isinstance(value, int) else tuple(value)
-    if len(three) != 3:
-        raise ValueError(f"expected one number, or three for time, rows and columns; got {value}")
+    three = tuple(value) if isinstance(value, Sequence) else (value,) * 3
+    if len(three) != 3 or not all(isinstance(number, int) and number >= 0 for number in three):
+        raise ValueError(f"expected one number, or three for time, rows and columns; got {value!r}")
     return three
 
 
@@ -74,10 +74,32 @@ def conv3d(
 
 
 class Conv3d(nn.Conv3d):
-    """PyTorch's layer with its weights and its arguments, computed by the `conv3d` above (no dilation, no groups)."""
+    """PyTorch's layer with its weights and all its arguments, computed by the `conv3d` above.
+
+    What `conv3d` does not know is brought to what it knows: padding of another kind is put on before, a dilated kernel
+    is a larger one with zeros in it, and each group of channels is a convolution of its own.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv3d(x, self.weight, self.bias, self.stride, self.padding)
+        n, weight, padding = self.groups, dilated(self.weight, self.dilation), self.padding
+        if isinstance(padding, str) or self.padding_mode != "zeros":
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode), 0  # numbers, also for "same"
+        if n == 1:
+            return conv3d(x, weight, self.bias, self.stride, padding)
+        biases = [None] * n if self.bias is None else self.bias.chunk(n)
+        groups = zip(x.chunk(n, dim=1), weight.chunk(n), biases)
+        return torch.cat([conv3d(*group, self.stride, padding) for group in groups], dim=1)
+
+
+def dilated(weight: Tensor, dilation: Sequence[int]) -> Tensor:
+    """Kernels (O, C, kt, kh, kw) with `dilation` - 1 zeros between neighbouring weights of each of the last 3 axes."""
+    if set(dilation) == {1}:
+        return weight
+    size = [(n - 1) * d + 1 for n, d in zip(weight.shape[2:], dilation)]
+    wide = weight.new_zeros(*weight.shape[:2], *size)
+    wide[:, :, *(slice(None, None, d) for d in dilation)] = weight
+    return wide
 
 
 class Conv2Plus1d(nn.Module):

@@ -41,6 +41,12 @@ class Stage(nn.Module):
         return x if self.words is None else self.words(x, cond)
 
 
+def require_resolutions(attention: Sequence[int], count: int) -> None:
+    """Raise a ValueError unless these are indices of `count` resolutions: another one would never be met."""
+    if not all(0 <= i < count for i in attention):
+        raise ValueError(f"attention must name resolutions in 0..{count - 1}, got {tuple(attention)}")
+
+
 class UNet(nn.Module):
     r"""eps_theta(x_t, t): an estimate of the noise in x_t.
 
@@ -51,8 +57,8 @@ class UNet(nn.Module):
         channels: channels at full resolution.
         mults: one factor per resolution; each further one halves height and width.
         blocks: stages per resolution on the way down; one more on the way up.
-        attention: indices of the factors at which stages attend, (1,) for instance; the middle
-            always does.
+        attention: indices of the factors at which stages attend; the middle always does. None: (1,)
+            if there are two or more. Another index raises a ValueError.
         dropout: passed to the residual blocks.
         context_dim: size D of a condition's vectors (chapter 05); None: there is no condition.
         patch: each patch x patch square of pixels enters as one position with patch^2 times the
@@ -72,12 +78,14 @@ class UNet(nn.Module):
         channels: int = 48,
         mults: "Sequence[int]" = (1, 2),
         blocks: int = 2,
-        attention: "Sequence[int]" = (1,),
+        attention: "Sequence[int] | None" = None,
         dropout: float = 0.0,
         context_dim: int | None = None,
         patch: int = 1,
     ):
         super().__init__()
+        attention = (1,)[: len(mults) - 1] if attention is None else attention
+        require_resolutions(attention, len(mults))
         self.channels, self.context_dim = channels, context_dim
         self.shrink = patch * 2 ** (len(mults) - 1)
         emb_dim = 4 * channels
@@ -154,6 +162,9 @@ class UNet(nn.Module):
         if x.shape[2] % self.shrink or x.shape[3] % self.shrink:
             came = tuple(x.shape[2:])
             raise ValueError(f"height and width must be multiples of {self.shrink}, got {came}")
+        if not x.is_floating_point() or t.shape != x.shape[:1]:
+            wanted = f"floats and one level for each of {len(x)} pictures"
+            raise ValueError(f"expected {wanted}, got {x.dtype} and levels of shape {tuple(t.shape)}")
         emb = self.embed(timestep_embedding(t, self.channels).to(x.dtype))  # (B, emb_dim)
         if self.context_dim is None:
             if cond is not None:

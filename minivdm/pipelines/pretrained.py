@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from ..datasets.stills import STILL_ATTRIBUTES
@@ -118,8 +119,11 @@ def load_pretrained(name: str, folder: str | Path = DATA) -> nn.Module:
     return load_weights(path, BUILDERS[name])
 
 
+@torch.inference_mode(False)
 def load_weights(path: str | Path, build: Callable) -> nn.Module:
     """Build a model from a file of `save_pretrained` and load its weights, in float32 and evaluation mode.
+
+    Also where this is called in inference mode, its weights are ordinary ones, which gradients may pass.
 
     Raises:
         OSError: if the file cannot be read.

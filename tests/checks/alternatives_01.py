@@ -51,7 +51,11 @@ REWRITTEN = {  # piece -> edits of its reference that change nothing but the way
     ],
     "forward_process.diffusion_loss": [
         {"randint(1, schedule.T + 1, x0.shape[:1], **like)": "rand(len(x0), **like).mul(schedule.T).long() + 1"},
-        {"(model(x_t, t, cond) - noise).square().mean()": "torch.nn.functional.mse_loss(model(x_t, t, cond), noise)"},
+        {
+            "return (checked_like(model(x_t, t, cond), x_t) - noise).square().mean()": (
+                "return torch.nn.functional.mse_loss(model(x_t, t, cond), noise)"
+            )
+        },
     ],
 }
 for name, edits in REWRITTEN.items():

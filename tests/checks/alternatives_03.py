@@ -41,7 +41,8 @@ def ddib_by_the_last_callback(x0, source, target, schedule, levels=None, source_
 ARANGE = 'torch.arange(n, -1, -1).mul(T).div(n, rounding_mode="floor").tolist()'
 RATIO = """kept = ((1 - ab_s - variance).clamp(min=0) / (1 - ab_t)).sqrt()
     return kept * x_t + (ab_s.sqrt() - kept * ab_t.sqrt()) * x0 + variance.sqrt() * noise"""
-ZEROS = "torch.zeros_like(x)\n        if eta:\n            noise.normal_(generator=generator)"
+DRAW = "torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)"
+ZEROS = f"torch.zeros_like(x)\n        if eta:\n            noise = {DRAW}"
 WIDE = """a, b = schedule.alpha_bar[level].double(), schedule.alpha_bar[target].double()
         sigma, eps = eta * ((1 - b) / (1 - a) * (1 - a / b)).sqrt(), (x - a.sqrt() * x0) / (1 - a).sqrt()
         x = (b.sqrt() * x0 + (1 - b - sigma**2).clamp(min=0).sqrt() * eps + sigma * noise).float()"""

@@ -52,7 +52,7 @@ q_sample.edit(
 )
 q_sample.edit(
     "one level for the batch",
-    {"per_sample(schedule.alpha_bar, t, x0)": "schedule.alpha_bar[t[0]]"},
+    {"per_sample(schedule.alpha_bar, t, x0, noise)": "schedule.alpha_bar[t[0]]"},
     "All samples got the level of the first one. t holds a level per sample: look up all of them, "
     "and give the result the shape (B, 1, 1, 1).",
 )
@@ -64,13 +64,13 @@ q_sample.edit(
 )
 q_sample.edit(
     "no shape for broadcasting",
-    {"per_sample(schedule.alpha_bar, t, x0)": "schedule.alpha_bar[t]"},
+    {"per_sample(schedule.alpha_bar, t, x0, noise)": "schedule.alpha_bar[t]"},
     "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis, the columns of the "
     "picture. per_sample(schedule.alpha_bar, t, x0) gives it the shape (B, 1, 1, 1).",
 )
 q_sample.edit(
     "images only",
-    {"per_sample(schedule.alpha_bar, t, x0)": "schedule.alpha_bar[t].view(-1, 1, 1, 1)"},
+    {"per_sample(schedule.alpha_bar, t, x0, noise)": "schedule.alpha_bar[t].view(-1, 1, 1, 1)"},
     "view(-1, 1, 1, 1) fits images, but not points (B, 2) or videos (B, C, F, H, W). "
     "per_sample looks at the shape of x0 and works for all.",
 )
@@ -127,7 +127,7 @@ to_x0.edit(
 )
 to_x0.edit(
     "no shape for broadcasting",
-    {"per_sample(schedule.alpha_bar, t, x_t)": "schedule.alpha_bar[t]"},
+    {"per_sample(schedule.alpha_bar, t, x_t, eps)": "schedule.alpha_bar[t]"},
     "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis. "
     "per_sample gives it the shape (B, 1, 1, 1).",
 )

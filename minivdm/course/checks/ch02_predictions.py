@@ -89,7 +89,7 @@ to_eps.edit(
 )
 to_eps.edit(
     "shape (B,)",
-    {"per_sample(schedule.alpha_bar, t, x_t)": "schedule.alpha_bar[t]"},
+    {"per_sample(schedule.alpha_bar, t, x_t, x0)": "schedule.alpha_bar[t]"},
     SHAPELESS.format("schedule.alpha_bar[t]", "per_sample(schedule.alpha_bar, t, x_t)"),
 )
 

@@ -138,12 +138,7 @@ null_text_inversion.edit(
 null_text_inversion.edit(
     "levels upwards",
     {", reverse=True": ""},
-    "A ValueError where none belongs. If it speaks of levels: sort the path downwards, sorted(path, reverse=True), and "
-    "give checked_levels the schedule. If it speaks of t: to_x0 and ddim_step take t and s as (B,) long tensors.",
-)
-null_text_inversion.edit(
-    "checked_levels given T",
-    {"reverse=True), schedule)": "reverse=True), schedule.T)"},
-    "If the error says that an int has no attribute 'T': checked_levels takes the schedule itself, as in "
-    "checked_levels(levels, schedule), and looks up T in it. Then it returns the levels as a list of ints.",
+    "A ValueError where none belongs. If it speaks of levels: sort the path downwards, sorted(path, reverse=True). If "
+    "it expected a schedule: checked_levels takes the schedule itself, and looks up T in it. If it speaks of t: to_x0 "
+    "and ddim_step take t and s as (B,) long tensors.",
 )
