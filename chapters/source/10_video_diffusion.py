@@ -154,9 +154,10 @@ print(f"In drawn clips it changes by {flicker(real):.3f}")
 
 # %%
 last = torch.channels_last
-conv, x = nn.Conv2d(8, 8, (3, 1), padding=(1, 0)), torch.randn(2 * 5, 8, 4, 6)
+conv, frames = nn.Conv2d(8, 8, (3, 1), padding=(1, 0)), torch.randn(2 * 5, 8, 4, 6)
 stays = {}
-for name, x in (("default", x), ("channels_last", x.contiguous(memory_format=last))):
+for name in ("default", "channels_last"):
+    x = frames.contiguous(memory_format=last) if name == "channels_last" else frames
     film = rearrange(x, "(b f) c h w -> b c f (h w)", f=5)
     out = conv(film)
     back = rearrange(out, "b c f (h w) -> (b f) c h w", h=4)
@@ -602,7 +603,8 @@ def carried(net, words):
     eps_model, t = EpsModel(net, "v", schedule), torch.full_like(words[:, 0], 500)
     walk = sampling_levels(schedule.T, b.small_walk)
     calls = [eps_model(x, t, words) for x in (noise[0], other)]
-    walks = [ddim_sample(eps_model, x, schedule, walk, words, clip_x0=True) for x in (noise[0], other)]
+    options = dict(levels=walk, cond=words, clip_x0=True)
+    walks = [ddim_sample(eps_model, x, schedule, **options) for x in (noise[0], other)]
     return [(y - x)[:, :, 6:].abs().mean().item() for x, y in (calls, walks)]
 
 
@@ -620,9 +622,10 @@ for row in ("full", "no attention"):
     motion = (look(made[:, :, [0, 1, 6, 7]])[0][:, 1] == words[:, 1]).float().mean().item()
     kept_colours[row] = made[:10, :, :, 0].cpu()
     carries[row] = carried(ema.model, words)
-    print(f"{row:13s} same colour before and after the tunnel {same_colour[row]:.0%}, ", end="")
-    print(f"motion right {motion:.0%};\n{'':13s} other noise in the first two frames moves the ", end="")
-    print("last two by {:.3f} in one call, by {:.3f} in a whole walk".format(*carries[row]))
+    print(f"{row}: same colour before and after the tunnel {same_colour[row]:.0%}, ", end="")
+    print(f"motion right {motion:.0%};")
+    print("    exchanging the noise of the first two frames moves the last two ", end="")
+    print("by {:.3f} in one call, by {:.3f} in a whole walk".format(*carries[row]))
 slices = torch.cat(list(kept_colours.values()))
 names = list(kept_colours)
 viz.show_images(slices, "Through the tunnel: x-t slices", len(made[:10]), width=7, rows=names)
@@ -657,7 +660,8 @@ for row in ("full", "joint", "no mask"):
     colour, motion = right[white].float().mean(0).tolist()
     white_right[row] = right[white].all(1).float().mean().item()
     print(f"{row:7s} white: colour right {colour:.0%}, motion right {motion:.0%}, ", end="")
-    print(f"both {white_right[row]:.0%}; blue, orange: both {right[seen].all(1).float().mean():.0%}")
+    trained_colours = right[seen].all(1).float().mean()
+    print(f"both {white_right[row]:.0%}; blue, orange: both {trained_colours:.0%}")
 whites = torch.cat([made_small[row][white][:10] for row in white_right])[:, :, :, 0].cpu()
 title = "Asked for: white left, white right, white left, .."
 viz.show_images(whites, title, min(10, int(white.sum())), width=7, rows=list(white_right))
@@ -878,7 +882,7 @@ for title, clip in {"Sixteen pictures": wild, "The video model": moving, "Drawn"
 
 # %% [markdown]
 # The slice has become a slope: one ring, one ground, one motion. What still changes more than in a drawn clip is grain:
-# a drawn ground stands perfectly still, and this one does not.
+# a drawn ground hardly changes (where it does, it is the ring's edge passing), and this one does everywhere.
 #
 # And here is the **prompt box**. With a running kernel, type what you like and press Enter. It knows the words of its
 # world: six shapes, eight colours, and eight motions in six wordings each. An unknown word gets an answer, too. (The
@@ -954,8 +958,8 @@ for name, part in {"seen triples": right[~unseen], "unseen triples": right[unsee
     accuracy[name] = part.all(1).float().mean().item()
     shares = ", ".join(f"{k} {s:.1%}" for k, s in zip(ATTRIBUTES, part.float().mean(0)))
     print(f"{name}: all right {accuracy[name]:.1%} of {len(part)} ({shares})")
-print(f"mini-FVD {fvd:.0f} ± {spread[0]:.0f}, between two drawn sets {floor:.0f} ± {spread[3]:.0f}: ", end="")
-print(f"{fvd / floor:.1f} times the floor;")
+print(f"mini-FVD {fvd:.0f} ± {spread[0]:.0f}, ", end="")
+print(f"between two drawn sets {floor:.0f} ± {spread[3]:.0f}: {fvd / floor:.1f} times the floor;")
 print(f"drawn but shuffled {spoilt[0]:.0f} ± {spread[1]:.0f}, ", end="")
 print(f"drawn but noisy {spoilt[1]:.0f} ± {spread[2]:.0f}")
 print(f"a pixel changes by {flicker(made):.3f} from frame to frame, ", end="")
@@ -1242,6 +1246,7 @@ print(f"{len(many)} turns: the first sentence is heard in {first}, the second in
 
 # %%
 assert longer.shape == (len(stories), 3, 28, 32, 32) and torch.isfinite(longer).all()
+assert stays["channels_last", "time by place"] and stays["channels_last", "pictures again"]
 assert off < 1e-4, f"inflation must be exact, and is off by {off}"
 assert others < 1e-4 and moved[7] > 0.1, "without time, no frame may see another"
 assert masked < 1e-3, "stills must be pictures processed alone"
@@ -1258,6 +1263,7 @@ if b.name != "smoke":
     assert motion_share["no convolution"] < 0.8, "attention alone must first find the neighbours"
     assert same_colour["full"] > 0.8, "attention must see through the tunnel"
     assert 0.3 < same_colour["no attention"] < 0.7, "no convolution reaches through the tunnel"
+    assert carries["no attention"][0] < 1e-5 < carries["no attention"][1], "not in one call"
     assert head_start["image model"][0][0] > 0.95 > head_start["random"][25][0], "colours"
     assert 2 * first_losses["image model"] < first_losses["random"], "knowledge must show"
     assert max(curve[b.start_steps[-1]][2] for curve in head_start.values()) < 1, "steady"
