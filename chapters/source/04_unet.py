@@ -181,8 +181,8 @@ plt.show()
 # %% [markdown]
 # Given $t/T$, the network draws the right part and gives all levels below 50 nearly the same answer: the range from 0
 # to 0.05 is too small for it to see. The raw number does much better, and is off at both ends; how far, is a matter of
-# luck. With the embedding, the error is two to four times smaller, and the same for all five. In the U-Net two linear layers follow the
-# embedding; the result, `emb`, goes to every block.
+# luck. With the embedding, the error is two to four times smaller, and the same for all five. In the U-Net two linear
+# layers follow the embedding; the result, `emb`, goes to every block.
 #
 # ## 3 · The block that does the work
 #
@@ -733,8 +733,8 @@ for kind, sets in samples.items():
     print(f"{kind:14s}{loss}{line}")
 
 # %% [markdown]
-# Row by row, beside the pictures. (Each network was trained once. Which number is how large depends on the budget and on
-# luck; what is said here in words held for every run that we saw, and the last cell asserts it.)
+# Row by row, beside the pictures. (Each network was trained once, and how large a number is depends on the budget and on
+# luck. The last cell asserts the main points.)
 #
 # - **No level:** the loss was hardly higher, and the samples are ruined. Several strips stay noise to the end. In
 #   training the network saw only noise of exactly the strength that some level has. While sampling, small errors lead

@@ -298,10 +298,10 @@ print(f"seen triples, grid: {zero_shot(clip, seen)[-1]:.1%}")
 # that was never shown is still as random as at the start.) What CLIP did find by itself is what each word *looks* like.
 # Captions in which the order matters ("a red circle above a blue square") need more than a bag; ours do not.
 #
-# And the mean over the grid? One would expect it to be blind to places, and it is not. The convolutions give them away: each pads
-# the picture with zeros, so features near a border are different, and layer by layer that knowledge creeps inwards
-# ([Islam et al., ICLR 2020](https://arxiv.org/abs/2001.08248)). Take the borders away, by letting the picture begin
-# again at the left where it ends at the right, and the places suffer, while shapes and colours stay. They are not
+# And the mean over the grid? One would expect it to be blind to places, and it is not. The convolutions give them away:
+# each pads the picture with zeros, so features near a border are different, and layer by layer that knowledge creeps
+# inwards ([Islam et al., ICLR 2020](https://arxiv.org/abs/2001.08248)). Take the borders away, by letting the picture
+# begin again at the left where it ends at the right, and the places suffer, while shapes and colours stay. They are not
 # lost altogether: guessing among nine would be right in 11%. (A likely reason: the ground slopes, so where the picture
 # meets itself there is a seam, and a seam is a landmark.) So the grid is the honest way to keep places; padding and
 # seams are accidental ones.
@@ -392,10 +392,10 @@ print(" | ".join(prompts[8:]))
 judged = model if b.name == "gpu" else shipped
 
 # %% [markdown]
-# What do the places look at? Below, for one prompt, the attention weights of the shipped model's last cross-attention at
-# level 300, averaged over its heads and over 32 draws of the noise: in a bright place much of the attention goes to this word. All
-# maps have one scale. Each place shares out a weight of 1 over 12 tokens, so 0.083 would be an even share. In which maps
-# do you find the ring?
+# What do the places look at? Below, for one prompt, the attention weights of the shipped model's last cross-attention
+# at level 300, averaged over its heads and over 32 draws of the noise: in a bright place much of the attention goes to
+# this word. All maps have one scale. Each place shares out a weight of 1 over 12 tokens, so 0.083 would be an even
+# share. In which maps do you find the ring?
 
 # %%
 prompt = "a red ring at the top left"
@@ -457,8 +457,8 @@ print(f"at least {padding.min():.0%}, at most {padding.max():.0%}")
 # - **diversity**: how much pictures for *one* prompt differ from each other (standard deviation over them, mean over pixels);
 # - **size**: how many pixels are brighter than half in some channel, and so belong to the sprite.
 #
-# Bars are standard errors over the prompts, the dashed lines are *drawn* stills of the same prompts. A slide that one
-# meets often says that guidance trades diversity for obedience. Where on the axis do you expect the diversity to fall?
+# Bars are standard errors over the prompts, the dashed lines are *drawn* stills of the same prompts. It is often said
+# that guidance trades diversity for obedience. Where on the axis do you expect the diversity to fall?
 
 # %%
 classifier = load_pretrained("stills_classifier").to(b.device)
@@ -524,9 +524,9 @@ for begin, end in ((0, 1), (1, 8)):
 # **Above 1** guidance can mend what a half-trained model has not understood; look at the accuracy on both sides of the
 # dotted line. The shipped model has understood this small world, so that there is nothing left to mend. And the
 # diversity? Compare the two numbers under the table: it changes by little, in one direction or the other. So the saying
-# does not hold here. It comes from worlds in which a prompt leaves much open; there, to exaggerate a prompt is to draw its
-# most typical pictures only. In ours it leaves open no more than the exact spot, the size and the ground. What guidance
-# costs here is another thing: the sprites outgrow those of the data, the more the higher the scale.
+# does not hold here. It comes from worlds in which a prompt leaves much open; there, to exaggerate a prompt is to draw
+# its most typical pictures only. In ours it leaves open no more than the exact spot, the size and the ground. What
+# guidance costs here is another thing: the sprites outgrow those of the data, the more the higher the scale.
 #
 # Systems that draw anything at all understand only part of what one says, and for them scales of 5 to 10 are usual.
 #
@@ -665,10 +665,11 @@ for name, value in decibels.items():
     print(f"{name:25s}{value:6.1f} dB")
 
 # %% [markdown]
-# It can, by far; the curves show how. Without guidance nobody looks at the path, so every error stays, and new ones join
-# it. The nulls, too, lose the path at first. But at each level they aim at its next point from wherever the last step
-# landed: they undo guidance's push *and* the steps' own error, again and again, and the last point that they aim at is the
-# picture itself. So the 40 dB say that the nulls know the picture. They do not say that the model has understood it.
+# It can, by far; the curves show how. Without guidance nobody looks at the path, so every error stays, and new ones
+# join it. The nulls, too, lose the path at first. But at each level they aim at its next point from wherever the last
+# step landed: they undo guidance's push *and* the steps' own error, again and again, and the last point that they aim
+# at is the picture itself. So the 40 dB say that the nulls know the picture. They do not say that the model has
+# understood it.
 #
 # Now the edit. Same noise, same nulls, but the prompt names another colour: guidance pulls towards the new prompt.
 # Beside it two edits without any nulls: with guidance, and with nothing but the new prompt. Look at what changes besides

@@ -675,9 +675,10 @@ plt.show()
 # have not spoilt what it knows about time: compare the jerk and the directions of "joint" and "full" above.
 #
 # Is that the mask's doing? Look at **no mask**: it does about as well. (There is one training of each, and another seed
-# moves these numbers by some percent, so a small difference says nothing.) After all, its layers along time can tell from what passes through them whether
-# the words said "still", and learn to keep such frames apart. The mask spares them the learning: what is exact need
-# not be learnt, and a picture comes out the same in whatever company it is processed.
+# moves these numbers by some percent, so a small difference says nothing.) After all, its layers along time can tell
+# from what passes through them whether the words said "still", and learn to keep such frames apart. The mask spares
+# them the learning: what is exact need not be learnt, and a picture comes out the same in whatever company it is
+# processed.
 #
 # ### What does a trained image model buy?
 #
@@ -728,9 +729,9 @@ for how, curve in head_start.items():
 # What a picture can show is there from the first step: the colours, and a loss not far from a tenth, where the random
 # start begins near 1. Motion is not, and has to be learnt by both, in the same order: first the frames come closer to
 # each other (the jerk falls; at the random start it rises first, while there is no bar yet), and only then do they
-# learn which way to go. There the head start is gone. (Each curve is one run: which of the two finds the direction first is chance.) Chapter
-# 09 saw the same with classifiers. In this world colours are learnt in seconds, so it hardly matters. Where drawing takes
-# a million pictures and a month, it is everything.
+# learn which way to go. There the head start is gone. (Each curve is one run: which of the two finds the direction
+# first is chance.) Chapter 09 saw the same with classifiers. In this world colours are learnt in seconds, so it hardly
+# matters. Where drawing takes a million pictures and a month, it is everything.
 #
 # ## 6 · The real thing
 #
@@ -775,28 +776,28 @@ plt.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# With one picture, the best guess takes a circle for a square now and then at many levels. With sixteen frames it does so
-# at far fewer, and which way a clip runs can be seen almost up to the last level: over so many pixels noise averages out.
-# So at hardly
-# one level in twenty there is anything to gain from the word "left", and a model in training may overlook it for a long
-# time. The cure is more noise. `shifted_betas` multiplies $\sqrt{1-\bar\alpha_t} / \sqrt{\bar\alpha_t}$ by a factor, at
-# each level ([Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), for large pictures, where pixels repeat each
-# other in the same way); `build_text2video` has twice as much as the cosine schedule, and the dashed curves show that
-# this doubles the levels at which "left" matters. What that is worth in prompts followed, only a second training can
-# say: `build_text2video(shift=1.0)` below gives the plain schedule, for whoever has a GPU and two more minutes.
+# With one picture, the best guess takes a circle for a square now and then at many levels. With sixteen frames it does
+# so at far fewer, and which way a clip runs can be seen almost up to the last level: over so many pixels noise averages
+# out. So at hardly one level in twenty there is anything to gain from the word "left", and a model in training may
+# overlook it for a long time. The cure is more noise. `shifted_betas` multiplies $\sqrt{1-\bar\alpha_t} /
+# \sqrt{\bar\alpha_t}$ by a factor, at each level ([Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), for large
+# pictures, where pixels repeat each other in the same way); `build_text2video` has twice as much as the cosine
+# schedule, and the dashed curves show that this doubles the levels at which "left" matters. What that is worth in
+# prompts followed, only a second training can say: `build_text2video(shift=1.0)` below gives the plain schedule, for
+# whoever has a GPU and two more minutes.
 #
 # ### Training
 #
 # On a GPU the model is trained here, from nothing: pictures and motion at once. (It could also begin as the inflated
 # text-to-image model. But that one has learnt other sentences, about places, and in so small a world two minutes are
-# enough for everything. Where pictures are many and clips are few, the start decides, and chapter 11 begins with it.) On
-# a laptop that would take many hours, so with the other budgets
-# it is the one that comes with the course, made by `python -m minivdm.commands.make_text2video` on an H200 (4,500 steps of 64
-# clips, about two minutes). Smaller clips are within a laptop's reach: `python -m minivdm train text2video --budget cpu`
-# begins with single frames and goes on with clips of 8 frames of 16 x 16 (how long that takes, and how well it then
-# follows its prompts, the README says). Two lines of the cell are about speed alone. `use_fused_kernels` exchanges norms and attention on
-# a CUDA card for versions that compute the same numbers with fewer trips to memory; layers of your own are left alone.
-# And `cuda_graph=True` records the many small kernels of a step once, and launches them as one graph.
+# enough for everything. Where pictures are many and clips are few, the start decides, and chapter 11 begins with it.)
+# On a laptop that would take many hours, so with the other budgets it is the one that comes with the course, made by
+# `python -m minivdm.commands.make_text2video` on an H200 (4,500 steps of 64 clips, about two minutes). Smaller clips
+# are within a laptop's reach: `python -m minivdm train text2video --budget cpu` begins with single frames and goes on
+# with clips of 8 frames of 16 x 16 (how long that takes, and how well it then follows its prompts, the README says).
+# Two lines of the cell are about speed alone. `use_fused_kernels` exchanges norms and attention on a CUDA card for
+# versions that compute the same numbers with fewer trips to memory; layers of your own are left alone. And
+# `cuda_graph=True` records the many small kernels of a step once, and launches them as one graph.
 
 # %%
 torch.manual_seed(0)
@@ -917,9 +918,10 @@ except ImportError:
 # it finds all three, shape, colour and motion; triples that never occurred in training are counted apart. Beside it the
 # **mini-FVD**: the Fréchet distance between generated and drawn clips of the same prompts, in the judge's features. It
 # depends on the number of clips, so next to it stands its floor, the distance between two drawn sets of that size (mean
-# and standard deviation over several pairs). And to get a feeling for the numbers, two sets of drawn clips that were spoilt: with their frames shuffled, and with noise
-# on them, just enough to make pixels change from frame to frame as much as in the generated clips. (The FVD of papers
-# uses the 400 outputs of chapter 09's I3D, trained on real videos. The numbers cannot be compared.)
+# and standard deviation over several pairs). And to get a feeling for the numbers, two sets of drawn clips that were
+# spoilt: with their frames shuffled, and with noise on them, just enough to make pixels change from frame to frame as
+# much as in the generated clips. (The FVD of papers uses the 400 outputs of chapter 09's I3D, trained on real videos.
+# The numbers cannot be compared.)
 
 # %%
 classifier = load_pretrained("video_classifier").to(b.device)
