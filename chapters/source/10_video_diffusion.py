@@ -779,8 +779,8 @@ plt.show()
 # With one picture, the best guess takes a circle for a square now and then at many levels. With sixteen frames it does
 # so at far fewer, and which way a clip runs can be seen almost up to the last level: over so many pixels noise averages
 # out. So at hardly one level in twenty there is anything to gain from the word "left", and a model in training may
-# overlook it for a long time. The cure is more noise. `shifted_betas` multiplies $\sqrt{1-\bar\alpha_t} /
-# \sqrt{\bar\alpha_t}$ by a factor, at each level ([Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), for large
+# overlook it for a long time. The cure is more noise. `shifted_betas` multiplies
+# $\sqrt{1-\bar\alpha_t} / \sqrt{\bar\alpha_t}$ by a factor, at each level ([Hoogeboom et al., 2023](https://arxiv.org/abs/2301.11093), for large
 # pictures, where pixels repeat each other in the same way); `build_text2video` has twice as much as the cosine
 # schedule, and the dashed curves show that this doubles the levels at which "left" matters. What that is worth in
 # prompts followed, only a second training can say: `build_text2video(shift=1.0)` below gives the plain schedule, for
