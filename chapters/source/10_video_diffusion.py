@@ -1015,7 +1015,8 @@ plt.show()
 # in one case of ten only. From 1 on it is a green ring that sinks. Far more of it (6 and 10, at the budget `gpu`)
 # overdoes it: the ring loses its shape, and the ground turns to the *opposite* of green, since guidance pushes away
 # from the average clip everywhere. How much, then? For this model the table has a plain answer: the prompts are followed
-# at 1 already, and from there on every bit of guidance only moves the clips away from drawn ones, as the mini-FVD says.
+# at 1 already, and from there on guidance only moves the clips away from drawn ones, as the mini-FVD says (with the 128
+# clips of the budget `gpu`; the eight of `cpu` are too few for it, but the change from frame to frame grows there, too).
 # Chapter 05 had the same with pictures. The 2 that `text_to_video` takes is a compromise for models that have learnt less
 # (`python -m minivdm evaluate --guidance-scale 1` asks yours; `tests/benchmarks/README.md` has a table of three). In a
 # large world it is another number: there a model understands less of what one says, and models of pictures are often
@@ -1240,7 +1241,7 @@ print(f"{len(many)} turns: the first sentence is heard in {first}, the second in
 # where the sprite is and how large. Look closely at the first new frames. The clip has to obey two masters, four frames
 # that go one way and a sentence that says the other, which never occurred together in training, and it smears. The
 # judge, asked about the first and the last 16 frames, tells whether both sentences were heard. The first nearly always
-# is, and the second much less often: the last line above has the shares, over many turns. A sentence may not suit the
+# is, and the second less often: the last line above has the shares and their standard errors. A sentence may not suit the
 # frames before it: a sprite at the upper edge cannot go up. And nothing in the training data ever passed from one of the
 # eight motions to another.
 #
