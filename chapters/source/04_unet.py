@@ -143,7 +143,8 @@ plt.show()
 # %% [markdown]
 # Is it worth the trouble? Let a small network learn one curve that every denoiser must know: the logarithm of the
 # signal-to-noise ratio at each level. It gets the level once as the number $t$, once as $t/T$, once as your
-# embedding; all else is equal.
+# embedding; all else is equal. Five networks for each, from different random weights: the picture shows one, the
+# titles the median of the five errors.
 
 # %%
 long = NoiseSchedule(linear_betas(1000))
@@ -156,27 +157,32 @@ forms["your embedding"] = timestep_embedding(t, 32)
 fig, axes = plt.subplots(1, 3, figsize=(11, 2.5), sharey=True)
 fit_error = {}
 for ax, (name, inputs) in zip(axes, forms.items()):
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(inputs.shape[1], 128), nn.SiLU(), nn.Linear(128, 1))
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-    for _ in range(b.fit):
-        off = (net(inputs)[:, 0] - target).square().mean()
-        optimizer.zero_grad()
-        off.backward()
-        optimizer.step()
-    fit_error[name] = off.item() ** 0.5
-    ax.semilogx(t, target, lw=4, alpha=0.3, label="truth")
-    ax.semilogx(t, net(inputs).detach()[:, 0], label="learnt")
+    errors = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        net = nn.Sequential(nn.Linear(inputs.shape[1], 128), nn.SiLU(), nn.Linear(128, 1))
+        optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+        for _ in range(b.fit):
+            off = (net(inputs)[:, 0] - target).square().mean()
+            optimizer.zero_grad()
+            off.backward()
+            optimizer.step()
+        errors.append(off.item() ** 0.5)
+        if seed == 0:
+            ax.semilogx(t, target, lw=4, alpha=0.3, label="truth")
+            ax.semilogx(t, net(inputs).detach()[:, 0], label="learnt")
+    fit_error[name] = sorted(errors)[2]
     ax.set(title=f"{name}: error {fit_error[name]:.2f}", xlabel="level t")
+    print(f"{name:15s}errors of the five: " + ", ".join(f"{error:.2f}" for error in sorted(errors)))
 axes[0].set_ylabel("log of signal / noise")
 axes[0].legend()
 plt.show()
 
 # %% [markdown]
 # Given $t/T$, the network draws the right part and gives all levels below 50 nearly the same answer: the range from 0
-# to 0.05 is too small for it to see. The raw number does better in the middle and is off at both ends. With the
-# embedding, the error is five times smaller than the better of the two. In the U-Net two linear layers follow the
-# embedding; the result, `emb`, goes to every block.
+# to 0.05 is too small for it to see. The raw number does much better, and is off at both ends; how far, is a matter of
+# luck. With the embedding, the error is two to four times smaller, and the same for all five. In the U-Net two linear
+# layers follow the embedding; the result, `emb`, goes to every block.
 #
 # ## 3 · The block that does the work
 #
@@ -512,32 +518,37 @@ print(f"two sizes, with GroupNorm: {far:.1%} of it even 24 columns away")
 
 # %% [markdown]
 # Your average at work, on a "network" of one weight: it starts at -3, the best value is 1, and every step is blurred
-# by noise. For comparison, the same decay without the small first $d$.
+# by noise. For comparison, the same decay without the small first $d$. The picture shows one run. The numbers are from
+# 200 runs side by side: the root mean square distance from 1, early (steps 50 to 150) and late (after step 400).
 
 # %%
 torch.manual_seed(0)
-weight = nn.Linear(1, 1, bias=False)
+weight = nn.Linear(1, 200, bias=False)  # 200 runs of one weight
 nn.init.constant_(weight.weight, -3.0)
-ema, plain = EMA(weight, decay=0.99), -3.0
+ema, plain = EMA(weight, decay=0.99), torch.full((200, 1), -3.0)
 curves = {"the weight": [], "your average": [], "decay 0.99 from the start": []}
 for _ in range(600):
     with torch.no_grad():
-        weight.weight -= 0.05 * (weight.weight - 1 + 3 * torch.randn(1))
+        weight.weight -= 0.05 * (weight.weight - 1 + 3 * torch.randn(200, 1))
     ema.update(weight)
-    plain = 0.99 * plain + 0.01 * weight.weight.item()
+    plain = 0.99 * plain + 0.01 * weight.weight.detach()
     for curve, value in zip(curves.values(), [weight.weight, ema.model.weight, plain]):
-        curve.append(value if isinstance(value, float) else value.item())
+        curve.append(value.detach().flatten().clone())
 plt.figure(figsize=(8, 2.8))
 for (name, curve), width in zip(curves.items(), [0.5, 2, 2]):
-    off = (torch.tensor(curve[300:]) - 1).square().mean().sqrt()
-    plt.plot(curve, lw=width, label=f"{name}: off by {off:.2f} after step 300")
+    curve = torch.stack(curve)  # (steps, runs)
+    early, late = ((part - 1).square().mean().sqrt() for part in (curve[50:150], curve[400:]))
+    plt.plot(curve[:, 0], lw=width, label=f"{name}: {early:.2f} early, {late:.2f} late")
 plt.axhline(1, color="k", lw=0.5)
-plt.title("A weight in noisy training, and its averages")
+plt.title("A weight in noisy training, its averages, and how far they are off")
 plt.xlabel("step")
 plt.legend(loc="lower right")
 plt.show()
 
 # %% [markdown]
+# Late, both averages are much closer to 1 than the weight itself, and equally so. The small first $d$ is for the
+# beginning: without it, the average is still on its way from -3 when the weight has long arrived.
+#
 # ## 8 · What breaks without it?
 #
 # Now the experiment that this chapter is about. Four networks, made of your pieces, trained on the strips from the
@@ -639,9 +650,9 @@ at = torch.tensor(levels, dtype=torch.float32)
 mean_error = {k: torch.trapezoid(torch.tensor(v), at).item() / 199 for k, v in by_level.items()}
 
 # %% [markdown]
-# Two surprises. Without its sense of the level, the network is only about a tenth worse at most levels: evidently it
-# can read the strength of the noise off the picture. (The empty paper between the digits should help.) And attention
-# changes nothing at all: its curve lies on that of the whole network.
+# Two surprises. Without its sense of the level, the network is at most about a tenth worse at most levels: evidently it
+# can read the strength of the noise off the picture. (The empty paper between the digits should help.) And without
+# attention it is no worse at all: that curve lies on the one of the whole network, or even a little below.
 #
 # Skip connections matter most at the highest levels. There the picture is nearly all noise, so the right answer is
 # nearly the picture itself, pixel by pixel. With skips it is handed straight across; without, all of it must be
@@ -722,9 +733,10 @@ for kind, sets in samples.items():
     print(f"{kind:14s}{loss}{line}")
 
 # %% [markdown]
-# Row by row, beside the pictures (the numbers in the text are those of the `cpu` budget; yours may differ a little):
+# Row by row, beside the pictures. (Each network was trained once, and how large a number is depends on the budget and on
+# luck. The last cell asserts the main points.)
 #
-# - **No level:** the loss was a tenth higher, and the samples are ruined. Several strips stay noise to the end. In
+# - **No level:** the loss was hardly higher, and the samples are ruined. Several strips stay noise to the end. In
 #   training the network saw only noise of exactly the strength that some level has. While sampling, small errors lead
 #   to pictures that belong to no level; a likely reason for the ruin is that it then misjudges the noise, takes off
 #   too little, and is further off in the next step. Told the level, it cannot be fooled in that way. (Larger pictures
@@ -733,11 +745,11 @@ for kind, sets in samples.items():
 # - **No skips:** the digits are blurred and the paper is dirty. There would be room at the bottom: it holds more
 #   numbers than the strip. But the network would have to learn to pack all detail into them and to unpack it again,
 #   and a short training is not enough for that.
-# - **No attention:** the digits are as good as those of the whole network. But in one strip of five the inks differ!
-#   (Drawn independently, they would agree in one of seven. So convolutions and norms do carry something across, only
-#   not reliably.)
-# - **No average:** the digits look fine one by one, but the mini-FID rises by half. Part of it is the choice of inks:
-#   the weights of one moment lean towards some of them, and the rarest becomes rarer still.
+# - **No attention:** the digits are as good as those of the whole network. But in one strip of five (`cpu`), or of
+#   fifteen (`gpu`, where the network is larger), the inks differ! (Drawn independently, they would agree in one of seven.
+#   So convolutions and norms do carry something across, only not reliably.)
+# - **No average:** the digits look fine one by one, but the mini-FID rises. Part of it is the choice of inks: the
+#   weights of one moment lean towards some of them, and the rarest becomes rarer still.
 #
 # And no single number saw all of it. The loss missed attention and belittled the level; the mini-FID missed
 # attention. (Chapter 13 is about such blind spots.)
@@ -762,8 +774,8 @@ plt.legend()
 plt.show()
 
 # %% [markdown]
-# The raw weights are worse at each of these moments, and they jump from one to the next; the average improves
-# steadily. It costs one line per step.
+# The raw weights are worse, on average over these moments, and they jump from one to the next; the average goes down with
+# few relapses. It costs one line per step.
 
 # %% [markdown]
 # ### Looking into the networks
@@ -822,7 +834,7 @@ plt.show()
 
 # %% [markdown]
 # Now there is a difference: up to level 100 the network with attention takes the left digit much more into account,
-# up to nearly twice as much. (Higher up, neither of them can see an ink yet.)
+# up to about twice as much. (Higher up, neither of them can see an ink yet.)
 #
 # Last, the attention weights themselves. At level 100 few people would see a digit in these strips. Below each strip:
 # where a place in the right digit looks, in the middle stage of the whole network (4 × 12 places; the mean over
@@ -872,7 +884,7 @@ if b.device.type == "cuda":
     assert torch.cuda.max_memory_allocated() < 8 * 2**30, "must fit a card with 8 GiB"
 if bars:
     others = [error for name, error in fit_error.items() if name != "your embedding"]
-    assert fit_error["your embedding"] < 0.5 * min(others), "waves must beat plain numbers"
+    assert fit_error["your embedding"] < 0.7 * min(others), "waves must beat plain numbers"
     assert fid["no level"] > bars["level"] * fid["whole"], "the level should matter"
     assert fid["no skips"] > bars["skips"] * fid["whole"], "skips should matter"
     assert times_average > bars["average"], "the average should matter"

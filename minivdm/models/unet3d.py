@@ -6,8 +6,9 @@ et al., "Video Diffusion Models", NeurIPS 2022, section 3; Singer et al., "Make-
     spatial layers    see each frame alone:     (B F, C, H, W)        the image model as it is
     temporal layers   see each place alone:     (B, C, F, H W)        kernel 3 x 1, or attention over F frames
 
-Both shapes are *views of the same bytes* where the memory is channels_last, because the order there is B F H W C. A
-temporal convolution is then an ordinary `Conv2d` on a view, and nothing is copied.
+The second is a view of the first in any layout. In channels_last the order in memory is B F H W C for both, so the view
+is channels_last again, and so is what a `Conv2d` makes of it: nothing is copied, neither for the convolution nor on the
+way back. (In the default layout both would be.)
 
 Every temporal layer starts as the identity. The video model starts as the image model, applied to each frame.
 """
