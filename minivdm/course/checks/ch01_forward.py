@@ -22,6 +22,13 @@ def q_sample(f, draw):
     yield close("level 0 gives the clean data back", f(x0, t, noise, schedule), x0)
 
 
+@q_sample.promises("samples", "dtype", "layout", "device", "gradients")
+def jump(f, draw):
+    schedule, _ = fresh_schedule(draw)
+    t = torch.tensor([0, 1, schedule.T, 5])
+    return f, dict(x0=draw.normal(4, 3, 2, 5), t=t, noise=draw.normal(4, 3, 2, 5), schedule=schedule)
+
+
 q_sample.edit(
     "no square roots",
     {".sqrt()": ""},
@@ -87,6 +94,13 @@ def to_x0(f, draw):
         yield close(f"x_0 for {name}", f(x_t, t, eps, schedule), want, dtype=torch.float32)
     t = torch.zeros(shape[0], dtype=torch.long)
     yield close("level 0 is clean already", f(x_t, t, eps, schedule), x_t)
+
+
+@to_x0.promises("samples", "dtype", "layout", "device", "gradients")
+def back(f, draw):
+    schedule, _ = fresh_schedule(draw)
+    t = torch.tensor([0, 1, schedule.T, 5])
+    return f, dict(x_t=draw.normal(4, 3, 2, 5), t=t, eps=draw.normal(4, 3, 2, 5), schedule=schedule)
 
 
 to_x0.edit(

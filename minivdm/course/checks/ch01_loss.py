@@ -62,6 +62,18 @@ def diffusion_loss(f, draw):
     yield holds("the loss can be differentiated", loss.requires_grad, "no gradient reaches the model: detached?")
 
 
+@diffusion_loss.promises(
+    "dtype", "layout", "device", "gradients", "generator", samples="a mean over the batch", noise="one number"
+)
+def loss_of_a_line(f, draw):
+    schedule, _ = fresh_schedule(draw)
+
+    def model(x_t, t, cond=None):
+        return x_t * (t / 7).reshape(-1, 1, 1, 1)
+
+    return f, dict(model=model, x0=draw.normal(4, 3, 2, 5), schedule=schedule, generator=draw.generator())
+
+
 diffusion_loss.edit(
     "one level for the whole batch",
     {"x0.shape[:1], **like)": "(1,), **like).expand(len(x0))"},
