@@ -91,6 +91,8 @@ class Guard:
         now = global_settings() if settings else {}
         for name, was in settings.items():
             if now[name] != was:
+                torch.set_grad_enabled(settings["torch.is_grad_enabled()"])
+                torch.set_default_dtype(settings["torch.get_default_dtype()"])
                 self.changed = InputChanged(name, f"it was {was} and is {now[name]} now, for all code that follows", "")
                 raise self.changed
 

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from .probes import tensors_alike
+from .probes import number, tensors_alike
 
 FACTORS = {
     2: "2",
@@ -43,15 +43,16 @@ def how_it_differs(got, want, given):
     """
     if isinstance(want, (tuple, list)) and isinstance(got, (tuple, list)):
         return of_lists(got, want) or of_tuples(got, want, given)
+    if not torch.is_tensor(want):
+        return of_numbers(number(got), number(want))
     if not torch.is_tensor(got):
         return ""
-    want = torch.as_tensor(want)
     if got.shape != want.shape:
         return of_shapes(got, want)
     if got.is_complex() or not want.numel():
         return ""
     got, want = got.detach().cpu().double(), want.detach().cpu().double()
-    if not got.isfinite().all() or not want.isfinite().all():
+    if not got.isfinite().all() or not want.isfinite().all() or tensors_alike(got, want):
         return ""
     given = {key: value.detach().cpu().double() for key, value in given.items() if usable(value, got.shape)}
     looks = (of_inputs, of_constants, of_axes, of_samples, of_functions, of_ranges, of_residuals, of_parts)
@@ -59,8 +60,25 @@ def how_it_differs(got, want, given):
 
 
 def usable(value, shape):
-    """Whether an argument is a tensor of the result's shape."""
-    return torch.is_tensor(value) and value.shape == shape and not value.is_complex()
+    """Whether an argument is a tensor of the result's shape, or has a number for each sample."""
+    return torch.is_tensor(value) and value.shape in (shape, shape[:1]) and not value.is_complex()
+
+
+def of_numbers(got, want):
+    """One number: its sign, or a simple multiple."""
+    if got is None or want is None or not math.isfinite(got) or not want:
+        return ""
+    ratio = got / want
+    if abs(ratio + 1) < 5e-3:
+        return "The sign is wrong."
+    for times in (ratio, 1 / ratio if ratio else 0):
+        if 1.5 < times < 1e6 and abs(times - round(times)) < 5e-3 * times and abs(got - want) > 0.01:
+            return (
+                f"This is {round(times):,} times what is expected."
+                if times == ratio
+                else f"This is 1/{round(times):,} of what is expected."
+            )
+    return ""
 
 
 def of_lists(got, want):
@@ -117,6 +135,8 @@ def of_shapes(got, want):
 def of_inputs(got, want, given):
     """An argument that came back as it was."""
     for key, value in given.items():
+        if value.shape != got.shape:
+            continue
         if tensors_alike(got, value):
             return f"What comes back is `{key}`, unchanged."
         if tensors_alike(got, -value):
@@ -178,7 +198,7 @@ def of_axes(got, want, given):
 
 def of_samples(got, want, given):
     """One answer for the whole batch."""
-    if want.ndim == 0 or len(want) < 2 or constant(want, 0):
+    if want.ndim < 2 or len(want) < 2 or constant(want, 0):
         return ""
     if constant(got, 0):
         for i in range(len(want)):
@@ -190,11 +210,23 @@ def of_samples(got, want, given):
     right = [i for i in range(len(want)) if tensors_alike(got[i], want[i])]
     if right and len(right) < len(want):
         wrong = [i for i in range(len(want)) if i not in right]
-        return f"Right for some samples of the batch, wrong for others: {some(wrong)} of 0..{len(want) - 1} are wrong."
+        return where_wrong(wrong, given) or (
+            f"Right for some samples of the batch, wrong for others: {some(wrong)} of 0..{len(want) - 1} are wrong."
+        )
     ratios = [(got[i] * want[i]).sum() / (want[i] * want[i]).sum().clamp(min=1e-300) for i in range(len(want))]
     if want[0].numel() > 1 and all(tensors_alike(got[i], ratio * want[i]) for i, ratio in enumerate(ratios)):
         shown = ", ".join(f"{ratio:.3g}" for ratio in ratios[:4])
         return f"Each sample is off by a factor of its own ({shown}, ...): look at what depends on its level or size."
+    return ""
+
+
+def where_wrong(wrong, given):
+    """Which value of an argument, one number a sample, all wrong samples have and no right one; "" if there is none."""
+    for key, value in given.items():
+        values = value.tolist() if value.ndim == 1 else []
+        found = {values[i] for i in wrong} if values else set()
+        if len(found) == 1 and values.count(one := found.pop()) == len(wrong):
+            return f"Wrong only where `{key}` is {one:g}."
     return ""
 
 
@@ -223,7 +255,7 @@ def of_residuals(got, want, given):
     """Too much or too little of an argument."""
     difference = got - want
     for key, value in given.items():
-        if not value.any() or value.numel() < 4:
+        if value.shape != got.shape or not value.any() or value.numel() < 4:
             continue
         share = (difference * value).sum() / (value * value).sum()
         if tensors_alike(difference, share * value) and abs(share) > 1e-4:

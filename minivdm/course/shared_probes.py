@@ -126,6 +126,10 @@ def generator(call, inputs, draw):
         "the generator went on, and the same numbers came again: draw from it as it is, without a seed of your own"
     )
     yield holds("the same generator, used once more, gives another result", differ, message)
+    without = {key: None if is_generator(value) else value for key, value in inputs.items()}
+    torch.default_generator.manual_seed(draw.integers(0, 2**31 - 1))
+    differ = any(not torch.equal(one, two) for one, two in zip(results(call, without), results(call, without)))
+    yield holds("without a generator, each call draws anew", differ, "two calls drew the same numbers: a fixed seed?")
 
 
 def noise(call, inputs, draw):

@@ -17,6 +17,14 @@ def fresh_schedule(draw, T=12):
     return tables(torch.tensor(beta), torch.tensor(ab)), ab
 
 
+def wide_schedule(draw, T=30):
+    """Like `fresh_schedule`, with levels from hardly any noise (1e-5) to hardly any data (1e-6), as real ones have."""
+    odds = draw.uniform(T - 2, low=-9, high=9).sort(descending=True).values.double()
+    alpha_bar = torch.tensor([1.0, 1 - 1e-5, *torch.sigmoid(odds).tolist(), 1e-6])
+    beta = torch.cat([torch.zeros(1), 1 - alpha_bar[1:] / alpha_bar[:-1]])
+    return tables(beta, alpha_bar), alpha_bar.tolist()
+
+
 def tables(beta, alpha_bar):
     """What a `NoiseSchedule` offers at whole levels, from its two (T + 1,) tables."""
     return SimpleNamespace(
