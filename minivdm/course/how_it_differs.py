@@ -55,7 +55,7 @@ def how_it_differs(got, want, given):
     if not got.isfinite().all() or not want.isfinite().all() or tensors_alike(got, want):
         return ""
     given = {key: value.detach().cpu().double() for key, value in given.items() if usable(value, got.shape)}
-    looks = (of_inputs, of_constants, of_axes, of_samples, of_functions, of_ranges, of_residuals, of_parts)
+    looks = (of_inputs, of_constants, of_axes, of_ranges, of_shares, of_samples, of_functions, of_parts)
     return next(filter(None, (look(got, want, given) for look in looks)), "")
 
 
@@ -115,12 +115,20 @@ def of_tuples(got, want, given):
 
 
 def of_shapes(got, want):
-    """Another shape, but the same numbers."""
+    """Another shape, but the same numbers, or something that tells how it came about."""
     if got.numel() == want.numel():
         if got.ndim == want.ndim:
             return of_axes(got.detach().double(), want.detach().double(), {})
         if tensors_alike(got.reshape(want.shape), want):
             return f"The numbers are right, but their shape is {tuple(got.shape)}, not {tuple(want.shape)}."
+    said = of_lengths(got, want)
+    if said:
+        return said
+    if got.ndim > want.ndim and got.shape[-want.ndim :] == want.shape:
+        return (
+            f"The result has {got.ndim - want.ndim} axes too many: something with one number a sample, (B,), met the "
+            "last axis of the data. Give it the shape (B, 1, ..., 1) of that data."
+        )
     if got.ndim == 0 and tensors_alike(got.double(), want.double().mean()):
         return "This is the mean of all that is expected: one number instead of many."
     if got.ndim == 0 and tensors_alike(got.double(), want.double().sum()):
@@ -129,6 +137,23 @@ def of_shapes(got, want):
         for name, reduced in (("mean", want.double().mean(axis)), ("sum", want.double().sum(axis))):
             if tensors_alike(got.double(), reduced) or tensors_alike(got.double(), reduced.unsqueeze(axis)):
                 return f"This is the {name} along axis {axis} of what is expected."
+    return ""
+
+
+def of_lengths(got, want):
+    """One place more or fewer along an axis, the rest being right."""
+    if got.ndim != want.ndim:
+        return ""
+    for axis in range(want.ndim):
+        rest = [size for other, size in enumerate(want.shape) if other != axis]
+        if [size for other, size in enumerate(got.shape) if other != axis] != rest:
+            continue
+        more = got.shape[axis] == want.shape[axis] + 1
+        long, short = (got, want) if more else (want, got)
+        if long.shape[axis] == short.shape[axis] + 1:
+            for end, start in (("beginning", 1), ("end", 0)):
+                if tensors_alike(long.narrow(axis, start, short.shape[axis]), short):
+                    return f"One place too {'many' if more else 'few'} at the {end} of axis {axis}; the rest is right."
     return ""
 
 
@@ -251,26 +276,45 @@ def of_ranges(got, want, given):
     return ""
 
 
-def of_residuals(got, want, given):
-    """Too much or too little of an argument."""
-    difference = got - want
-    for key, value in given.items():
-        if value.shape != got.shape or not value.any() or value.numel() < 4:
-            continue
-        share = (difference * value).sum() / (value * value).sum()
-        if tensors_alike(difference, share * value) and abs(share) > 1e-4:
-            if abs(share - 1) < 1e-3:
-                return f"`{key}` is added once too often."
-            if abs(share + 1) < 1e-3:
-                return f"`{key}` is missing: the result is what is expected minus `{key}`."
-            amount = "much" if share > 0 else "little"
-            return f"The share of `{key}` is wrong: there is {abs(share):.3g} times `{key}` too {amount}."
-        if value.ndim > 1 and len(value) > 1 and value[0].numel() > 3:
-            flat, rest = value.flatten(1), difference.flatten(1)
-            shares = (rest * flat).sum(1) / (flat * flat).sum(1).clamp(min=1e-300)
-            if tensors_alike(rest, shares[:, None] * flat):
-                return f"The factor in front of `{key}` is wrong; the rest is right."
-    return ""
+def of_shares(got, want, given):
+    """Both are sums of the arguments, sample by sample, and some factors differ: which, and how."""
+    parts = {key: value for key, value in given.items() if value.shape == got.shape and value.any()}
+    if got.ndim < 2 or not parts or got[0].numel() < 2 * len(parts) + 2:
+        return ""
+    columns = torch.stack([value.flatten(1) for value in parts.values()], dim=2)  # (B, N, arguments)
+    mine, right = (torch.linalg.lstsq(columns, each.flatten(1)[..., None]).solution[..., 0] for each in (got, want))
+    sums = [torch.einsum("bna,ba->bn", columns, factors).reshape(got.shape) for factors in (mine, right)]
+    if not tensors_alike(sums[0], got) or not tensors_alike(sums[1], want):
+        return ""
+    pairs = zip(parts, mine.T, right.T)
+    return " ".join(dict.fromkeys(filter(None, (of_factors(key, *factors, given) for key, *factors in pairs))))
+
+
+def of_factors(key, mine, right, given):
+    """What is wrong with the factors of one argument, one a sample; "" if nothing."""
+    if tensors_alike(mine, right):
+        return ""
+    if (mine.abs() < 1e-5).all():
+        return f"`{key}` is missing."
+    if (right.abs() < 1e-5).all():
+        return f"`{key}` does not belong there."
+    known = {
+        f"The sign of `{key}` is wrong.": -right,
+        f"`{key}` has no factor; it needs one that depends on the sample.": torch.ones_like(right),
+        f"The factor of `{key}` is the square of the right one: a root is missing.": right**2,
+        f"The factor of `{key}` is the root of the right one: there is a root too much.": right.clamp(min=0).sqrt(),
+        f"The factor of `{key}` is 1 divided by the right one.": 1 / right,
+        f"The factor of `{key}` should be subtracted from 1.": 1 - right,
+        f"All samples get the factor of `{key}` of the first one.": right[:1].expand_as(right),
+        f"All samples get the factor of `{key}` of the last one.": right[-1:].expand_as(right),
+    }
+    for said, factors in known.items():
+        if factors.isfinite().all() and tensors_alike(mine, factors):
+            return said
+    wrong = [i for i in range(len(right)) if not tensors_alike(mine[i], right[i])]
+    where = where_wrong(wrong, given) if len(wrong) < len(right) else ""
+    i = wrong[0]
+    return where or f"The factor of `{key}` is wrong: {mine[i]:.4g} where {right[i]:.4g} is right, in sample {i}."
 
 
 def of_parts(got, want, given):

@@ -30,12 +30,13 @@ class OtherDevice(TorchFunctionMode):
 
     def __init__(self):
         super().__init__()
-        self.met = []
+        self.met, self.generators = [], []
         self.there, self.made = {}, {}  # id -> tensor (held, so that no id comes twice); id -> (tensor, its maker)
 
-    def mark(self, *tensors):
-        """Say that these lie on the other device."""
-        self.there.update((id(tensor), tensor) for tensor in tensors)
+    def mark(self, *values):
+        """Say that these tensors and generators are on the other device."""
+        self.generators += [value for value in values if isinstance(value, torch.Generator)]
+        self.there.update((id(value), value) for value in values if torch.is_tensor(value))
 
     def here(self, tensor):
         """The name of the function that made a tensor on the CPU, or None."""
@@ -56,6 +57,8 @@ class OtherDevice(TorchFunctionMode):
             self.met.append(
                 f"{makers[0]} made a tensor on the CPU, and {called(function)} brings it together with the data"
             )
+        if kwargs.get("generator") in self.generators and not asked and not there:
+            self.met.append(f"{called(function)} draws on the CPU with the generator of the data's device")
         result = function(*args, **kwargs)
         if function in COPIES:  # whatever came in, this stays where it was
             return result

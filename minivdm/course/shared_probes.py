@@ -61,7 +61,7 @@ def device(call, inputs, draw):
     given = fresh_generators(inputs)
     marked = [tensor for value in (*given.values(), call) for tensor in all_tensors(value)]
     with OtherDevice() as mode:
-        mode.mark(*marked)
+        mode.mark(*marked, *filter(is_generator, given.values()))
         try:
             result = call(**given)
         except InputChanged:

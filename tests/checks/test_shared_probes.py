@@ -12,6 +12,7 @@ from minivdm.course.other_device import OtherDevice
 from minivdm.course.shared_probes import PROMISES, fresh_generators, is_generator, promised
 
 NAMES = list(sources.exercises())
+GENERATOR = torch.Generator()
 APPLIED = [(name, promise) for name in NAMES for promise in find(name).applied]
 
 
@@ -87,6 +88,8 @@ def test_a_promise_that_is_forgotten_or_unknown_raises():
         (lambda x, i: torch.where(torch.ones(3, 1) > 0, x, x), False),
         (lambda x, i: x + torch.randn(x.shape, generator=torch.Generator()), False),
         (lambda x, i: x + torch.randn_like(x) + x.new_zeros(4), True),
+        (lambda x, i: x + torch.randn(x.shape, generator=GENERATOR).to(x), False),
+        (lambda x, i: x + torch.randn(x.shape, generator=GENERATOR, device=x.device), True),
         (lambda x, i: x.cpu() + torch.zeros(4), True),
         (lambda x, i: x + x.cpu(), False),
     ],
@@ -94,7 +97,7 @@ def test_a_promise_that_is_forgotten_or_unknown_raises():
 def test_the_pretended_device_refuses_what_a_gpu_refuses(code, fine):
     x, i = torch.randn(3, 4), torch.tensor([0, 2])
     with OtherDevice() as mode:
-        mode.mark(x, i)
+        mode.mark(x, i, GENERATOR)
         result = code(x, i)
     assert bool(mode.met) != fine
     assert torch.is_tensor(result) and result.device.type == "cpu"
