@@ -184,9 +184,9 @@ def of_factor(scale, want):
     """A common factor in words, with where it may come from."""
     known = {
         **FACTORS,
-        **{size: f"{size}, the size of axis {axis}" for axis, size in enumerate(want.shape) if size > 1},
+        **{size: f"{size} (the size of axis {axis})" for axis, size in enumerate(want.shape) if size > 1},
     }
-    known[want.numel()] = f"{want.numel()}, the number of all values"
+    known[want.numel()] = f"{want.numel()} (the number of all values)"
     for value, name in known.items():
         for factor, said in ((value, name), (1 / value, f"1/{name}")):
             for sign in (1, -1):
