@@ -80,11 +80,13 @@ def gradients(call, inputs, draw, to=None):
     call, inputs = in_float64(call, inputs)
     names = [key for key, value in inputs.items() if torch.is_tensor(value) and value.is_floating_point()]
     leaves = {key: inputs[key].detach().clone().requires_grad_() for key in names if to is None or key in to}
-    weights = {f"the weight {key}": value for key, value in weights_of(call, inputs) if value.requires_grad}
+    weights = {f"the weight {key}": value for key, value in weights_of(call, inputs)}
+    frozen = [key for key, weight in weights.items() if not weight.requires_grad]
+    yield holds("each weight can learn", not frozen, f"requires_grad is False: {', '.join(frozen)}")
+    watched = {**leaves, **{key: weight for key, weight in weights.items() if weight.requires_grad}}
     out = [tensor for tensor in results(call, {**inputs, **leaves}) if tensor.is_floating_point()]
     generator = draw.generator()
     directions = [torch.randn(each.shape, generator=generator, dtype=each.dtype) for each in out]
-    watched = {**leaves, **weights}
     total = sum((one * way).sum() for one, way in zip(out, directions))
     if not total.requires_grad:
         yield holds(
@@ -97,6 +99,8 @@ def gradients(call, inputs, draw, to=None):
         f"none reaches {', '.join(f'`{key}`' for key in lost)}: is there a `detach`, `no_grad`, `.data` or `.item()`?"
     )
     yield holds("a gradient reaches each input and each weight", not lost, message)
+    if any(each.dtype != torch.float64 for each in out):  # too few digits for differences
+        return
 
     def value(**changed):
         with torch.no_grad():

@@ -17,8 +17,8 @@ def expected(layer, d, x):
 
 @exercise("layers.SelfAttention")
 def self_attention(f, draw):
-    one_head = ["one head", [8], 8, draw.normal(2, 8, 2, 3)]
-    four_heads = ["four heads", [16], 4, draw.normal(2, 16, 2, 3)]
+    one_head = ["one head", [8], 8, draw.normal(2, 8, 3, 2)]
+    four_heads = ["four heads", [16], 4, draw.normal(2, 16, 3, 2)]
     yield from attention_probes(f, draw, expected, [one_head, four_heads], lambda layer: [layer.qkv.weight[:16]])
 
 

@@ -54,6 +54,14 @@ def ema(f, draw):
     yield close("a buffer of whole numbers", average.model.num_batches_tracked, counting.num_batches_tracked)
 
 
+NOTHING = "it changes a model and returns nothing"
+
+
+@ema.promises(samples=NOTHING, dtype=NOTHING, layout=NOTHING, device=NOTHING, gradients="no gradient may be recorded")
+def ordinary(f, draw):
+    return f(nn.Linear(2, 2)).update, dict(model=nn.Linear(2, 2))
+
+
 ema.edit(
     "d and 1 - d swapped",
     {"1 - d)": "d)"},

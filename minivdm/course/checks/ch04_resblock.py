@@ -2,7 +2,7 @@
 
 import torch
 
-from minivdm.course.exercise import close, exercise
+from minivdm.course.exercise import close, exercise, holds, near
 
 from .ch04_common import convolved, fresh, normed, silu
 
@@ -32,6 +32,27 @@ def res_block(f, draw):
     block = fresh(f(16, 16, 12, dropout=1.0), draw).train()
     nothing = convolved(torch.zeros_like(x), block.conv2)
     yield close("in training, dropout = 1 empties the branch before conv2", block(x, e), x + nothing, **like)
+    for place, made in into(block := fresh(f(8, 8, 12, dropout=0.5), draw).train(), draw.normal(40, 8, 6, 6), e[:1]):
+        dropped = (made == 0).double().mean().item()
+        yield near(f"share of zeros, at dropout = 0.5, in what {place} is given", dropped, 0.5, within=0.03)
+    block = f(16, 24, 12)
+    (block(x, e) ** 2).sum().backward()
+    learns = block.conv2.weight.grad is not None and block.conv2.weight.grad.any()
+    yield holds("conv2 of a new block, which is zero, gets a gradient", learns, "it never learns: is it left out?")
+
+
+def into(block, x, e):
+    """What conv2 is given, on the way from x."""
+    seen = []
+    hook = block.conv2.register_forward_hook(lambda layer, given, result: seen.append(given[0].detach()))
+    block(x, e.expand(len(x), -1))
+    hook.remove()
+    return [("conv2", made) for made in seen]
+
+
+@res_block.promises("samples", "dtype", "layout", "device", "gradients")
+def block_on_maps(f, draw):
+    return fresh(f(8, 16, 12), draw), dict(x=draw.normal(4, 8, 3, 2), emb=draw.normal(4, 12))
 
 
 res_block.edit(

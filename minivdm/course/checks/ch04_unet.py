@@ -27,6 +27,12 @@ def unet(f, draw):
     yield close("the output, with a condition", net(x, t, cond), by_index(net, x, t, cond), **like)
 
 
+@unet.promises("samples", "dtype", "layout", "device", "gradients")
+def small_net(f, draw):
+    net = fresh(f(in_channels=3, channels=8, mults=(1, 4), blocks=1, attention=(), context_dim=4), draw)
+    return net, dict(x=draw.normal(3, 3, 4, 2), t=torch.tensor([1, 40, 900]), cond=draw.normal(3, 5, 4))
+
+
 def by_index(net, x, t, cond=None):
     """The output worked out without a stack: the k-th Stage on the way up takes the k-th kept map from the end."""
     emb = net.embed(waves(t.tolist(), 8).float())
