@@ -37,7 +37,9 @@ def timestep_embedding(f, draw):
     yield raises("dim = 7", ValueError, lambda: f(t, 7))
 
 
-@timestep_embedding.promises("samples", "layout", "device", "gradients", dtype="the result is float32 whatever t is")
+@timestep_embedding.promises(
+    "samples", "layout", "device", dtype="the result is float32 whatever t is", gradients="levels are given, not learnt"
+)
 def real_levels(f, draw):
     return f, dict(t=draw.uniform(3, low=1, high=9), dim=8)
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch.overrides import TorchFunctionMode
 
-from minivdm.course.exercise import holds
+from minivdm.course.exercise import close, holds
 
 
 def fresh_schedule(draw, T=12):
@@ -56,6 +56,35 @@ def bayes(ab, x0, x_t, t, s):
 def at(table, t, x):
     """table[t] for each sample, shaped to broadcast against x."""
     return table[t].reshape(-1, *[1] * (x.ndim - 1))
+
+
+def layer_probes(name, layer, inputs, want, parts, **like):
+    """Probes of a layer's output; where it is wrong, first of what each of its parts was given, to find the place.
+
+    Args:
+        name: what the case is.
+        inputs: what the layer is called with.
+        want: its output in float64.
+        parts: what each part should be given in float64, by its name in `self`, in the order of the computation. One
+            that is not called, or several times, is left out.
+        like: for `close`.
+    """
+    given, hooks = {}, []
+    for part in parts:
+
+        def note(module, arguments, named, result, part=part):
+            given.setdefault(part, []).append([*arguments, *named.values()][0].detach().clone())
+
+        hooks.append(getattr(layer, part).register_forward_hook(note, with_kwargs=True))
+    try:
+        probe = close(name, layer(*inputs), want, **like)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for part, expected in parts.items():
+        if not probe.ok and len(given.get(part, [])) == 1:
+            yield close(f"{name}: what self.{part} is given", given[part][0], expected, **like)
+    yield probe
 
 
 def listening_models(schedule):
