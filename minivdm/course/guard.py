@@ -68,6 +68,8 @@ class Guard:
         # Inside the learner's own code, methods may well work in place on each other's tensors.
         arguments = arguments_of(function, skip, args, kwargs) if self.depth == 0 else {}
         before, settings = snapshot(arguments), global_settings() if self.depth == 0 else {}
+        if self.depth == 0 and skip and args and isinstance(args[0], torch.nn.Module) and "_modules" in vars(args[0]):
+            before.append(("self", args[0], modes_of(args[0]), other_modes))
         self.depth += 1
         try:
             result = function(*args, **kwargs)
@@ -135,9 +137,21 @@ def modules(name, value):
             yield path, item
 
 
+def modes_of(module):
+    """Which layers of a network are in training mode."""
+    return {key: each.training for key, each in module.named_modules()}
+
+
+def other_modes(module, before):
+    """What became of a network's mode, in words; None if nothing."""
+    now = modes_of(module)
+    other = [key for key, was in before.items() if now.get(key, was) != was]
+    return f"it is in {'training' if now[other[0]] else 'evaluation'} mode now" if other else None
+
+
 def state_of(module):
     """What a call could leave behind in a network: its modes, and each weight's value, `requires_grad` and `.grad`."""
-    state = {f"the mode of {key or 'the network'}": each.training for key, each in module.named_modules()}
+    state = {f"the mode of {key or 'the network'}": mode for key, mode in modes_of(module).items()}
     for key, weight in module.named_parameters():
         state[f"{key}.requires_grad"] = weight.requires_grad
         state[f"{key}.grad"] = None if weight.grad is None else weight.grad.detach().clone()

@@ -250,7 +250,7 @@ def where_wrong(wrong, given):
     for key, value in given.items():
         values = value.tolist() if value.ndim == 1 else []
         found = {values[i] for i in wrong} if values else set()
-        if len(found) == 1 and values.count(one := found.pop()) == len(wrong):
+        if len(found) == 1 and values.count(one := found.pop()) == len(wrong) and (len(wrong) > 1 or one in (0, 1)):
             return f"Wrong only where `{key}` is {one:g}."
     return ""
 

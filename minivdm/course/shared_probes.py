@@ -78,6 +78,8 @@ def device(call, inputs, draw):
 def gradients(call, inputs, draw, to=None):
     """A gradient reaches each input of floats and each weight, and is the slope."""
     call, inputs = in_float64(call, inputs)
+    if isinstance(call, nn.Module):
+        call.eval()  # without dropout
     names = [key for key, value in inputs.items() if torch.is_tensor(value) and value.is_floating_point()]
     leaves = {key: inputs[key].detach().clone().requires_grad_() for key in names if to is None or key in to}
     weights = {f"the weight {key}": value for key, value in weights_of(call, inputs)}

@@ -23,9 +23,14 @@ def unet(f, draw):
     x, t = draw.normal(2, 1, 4, 8), draw.integers(1, 500, 2)
     yield close("the output, with random weights", net(x, t), by_index(net, x, t), **like)
     yield raises("a picture of 5 x 8 pixels", ValueError, lambda: net(draw.normal(2, 1, 5, 8), t))
-    net = fresh(f(in_channels=3, channels=8, mults=(1, 4), blocks=1, context_dim=4, patch=2), draw)
-    x, cond = draw.normal(2, 3, 4, 8), draw.normal(2, 3, 4)
-    yield close("the output, with a condition", net(x, t, cond), by_index(net, x, t, cond), **like)
+    net = fresh(f(in_channels=3, channels=8, mults=(1, 4, 4), blocks=1, context_dim=4, patch=2), draw)
+    x, t, cond = draw.normal(2, 3, 8, 16), torch.tensor([0, 7]), draw.normal(2, 3, 4)
+    yield close(
+        "the output, with a condition and three resolutions, at level 0 too",
+        net(x, t, cond),
+        by_index(net, x, t, cond),
+        **like,
+    )
 
 
 @unet.promises("samples", "dtype", "layout", "device", "gradients")
