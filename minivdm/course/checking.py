@@ -18,7 +18,7 @@ from .no_reference import is_reference, no_reference
 from .originals import reference, signature_of
 from .pieces import is_unfinished, own_methods, piece_of, quiet
 from .probes import describe
-from .run_check import Run, matching_hint, run_probes, works
+from .run_check import Run, general_hint, matching_hint, run_probes, works
 from .sandbox import TimeUp, captured, flush, random_state_kept, time_limit
 from .short_traceback import learner_frames, short_trace, shown
 
@@ -136,7 +136,7 @@ def examine(piece, seed=None, hints=True):
                 result.printed = printed.text
                 decide(result, run, piece, exercise, seed)
                 if hints and result.status in ("wrong", "error"):
-                    result.hint = matching_hint(exercise, run, seed)
+                    result.hint = matching_hint(exercise, run, seed) or general_hint(run)
         except KeyboardInterrupt as error:
             if result.status == "not attempted":  # else only the search for a hint was cut short
                 interrupted(result, run, error, seconds)

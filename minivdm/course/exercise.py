@@ -19,8 +19,9 @@ import inspect
 import torch
 
 from .method_transplant import transplant
-from .originals import made_again, resolve, run_in_module, source_of
+from .originals import made_again, reference, resolve, run_in_module, source_of
 from .probes import close, equal, holds, near, raises
+from .shared_probes import PROMISES, promised
 
 __all__ = ["close", "equal", "exercise", "holds", "near", "raises"]
 
@@ -31,8 +32,43 @@ class Exercise:
     """The check of one piece: a generator function of probes, and its misconceptions as (label, hint, wrong)."""
 
     def __init__(self, name, probes):
-        self.name, self.probes = name, probes
+        self.name, self.own_probes = name, probes
         self.misconceptions = []
+        self.ordinary, self.applied, self.excused = None, {}, {}
+
+    def probes(self, f, draw):
+        """All probes: the exercise's own, then the shared ones that it names."""
+        yield from self.own_probes(f, draw)
+        for name, options in self.applied.items():
+            call, inputs = self.ordinary(f, draw)
+            yield from PROMISES[name](call, inputs, draw, **options)
+
+    def promises(self, *names, **others):
+        """Register an ordinary call, and which of the shared probes are tried on it.
+
+            @q_sample.promises("samples", "dtype", "layout", "device", "gradients")
+            def ordinary(f, draw):
+                return f, dict(x0=draw.normal(3, 2, 4, 5), ...)
+
+        Args:
+            names: promises of `shared_probes.PROMISES` that hold.
+            others: one that does not, and why: `samples="the loss is a mean over the batch"`; or the inputs which a
+                gradient must reach, if not all: `gradients=("x0", "noise")`.
+
+        Raises:
+            ValueError: if a promise is neither named nor excused, or is none.
+        """
+        self.applied = dict.fromkeys(names, {}) | {n: {"to": to} for n, to in others.items() if not isinstance(to, str)}
+        self.excused = {name: why for name, why in others.items() if isinstance(why, str)}
+        said, wanted = {*self.applied, *self.excused}, promised(reference(self.name))
+        if said != wanted:
+            raise ValueError(f"{self.name}: promises to name or to excuse are {sorted(wanted)}, got {sorted(said)}")
+
+        def add(ordinary):
+            self.ordinary = ordinary
+            return ordinary
+
+        return add
 
     def edit(self, label, changes, hint):
         """Add a mistake that differs from the reference in a few words.

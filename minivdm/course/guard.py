@@ -1,8 +1,9 @@
 """Calling a learner's code: whose fault is an exception, and were the inputs left alone?
 
 A check calls the learner's function through a `Guard`. It remembers the exceptions that came out of the learner's code
-(every other one is a fault of the check), compares tensor arguments before and after each call, and keeps what came
-back. For a class it makes a subclass whose methods are guarded in the same way.
+(every other one is a fault of the check), compares arguments before and after each call, and keeps what came back: no
+tensor or list may change, no network's mode, `requires_grad` or `.grad`, and no global setting of torch. For a class it
+makes a subclass whose methods are guarded in the same way.
 """
 
 import functools
@@ -14,10 +15,10 @@ from .method_transplant import map_functions, vars_of
 
 
 class InputChanged(Exception):
-    """A call changed one of its tensor arguments in place; `path` names it, such as `x0` or `schedule.alpha_bar`."""
+    """A call changed what was not its own; `path` names it, such as `x0`, `schedule.alpha_bar` or `model.weight`."""
 
-    def __init__(self, path, explanation):
-        super().__init__(f"changed its input `{path}` in place: {explanation}")
+    def __init__(self, path, explanation, what="its input "):
+        super().__init__(f"changed {what}`{path}`{' in place' if what else ''}: {explanation}")
         self.path = path
 
 
@@ -28,10 +29,12 @@ class Guard:
         error: the latest exception that came out of the guarded code, else None.
         changed: the latest `InputChanged`, else None.
         returned: what the latest outermost call returned.
+        given: the arguments of that call by name.
     """
 
     def __init__(self):
         self.error, self.changed, self.returned = None, None, None
+        self.given = {}
         self.depth = 0
 
     def wrap(self, target, methods=None):
@@ -61,9 +64,12 @@ class Guard:
         return guarded
 
     def call(self, function, skip, args, kwargs):
-        """Call, note an exception, and raise `InputChanged` if a tensor argument came out different."""
+        """Call, note an exception, and raise `InputChanged` if an argument or a setting came out different."""
         # Inside the learner's own code, methods may well work in place on each other's tensors.
-        before = snapshot(function, skip, args, kwargs) if self.depth == 0 else []
+        arguments = arguments_of(function, skip, args, kwargs) if self.depth == 0 else {}
+        before, settings = snapshot(arguments), global_settings() if self.depth == 0 else {}
+        if self.depth == 0 and skip and args and isinstance(args[0], torch.nn.Module) and "_modules" in vars(args[0]):
+            before.append(("self", args[0], modes_of(args[0]), other_modes))
         self.depth += 1
         try:
             result = function(*args, **kwargs)
@@ -72,14 +78,25 @@ class Guard:
             raise
         finally:
             self.depth -= 1
-        for path, tensor, copy in before:
-            explanation = difference(tensor, copy)
+        self.compare(before, settings)
+        if self.depth == 0:
+            self.returned, self.given = result, arguments
+        return self.generator(result) if inspect.isgenerator(result) else result
+
+    def compare(self, before, settings):
+        """Raise `InputChanged` for the first of a call's arguments, or of torch's settings, that is not as it was."""
+        for path, value, copy, look in before:
+            explanation = look(value, copy)
             if explanation:
                 self.changed = InputChanged(path, explanation)
                 raise self.changed
-        if self.depth == 0:
-            self.returned = result
-        return self.generator(result) if inspect.isgenerator(result) else result
+        now = global_settings() if settings else {}
+        for name, was in settings.items():
+            if now[name] != was:
+                torch.set_grad_enabled(settings["torch.is_grad_enabled()"])
+                torch.set_default_dtype(settings["torch.get_default_dtype()"])
+                self.changed = InputChanged(name, f"it was {was} and is {now[name]} now, for all code that follows", "")
+                raise self.changed
 
     def generator(self, generator):
         """The same generator; an exception inside it counts as the learner's, too."""
@@ -91,14 +108,92 @@ class Guard:
         return result
 
 
-def snapshot(function, skip, args, kwargs):
-    """(path, tensor, copy) for each tensor among the arguments, also inside lists, dicts and plain objects."""
+def arguments_of(function, skip, args, kwargs):
+    """The arguments of a call by name, without the first `skip`; none if they do not fit."""
     try:
         arguments = dict(inspect.signature(function).bind(*args, **kwargs).arguments)
     except (TypeError, ValueError):  # the call itself will say what is wrong with it
-        return []
-    watched = list(arguments.items())[skip:]
-    return [(path, tensor, tensor.detach().clone()) for name, value in watched for path, tensor in tensors(name, value)]
+        return {}
+    return dict(list(arguments.items())[skip:])
+
+
+def snapshot(arguments):
+    """(path, value, copy, how to compare) for what a call must leave alone: tensors, lists, dicts, networks' state."""
+    kept = []
+    for name, value in arguments.items():
+        kept += [(path, tensor, tensor.detach().clone(), difference) for path, tensor in tensors(name, value)]
+        if isinstance(value, (list, dict)):
+            kept.append((name, value, value.copy(), other_items))
+        for path, module in modules(name, value):
+            kept.append((path, module, state_of(module), other_state))
+    return kept
+
+
+def modules(name, value):
+    """(path, module) for the networks in a value: itself, or what a plain object holds."""
+    held = {f"{name}.{key}": item for key, item in getattr(value, "__dict__", {}).items() if not key.startswith("_")}
+    for path, item in {name: value, **held}.items():
+        if isinstance(item, torch.nn.Module):
+            yield path, item
+
+
+def modes_of(module):
+    """Which layers of a network are in training mode."""
+    return {key: each.training for key, each in module.named_modules()}
+
+
+def other_modes(module, before):
+    """What became of a network's mode, in words; None if nothing."""
+    now = modes_of(module)
+    other = [key for key, was in before.items() if now.get(key, was) != was]
+    return f"it is in {'training' if now[other[0]] else 'evaluation'} mode now" if other else None
+
+
+def state_of(module):
+    """What a call could leave behind in a network: its modes, and each weight's value, `requires_grad` and `.grad`."""
+    state = {f"the mode of {key or 'the network'}": mode for key, mode in modes_of(module).items()}
+    for key, weight in module.named_parameters():
+        state[f"{key}.requires_grad"] = weight.requires_grad
+        state[f"{key}.grad"] = None if weight.grad is None else weight.grad.detach().clone()
+        state[key] = weight.detach().clone()
+    return state
+
+
+def other_state(module, before):
+    """What became of a network's state, in words; None if nothing."""
+    now = state_of(module)
+    for key, was in before.items():
+        same = (
+            torch.equal(was, now[key])
+            if torch.is_tensor(was) and torch.is_tensor(now.get(key))
+            else was is now.get(key)
+        )
+        if not same:
+            return f"{key} was {shown(was)} and is {shown(now.get(key))} now"
+    return None
+
+
+def shown(value):
+    """A setting for a message: tensors are too long."""
+    return "a tensor" if torch.is_tensor(value) else repr(value)
+
+
+def other_items(now, before):
+    """What became of a list or dict, in words; None if it holds the same objects."""
+    if isinstance(before, dict):
+        same = list(now) == list(before) and all(now[key] is before[key] for key in before)
+    else:
+        same = len(now) == len(before) and all(one is two for one, two in zip(now, before))
+    return None if same else f"it held {len(before)} items {repr(before)[:60]} and holds {repr(now)[:60]} now"
+
+
+def global_settings():
+    """Settings of torch that a function must not leave changed."""
+    return {
+        "torch.is_grad_enabled()": torch.is_grad_enabled(),
+        "torch.get_default_dtype()": torch.get_default_dtype(),
+        "torch.initial_seed()": torch.initial_seed(),
+    }
 
 
 def tensors(path, value, deep=True):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from .exercise import Draw
 from .guard import Guard, InputChanged
+from .how_it_differs import how_it_differs
 from .originals import reference
 from .sandbox import seed_everything
 
@@ -30,9 +31,9 @@ class Run:
         )
 
     def fails_like(self, other):
-        """Whether the other run had the same outcomes up to the first failure, and failed there, too."""
+        """Whether the other run had the same outcomes up to the first failure, and gave the same wrong values there."""
         count = next((i for i, probe in enumerate(self.probes, 1) if not probe.ok), None)
-        if count is None or len(other.probes) < count or other.probes[count - 1].ok:
+        if count is None or len(other.probes) < count or other.probes[count - 1].ok or not self.failed.telling:
             return False
         return all(mine.agree(theirs.got) for mine, theirs in zip(self.probes[:count], other.probes))
 
@@ -43,8 +44,8 @@ class Run:
 
     @property
     def outcome(self):
-        """What ended the run, comparable: exceptions count as equal when their types are."""
-        return self.end and (self.end[0], type(self.end[1]) if isinstance(self.end[1], Exception) else self.end[1])
+        """What ended the run, comparable: exceptions count as equal when they say the same."""
+        return self.end and (self.end[0], repr(self.end[1]) if isinstance(self.end[1], Exception) else self.end[1])
 
 
 def run_probes(exercise, target, seed, methods=None, run=None, like=None):
@@ -54,6 +55,7 @@ def run_probes(exercise, target, seed, methods=None, run=None, like=None):
     guarded = run.guard.wrap(target, methods)
     try:
         for probe in exercise.probes(guarded, Draw(seed)):
+            probe.given = run.guard.given
             run.probes.append(probe)
             if like and not run.follows(like):
                 run.end = ("stopped", None)
@@ -66,6 +68,12 @@ def run_probes(exercise, target, seed, methods=None, run=None, like=None):
     except SystemExit as error:
         run.end = ("raised", RuntimeError(f"the code called exit({error.code!r})").with_traceback(error.__traceback__))
     return run
+
+
+def general_hint(run):
+    """How the first wrong values differ from the expected ones, in a sentence; "" if nothing simple explains them."""
+    probe = run.failed
+    return how_it_differs(probe.got, probe.want, probe.given) if probe and probe.want is not None else ""
 
 
 def works(exercise, seed):

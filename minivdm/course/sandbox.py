@@ -101,10 +101,10 @@ def captured():
 
 @contextlib.contextmanager
 def random_state_kept():
-    """Leave the global random states of torch, NumPy and `random` as they were."""
+    """Leave the global random states of torch, NumPy and `random`, and torch's own settings, as they were."""
     states = torch.get_rng_state(), numpy.random.get_state(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    grad = torch.is_grad_enabled()
+    grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     try:
         yield
     finally:
@@ -112,6 +112,7 @@ def random_state_kept():
         numpy.random.set_state(states[1])
         random.setstate(states[2])
         torch.set_grad_enabled(grad)
+        torch.set_default_dtype(dtype)
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from minivdm.course.exercise import close
+from minivdm.course.exercise import close, holds
 
 from .ch04_common import fresh
 
@@ -31,7 +31,11 @@ def attention_probes(f, draw, expected, cases, asking):
     for name, sizes, d, *inputs in cases:
         layer = fresh(f(*sizes, head_dim=d), draw)
         yield close(name, layer(*inputs), expected(layer, d, *inputs), **LIKE)
-    yield close("a new layer, whose `out` is zero, returns x", f(*sizes, head_dim=d)(*inputs), inputs[0])
+    new = f(*sizes, head_dim=d)
+    yield close("a new layer, whose `out` is zero, returns x", new(*inputs), inputs[0])
+    (new(*inputs) ** 2).sum().backward()
+    learns = all(weight.grad is not None and weight.grad.any() for weight in new.out.parameters())
+    yield holds("`out` of a new layer, which is zero, gets a gradient", learns, "it never learns: is it left out?")
     _, sizes, d, *inputs = cases[0]
     layer = fresh(f(*sizes, head_dim=d), draw)
     with torch.no_grad():

@@ -14,6 +14,11 @@ def to_model_range(f, draw):
     yield close("random images (4, 3, 8, 8)", f(images), want)
 
 
+@to_model_range.promises("samples", "layout", "device", dtype="bytes in, float32 out", gradients="bytes have none")
+def pictures(f, draw):
+    return f, dict(images=draw.integers(0, 255, 4, 3, 2, 5).byte())
+
+
 to_model_range.edit(
     "range [0, 1]",
     {"/ 127.5 - 1": "/ 255"},

@@ -15,9 +15,23 @@ def cosine_betas(f, draw):
 
     T = draw.integers(10, 300)
     s, cap = draw.uniform(1, low=0.01, high=0.1).item(), draw.uniform(1, low=0.2, high=0.6).item()
-    named = {"T = 1000": (1000,), f"T = {T}": (T,), f"T = {T}, s = {s:.3f}, max_beta = {cap:.2f}": (T, s, cap)}
+    named = {
+        "T = 1000": (1000,),
+        "T = 1": (1,),
+        "T = 2": (2,),
+        f"T = {T}": (T,),
+        f"T = {T}, s = {s:.3f}, max_beta = {cap:.2f}": (T, s, cap),
+    }
     for name, arguments in named.items():
         yield close(name, f(*arguments), want(*arguments), atol=1e-9, rtol=1e-6)
+
+
+NO_DATA = "it takes numbers, not tensors"
+
+
+@cosine_betas.promises(samples=NO_DATA, dtype=NO_DATA, layout=NO_DATA, device=NO_DATA, gradients=NO_DATA)
+def ordinary(f, draw):
+    return f, dict(T=100)
 
 
 cosine_betas.edit(

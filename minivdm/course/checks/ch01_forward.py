@@ -4,7 +4,7 @@ import torch
 
 from minivdm.course.exercise import close, exercise
 
-from .common import SHAPES, column, fresh_schedule, given_noise
+from .common import SHAPES, column, fresh_schedule, given_noise, wide_schedule
 
 
 @exercise("forward_process.q_sample")
@@ -13,13 +13,25 @@ def q_sample(f, draw):
     x0, noise, t = draw.normal(4, 3, 8, 8), draw.normal(4, 3, 8, 8), draw.integers(1, schedule.T, 4)
     yield given_noise(f(x0, t, noise, schedule), f(x0, t, noise, schedule))
     for name, shape in SHAPES.items():
+        schedule, ab = fresh_schedule(draw)
         x0, noise = draw.normal(*shape), draw.normal(*shape)
         t = draw.integers(1, schedule.T, shape[0])
         keep = column(ab, t, x0)
         want = keep.sqrt() * x0 + (1 - keep).sqrt() * noise
         yield close(f"x_t for {name}", f(x0, t, noise, schedule), want, dtype=torch.float32)
-    t = torch.zeros(shape[0], dtype=torch.long)
-    yield close("level 0 gives the clean data back", f(x0, t, noise, schedule), x0)
+    schedule, ab = wide_schedule(draw)
+    t = torch.arange(schedule.T + 1)
+    x0, noise = draw.normal(len(t), 2, 3), draw.normal(len(t), 2, 3)
+    keep = column(ab, t, x0)
+    want = keep.sqrt() * x0 + (1 - keep).sqrt() * noise
+    yield close("all levels from 0, which is clean, to T in one batch", f(x0, t, noise, schedule), want.float(), 2e-6)
+
+
+@q_sample.promises("samples", "dtype", "layout", "device", "gradients")
+def jump(f, draw):
+    schedule, _ = fresh_schedule(draw)
+    t = torch.tensor([0, 1, schedule.T, 5])
+    return f, dict(x0=draw.normal(4, 3, 2, 5), t=t, noise=draw.normal(4, 3, 2, 5), schedule=schedule)
 
 
 q_sample.edit(
@@ -78,15 +90,27 @@ q_sample.edit(
 
 @exercise("forward_process.to_x0")
 def to_x0(f, draw):
-    schedule, ab = fresh_schedule(draw, T=60)  # alpha_bar falls to about 0.001
     for name, shape in SHAPES.items():
+        schedule, ab = fresh_schedule(draw, T=60)  # alpha_bar falls to about 0.001
         x_t, eps = draw.normal(*shape), draw.normal(*shape)
         t = draw.integers(1, schedule.T, shape[0])
         keep = column(ab, t, x_t)
         want = (x_t - (1 - keep).sqrt() * eps) / keep.sqrt()
         yield close(f"x_0 for {name}", f(x_t, t, eps, schedule), want, dtype=torch.float32)
-    t = torch.zeros(shape[0], dtype=torch.long)
-    yield close("level 0 is clean already", f(x_t, t, eps, schedule), x_t)
+    schedule, ab = wide_schedule(draw)
+    t = torch.arange(schedule.T + 1)
+    x_t, eps = draw.normal(len(t), 2, 3), draw.normal(len(t), 2, 3)
+    keep = column(ab, t, x_t)
+    want = (x_t - (1 - keep).sqrt() * eps) / keep.sqrt()
+    got = f(x_t, t, eps, schedule)
+    yield close("all levels from 0, which is clean, to T in one batch", got, want.float(), 2e-6, 1e-4)
+
+
+@to_x0.promises("samples", "dtype", "layout", "device", "gradients")
+def back(f, draw):
+    schedule, _ = fresh_schedule(draw)
+    t = torch.tensor([0, 1, schedule.T, 5])
+    return f, dict(x_t=draw.normal(4, 3, 2, 5), t=t, eps=draw.normal(4, 3, 2, 5), schedule=schedule)
 
 
 to_x0.edit(

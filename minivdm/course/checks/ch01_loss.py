@@ -5,7 +5,7 @@ import torch
 from minivdm.course.exercise import close, equal, exercise, holds, near
 from minivdm.course.probes import describe
 
-from .common import column, fresh_schedule, right_device, same_seed_same_result
+from .common import column, fresh_schedule, same_seed_same_result
 
 
 @exercise("forward_process.diffusion_loss")
@@ -14,13 +14,9 @@ def diffusion_loss(f, draw):
     x0, guess = 2 * draw.normal(4096, 1, 4, 4), draw.normal(4096, 1, 4, 4)
     label = draw.integers(0, 9, 4096)
     seen = []
-
-    def model(x_t, t, cond=None):
-        seen.append((x_t.clone(), t.clone() if torch.is_tensor(t) else t, cond))
-        return guess.clone()
-
+    model = model_of(seen, guess)
     loss = f(model, x0, schedule, cond=label, generator=draw.generator())
-    yield equal("calls of the model", len(seen), 1)
+    yield equal("calls of the model", len(seen), 1, usable=False)
     x_t, t, cond = seen[0]
     ok = torch.is_tensor(t) and t.dtype == torch.long and tuple(t.shape) == (4096,)
     yield holds("t given to the model", ok, "expected a long tensor with one level per sample, shape (4096,)")
@@ -45,21 +41,42 @@ def diffusion_loss(f, draw):
         return x_t * t.reshape(-1, 1, 1, 1)
 
     yield from same_seed_same_result("loss", lambda generator: f(looks, x0, schedule, generator=generator), draw)
-    seen.clear()
-    for _ in range(2):
-        f(model, x0, schedule, generator=draw.generator())
-    message = "two calls with different generators drew the same levels: use torch.randint with the generator"
-    yield holds("levels are drawn at random", not torch.equal(seen[0][1], seen[1][1]), message)
+    totals = []
+    for _ in range(400):  # the sum of 8 levels varies as 8 independent ones do
+        seen.clear()
+        f(model_of(seen, guess[:8]), x0[:8], schedule, generator=draw.generator())
+        totals.append(float(seen[0][1].sum()))
+    spread = torch.tensor(totals).std().item() / (8 * 99 / 12) ** 0.5
+    yield near("spread of the sum of 8 levels, as a share of that of independent ones", spread, 1.0, within=0.25)
 
     clip = draw.normal(64, 3, 2, 4, 4)
     videos = f(lambda x_t, t, cond=None: torch.zeros_like(x_t), clip, schedule, generator=draw.generator())
     yield near("loss of a model that always answers 0, on videos", float(videos.detach()), 1.0, within=0.1)
-    generator = draw.generator()
-    yield right_device(lambda: f(model, x0, schedule, generator=generator))
-
     scale = torch.ones((), requires_grad=True)
     loss = f(lambda x_t, t, cond=None: scale * x_t, x0, schedule, generator=draw.generator())
     yield holds("the loss can be differentiated", loss.requires_grad, "no gradient reaches the model: detached?")
+
+
+def model_of(seen, guess):
+    """A model that notes what it is asked, and always answers `guess`."""
+
+    def model(x_t, t, cond):
+        seen.append((x_t.clone(), t.clone() if torch.is_tensor(t) else t, cond))
+        return guess.clone()
+
+    return model
+
+
+@diffusion_loss.promises(
+    "dtype", "layout", "device", "gradients", "generator", samples="a mean over the batch", noise="one number"
+)
+def loss_of_a_line(f, draw):
+    schedule, _ = fresh_schedule(draw)
+
+    def model(x_t, t, cond=None):
+        return x_t * (t / 7).reshape(-1, 1, 1, 1)
+
+    return f, dict(model=model, x0=draw.normal(4, 3, 2, 5), schedule=schedule, generator=draw.generator())
 
 
 diffusion_loss.edit(

@@ -4,7 +4,7 @@ import torch
 
 from minivdm.course.exercise import close, exercise
 
-from .common import SHAPES, bayes, fresh_schedule
+from .common import SHAPES, bayes, column, fresh_schedule, wide_schedule
 
 
 @exercise("forward_process.q_posterior")
@@ -23,7 +23,38 @@ def q_posterior(f, draw):
     yield agrees("levels skipped, s < t - 1", x0, x_t, t, draw.integers(1, 6, 4))
     mean, variance = f(x0, x_t, t, torch.zeros_like(t), schedule)
     yield close("s = 0: the mean is x0", mean, x0)
-    yield close("s = 0: the variance is 0", variance, torch.zeros(4, 1, 1, 1), atol=1e-8)
+    yield close("s = 0: the variance is 0", variance, torch.zeros(4, 1, 1, 1), atol=0)
+    schedule, ab = wide_schedule(draw)
+    t, s = steps(schedule.T, draw)
+    x0, x_t = draw.normal(len(t), 2, 3), draw.normal(len(t), 2, 3)
+    got = f(x0, x_t, t, s, schedule)
+    mean, variance = bayes(ab, x0, x_t, t, s.clamp(min=1))
+    clean = column((s == 0).tolist(), torch.arange(len(t)), x0) == 1
+    want = torch.where(clean, x0.double(), mean).float(), torch.where(clean, 0, variance).float()
+    name = "steps of all kinds in one batch, to level 0 and from level T too"
+    yield close(name, got, want, 1e-5, 2e-3, names=("mean", "variance"))
+    mean = f(x0, x_t, torch.ones_like(t), torch.zeros_like(t), schedule)[0]
+    yield close("from a level with hardly any noise to level 0: the mean is x0", mean, x0, 1e-5, 1e-5)
+
+
+def steps(T, draw):
+    """Levels t and s < t: from the lowest, to the highest, one down, many down, in one batch."""
+    t = torch.cat([torch.tensor([1, 2, 2, T, T, T]), draw.integers(3, T, 8)])
+    s = torch.cat([torch.tensor([0, 0, 1, 0, 1, T - 1]), t[6:] - 1])
+    s[10:] = (s[10:] * draw.uniform(4)).long()
+    return t, s
+
+
+@q_posterior.promises("samples", "dtype", "layout", "device", "gradients")
+def mixed_steps(f, draw):
+    schedule, _ = fresh_schedule(draw)
+    x0, x_t = draw.normal(4, 3, 2, 5), draw.normal(4, 3, 2, 5)
+
+    def moments(**given):
+        mean, variance = f(**given)
+        return mean, variance.to(mean)
+
+    return moments, dict(x0=x0, x_t=x_t, t=torch.tensor([1, 12, 7, 7]), s=torch.tensor([0, 3, 0, 6]), schedule=schedule)
 
 
 q_posterior.edit(

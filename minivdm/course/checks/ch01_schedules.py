@@ -1,5 +1,8 @@
 """Exercises 1.1 and 1.2: the tables."""
 
+import itertools
+import operator
+
 import torch
 
 from minivdm.course.exercise import close, equal, exercise, raises
@@ -10,11 +13,13 @@ def linear_betas(f, draw):
     def want(T, start=1e-4, end=0.02):
         return torch.tensor([1000 / T * (start + (end - start) * i / (T - 1)) for i in range(T)], dtype=torch.float64)
 
-    T = draw.integers(30, 900)
+    T, longer = draw.integers(30, 900), draw.integers(1500, 3000)
     start, end = draw.uniform(2, low=1e-4, high=5e-3).sort().values.tolist()
     named = {
         "T = 1000, the paper's": (1000,),
         f"T = {T}": (T,),
+        f"T = {longer}": (longer,),
+        "T = 22": (22,),
         f"T = {T}, start = {start:.5f}, end = {end:.5f}": (T, start, end),
     }
     for name, arguments in named.items():
@@ -24,9 +29,19 @@ def linear_betas(f, draw):
         "T = 100 and end = 0.2, where it would be 2": (100, 1e-4, 0.2),
         "start = 0: a beta of 0": (100, 0.0, 0.02),
         "start = -0.1: a negative beta": (1000, -0.1, 0.02),
+        "falling betas, of which the first is 2": (100, 0.2, 1e-4),
+        "falling betas, of which the last is negative": (1000, 0.02, -0.1),
     }
     for name, arguments in refused.items():
         yield raises(name, ValueError, lambda arguments=arguments: f(*arguments))
+
+
+NO_DATA = "it takes numbers, not tensors"
+
+
+@linear_betas.promises(samples=NO_DATA, dtype=NO_DATA, layout=NO_DATA, device=NO_DATA, gradients=NO_DATA)
+def ordinary(f, draw):
+    return f, dict(T=100)
 
 
 linear_betas.edit(
@@ -84,13 +99,37 @@ def noise_schedule(f, draw):
     for b in betas.tolist():
         ab.append(ab[-1] * (1 - b))
     names = ["T", "beta", "alpha_bar"]
-    there = [name for name in names if hasattr(schedule, name)]
+    there = [name for name in names if name in vars(schedule)]
     yield equal("what `__init__` stores in self", there, names, usable=False)
     yield equal("schedule.T", schedule.T, T)
+    yield equal("the type of schedule.T", type(schedule.T).__name__, "int")
     yield close("schedule.alpha_bar", schedule.alpha_bar, torch.tensor(ab), rtol=1e-5)
     for bad in (2.0, 0.0):
         yield raises(f"a beta of {bad:g}", ValueError, lambda bad=bad: f(torch.tensor([0.1, bad, 0.1])))
     yield close("schedule.beta", schedule.beta, torch.tensor([0.0] + betas.tolist()), rtol=1e-5)
+    other = f(1 - betas)  # as many levels
+    yield close(
+        "another schedule with as many levels", other.beta, torch.tensor([0.0] + (1 - betas).tolist()), rtol=1e-5
+    )
+    yield close("the first schedule, after that", schedule.alpha_bar, torch.tensor(ab), rtol=1e-5)
+    yield close("T = 1", f(betas[:1]).alpha_bar, torch.tensor([1, 1 - betas[0].item()]), rtol=1e-5)
+    for kind, given in {"a list": [0.3, 0.1], "float32": torch.tensor([0.3, 0.1])}.items():
+        yield close(f"betas as {kind}", f(given).alpha_bar, torch.tensor([1.0, 0.7, 0.63]), rtol=1e-5)
+    for name, low, high in (("few", 1e-4, 0.02), ("much", 5e-3, 0.03)):
+        betas = draw.uniform(1000, low=low, high=high).double()
+        want = torch.tensor([1.0, *itertools.accumulate((1 - betas).tolist(), operator.mul)], dtype=torch.float64)
+        got = f(betas).alpha_bar
+        yield close(f"T = 1000, {name} noise a step, to seven digits", got, want, 1e-12, 2e-7, dtype=torch.float32)
+
+
+TABLES = "it makes tables from a list of betas"
+
+
+@noise_schedule.promises(
+    samples=TABLES, dtype=TABLES, layout=TABLES, gradients=TABLES, device="tables are moved by `to`"
+)
+def tables_of(f, draw):
+    return f, dict(betas=draw.uniform(9, low=0.1, high=0.2))
 
 
 noise_schedule.edit(

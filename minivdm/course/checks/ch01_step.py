@@ -28,7 +28,16 @@ def ddpm_step(f, draw):
     got = f(x_t, x0, t, s, noise, schedule)
     yield close("a batch in which only some samples go to level 0", got, want, dtype=torch.float32)
     s = torch.zeros_like(t)
-    yield close("the step to level 0 is x0, without noise", f(x_t, x0, t, s, noise, schedule), x0)
+    got = f(x_t, x0, t, s, 1e12 * noise, schedule)
+    yield close("the step to level 0 is x0, without noise", got, x0, atol=1e-6)
+
+
+@ddpm_step.promises("samples", "dtype", "layout", "device", "gradients")
+def mixed_steps(f, draw):
+    schedule, _ = fresh_schedule(draw)
+    x_t, x0, noise = draw.normal(4, 3, 2, 5), draw.normal(4, 3, 2, 5), draw.normal(4, 3, 2, 5)
+    t, s = torch.tensor([1, 12, 7, 7]), torch.tensor([0, 3, 0, 6])
+    return f, dict(x_t=x_t, x0=x0, t=t, s=s, noise=noise, schedule=schedule)
 
 
 ddpm_step.edit(

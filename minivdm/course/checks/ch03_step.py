@@ -41,6 +41,14 @@ def ddim_step(f, draw):
     yield holds("eta = 1, long jumps to low levels", not lost, f"{lost:,} of 4,000 values are NaN or infinite")
 
 
+@ddim_step.promises("samples", "dtype", "layout", "device", "gradients")
+def mixed_steps(f, draw):
+    schedule, _ = fresh_schedule(draw)
+    x_t, x0, noise = draw.normal(4, 3, 2, 5), draw.normal(4, 3, 2, 5), draw.normal(4, 3, 2, 5)
+    t, s = torch.tensor([1, schedule.T, 7, 7]), torch.tensor([0, 3, 0, 6])
+    return f, dict(x_t=x_t, x0=x0, t=t, s=s, noise=noise, schedule=schedule, eta=0.6)
+
+
 def steep_schedule(draw):
     """Levels 1..500 with hardly any noise, 501..1000 with hardly anything else: between them rounding shows."""
     noise = 10 ** draw.uniform(500, low=-5.5, high=-4).sort().values

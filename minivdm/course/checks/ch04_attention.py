@@ -5,7 +5,7 @@ import torch
 from minivdm.course.exercise import exercise
 
 from .attention import attended, attention_mistakes, attention_probes, map_attention_mistakes
-from .ch04_common import convolved, normed
+from .ch04_common import convolved, fresh, normed
 
 
 def expected(layer, d, x):
@@ -17,9 +17,14 @@ def expected(layer, d, x):
 
 @exercise("layers.SelfAttention")
 def self_attention(f, draw):
-    one_head = ["one head", [8], 8, draw.normal(2, 8, 2, 3)]
-    four_heads = ["four heads", [16], 4, draw.normal(2, 16, 2, 3)]
+    one_head = ["one head", [8], 8, draw.normal(2, 8, 3, 2)]
+    four_heads = ["four heads", [16], 4, draw.normal(2, 16, 3, 2)]
     yield from attention_probes(f, draw, expected, [one_head, four_heads], lambda layer: [layer.qkv.weight[:16]])
+
+
+@self_attention.promises("samples", "dtype", "layout", "device", "gradients")
+def layer_on_maps(f, draw):
+    return fresh(f(16, head_dim=4), draw), dict(x=draw.normal(3, 16, 3, 2))
 
 
 attention_mistakes(self_attention, "place")

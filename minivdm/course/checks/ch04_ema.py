@@ -21,29 +21,54 @@ def averaged(first, later, decay):
     return rest * first + sum(share * weights for share, weights in zip(shares, later))
 
 
+class Nested(nn.Module):
+    """Weights and buffers of all kinds: its own, a layer's, a layer's layer's, frozen, in two places, not saved."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = nn.Parameter(torch.zeros(2))
+        self.layers = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)))
+        self.twin = nn.Linear(3, 4)
+        self.twin.weight = self.layers[0].weight
+        self.layers[1][1].weight.requires_grad_(False)
+        self.register_buffer("unsaved", torch.zeros(2), persistent=False)
+
+    def forward(self, x):
+        return self.layers(x)
+
+
 @exercise("ema.EMA")
 def ema(f, draw):
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    model[1].num_batches_tracked = None  # a whole number, which cannot be averaged; such a buffer comes last
+    model = Nested()
+    model.layers[1][0].num_batches_tracked = None  # a whole number, which cannot be averaged; such a buffer comes below
     start = weights_of(model)
-    decay = draw.uniform(1, low=0.3, high=0.4).item()
+    decay, steps = draw.uniform(1, low=0.7, high=0.75).item(), 40
     average, later = f(model, decay=decay), []
-    for n in range(8):
+    averaged_model = average.model
+    for n in range(steps):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(draw.normal(*parameter.shape))
-        model(draw.normal(5, 3))  # BatchNorm tracks the batches' statistics: buffers
+            model.unsaved += 1
+        model.train()(draw.normal(5, 3))  # BatchNorm tracks the batches' statistics: buffers
         later.append(weights_of(model))
         average.update(model)
-        if n in (0, 2, 7):
+        if n in (0, 2, 15, steps - 1):
             name = f"the average after {n + 1} update{'s' * (n > 0)}, decay = {decay:.2f}"
             yield close(name, weights_of(average.model).float(), averaged(start, later, decay), dtype=torch.float32)
         if n == 0:
             same = torch.equal(weights_of(model), later[-1])
             yield holds("the model in training stays as it is", same, "its weights were changed by the update")
-    yield equal("ema.updates", average.updates, 8)
+    yield equal("ema.updates", average.updates, steps)
+    yield holds(
+        "ema.model is one model all the time", average.model is averaged_model, "update put another in its place"
+    )
+    yield holds("ema.model stays in evaluation mode", not average.model.training, "update set it to training mode")
     for name, buffer in model.named_buffers():
         yield close(f"the buffer {name}", average.model.get_buffer(name), buffer)
+    before = average.model.unsaved.clone()
+    model.unsaved += 1
+    yield close("a buffer is copied: a later change of the model's is not seen", average.model.unsaved, before)
     free = not any(p.requires_grad for p in average.model.parameters())
     message = "the average now carries gradients, and memory grows with every step: keep @torch.no_grad()"
     yield holds("no gradient is recorded", free, message)
@@ -52,6 +77,14 @@ def ema(f, draw):
     counting.num_batches_tracked += draw.integers(5, 20)
     average.update(counting)
     yield close("a buffer of whole numbers", average.model.num_batches_tracked, counting.num_batches_tracked)
+
+
+NOTHING = "it changes a model and returns nothing"
+
+
+@ema.promises(samples=NOTHING, dtype=NOTHING, layout=NOTHING, device=NOTHING, gradients="no gradient may be recorded")
+def ordinary(f, draw):
+    return f(nn.Linear(2, 2)).update, dict(model=nn.Linear(2, 2))
 
 
 ema.edit(

@@ -24,6 +24,11 @@ def downsample(f, draw):
     yield close("6 x 10 pixels", layer(x), want, atol=1e-4, dtype=torch.float32)
 
 
+@downsample.promises("samples", "dtype", "layout", "device", "gradients")
+def halved(f, draw):
+    return fresh(f(3), draw), dict(x=draw.normal(4, 3, 6, 2))
+
+
 downsample.edit(
     "no padding", {", padding=1": ""}, "The edge gets lost, because there is no padding: nn.Conv2d(..., padding=1)."
 )
@@ -74,7 +79,15 @@ def upsample(f, draw):
     for i in range(4):
         for j in range(6):
             large[:, :, i, j] = x[:, :, i // 2, j // 2]
-    yield close("2 x 3 pixels", layer(x), convolved(large, layer.conv), atol=1e-4, dtype=torch.float32)
+    like = dict(atol=1e-4, dtype=torch.float32)
+    yield close("2 x 3 pixels", layer(x), convolved(large, layer.conv), **like)
+    yield close("a single row", layer(x[:, :, :1]), convolved(large[:, :, :2], layer.conv), **like)
+    yield close("a single column", layer(x[..., :1]), convolved(large[..., :2], layer.conv), **like)
+
+
+@upsample.promises("samples", "dtype", "layout", "device", "gradients")
+def doubled(f, draw):
+    return fresh(f(3), draw), dict(x=draw.normal(4, 3, 3, 2))
 
 
 DOUBLED = 'F.interpolate(x, scale_factor=2.0, mode="nearest")'

@@ -3,6 +3,7 @@
 from types import MethodType
 
 import torch
+from torch import nn
 
 from minivdm.course.exercise import close, equal, exercise, raises
 
@@ -22,9 +23,20 @@ def unet(f, draw):
     x, t = draw.normal(2, 1, 4, 8), draw.integers(1, 500, 2)
     yield close("the output, with random weights", net(x, t), by_index(net, x, t), **like)
     yield raises("a picture of 5 x 8 pixels", ValueError, lambda: net(draw.normal(2, 1, 5, 8), t))
-    net = fresh(f(in_channels=3, channels=8, mults=(1, 4), blocks=1, context_dim=4, patch=2), draw)
-    x, cond = draw.normal(2, 3, 4, 8), draw.normal(2, 3, 4)
-    yield close("the output, with a condition", net(x, t, cond), by_index(net, x, t, cond), **like)
+    net = fresh(f(in_channels=3, channels=8, mults=(1, 4, 4), blocks=1, context_dim=4, patch=2), draw)
+    x, t, cond = draw.normal(2, 3, 8, 16), torch.tensor([0, 7]), draw.normal(2, 3, 4)
+    yield close(
+        "the output, with a condition and three resolutions, at level 0 too",
+        net(x, t, cond),
+        by_index(net, x, t, cond),
+        **like,
+    )
+
+
+@unet.promises("samples", "dtype", "layout", "device", "gradients")
+def small_net(f, draw):
+    net = fresh(f(in_channels=3, channels=8, mults=(1, 4), blocks=1, attention=(), context_dim=4), draw)
+    return net, dict(x=draw.normal(3, 3, 4, 2), t=torch.tensor([1, 40, 900]), cond=draw.normal(3, 5, 4))
 
 
 def by_index(net, x, t, cond=None):
@@ -76,6 +88,10 @@ def recorded(net, image):
             return torch.full((2, 1, 2, 2), number)
 
         layer.forward = MethodType(forward, layer)
+        if isinstance(layer, nn.Sequential):  # somebody may call its parts one by one: the last answers for all
+            for part in layer[:-1]:
+                part.forward = MethodType(lambda self, x: x, part)
+            layer[-1].forward = MethodType(forward, layer[-1])
 
     def given(h):
         if h is image:

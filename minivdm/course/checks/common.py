@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch.overrides import TorchFunctionMode
 
-from minivdm.course.exercise import holds
+from minivdm.course.exercise import close, holds
 
 
 def fresh_schedule(draw, T=12):
@@ -15,6 +15,14 @@ def fresh_schedule(draw, T=12):
     for b in beta[1:]:
         ab.append(ab[-1] * (1 - b))
     return tables(torch.tensor(beta), torch.tensor(ab)), ab
+
+
+def wide_schedule(draw, T=30):
+    """Like `fresh_schedule`, with levels from hardly any noise (1e-5) to hardly any data (1e-6), as real ones have."""
+    odds = draw.uniform(T - 2, low=-9, high=9).sort(descending=True).values.double()
+    alpha_bar = torch.tensor([1.0, 1 - 1e-5, *torch.sigmoid(odds).tolist(), 1e-6])
+    beta = torch.cat([torch.zeros(1), 1 - alpha_bar[1:] / alpha_bar[:-1]])
+    return tables(beta, alpha_bar), alpha_bar.tolist()
 
 
 def tables(beta, alpha_bar):
@@ -48,6 +56,35 @@ def bayes(ab, x0, x_t, t, s):
 def at(table, t, x):
     """table[t] for each sample, shaped to broadcast against x."""
     return table[t].reshape(-1, *[1] * (x.ndim - 1))
+
+
+def layer_probes(name, layer, inputs, want, parts, **like):
+    """Probes of a layer's output; where it is wrong, first of what each of its parts was given, to find the place.
+
+    Args:
+        name: what the case is.
+        inputs: what the layer is called with.
+        want: its output in float64.
+        parts: what each part should be given in float64, by its name in `self`, in the order of the computation. One
+            that is not called, or several times, is left out.
+        like: for `close`.
+    """
+    given, hooks = {}, []
+    for part in parts:
+
+        def note(module, arguments, named, result, part=part):
+            given.setdefault(part, []).append([*arguments, *named.values()][0].detach().clone())
+
+        hooks.append(getattr(layer, part).register_forward_hook(note, with_kwargs=True))
+    try:
+        probe = close(name, layer(*inputs), want, **like)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for part, expected in parts.items():
+        if not probe.ok and len(given.get(part, [])) == 1:
+            yield close(f"{name}: what self.{part} is given", given[part][0], expected, **like)
+    yield probe
 
 
 def listening_models(schedule):

@@ -1,0 +1,348 @@
+"""A hint for a mistake that nobody foresaw: how does the result differ from what was expected?
+
+A sign, a constant factor, a square, a swapped or reversed axis, the mean of the batch, the first sample's answer for
+all, too much or too little of an input: each is looked for, simplest first, and named only if it explains every value.
+"""
+
+import itertools
+import math
+
+import torch
+
+from .probes import number, tensors_alike
+
+FACTORS = {
+    2: "2",
+    0.5: "1/2",
+    math.sqrt(2): "sqrt(2)",
+    math.sqrt(0.5): "1/sqrt(2)",
+    math.pi: "pi",
+    1000: "1000",
+    255: "255",
+}
+SHAPES = {  # of a function of each number
+    "the square of what is expected: is there a root missing?": lambda x: x**2,
+    "the root of what is expected: is there a root too much?": lambda x: x.clamp(min=0).sqrt(),
+    "1 divided by what is expected": lambda x: 1 / x,
+    "1 minus what is expected": lambda x: 1 - x,
+    "the logarithm of what is expected": lambda x: x.clamp(min=0).log(),
+    "the exponential of what is expected": lambda x: x.exp(),
+    "the absolute value of what is expected": lambda x: x.abs(),
+    "what is expected, rounded to whole numbers": lambda x: x.round(),
+    "what is expected, rounded down": lambda x: x.floor(),
+}
+
+
+def how_it_differs(got, want, given):
+    """In one sentence, what was made of the expected result; "" if nothing simple explains it.
+
+    Args:
+        got: what the learner's code returned.
+        want: what was expected.
+        given: dict of the call's arguments.
+    """
+    if isinstance(want, (tuple, list)) and isinstance(got, (tuple, list)):
+        return of_lists(got, want) or of_tuples(got, want, given)
+    if not torch.is_tensor(want):
+        return of_numbers(number(got), number(want))
+    if not torch.is_tensor(got):
+        return ""
+    if got.shape != want.shape:
+        return of_shapes(got, want)
+    if got.is_complex() or not want.numel():
+        return ""
+    got, want = got.detach().cpu().double(), want.detach().cpu().double()
+    if not got.isfinite().all() or not want.isfinite().all() or tensors_alike(got, want):
+        return ""
+    given = {key: value.detach().cpu().double() for key, value in given.items() if usable(value, got.shape)}
+    looks = (of_inputs, of_constants, of_axes, of_ranges, of_shares, of_samples, of_functions, of_parts)
+    return next(filter(None, (look(got, want, given) for look in looks)), "")
+
+
+def usable(value, shape):
+    """Whether an argument is a tensor of the result's shape, or has a number for each sample."""
+    return torch.is_tensor(value) and value.shape in (shape, shape[:1]) and not value.is_complex()
+
+
+def of_numbers(got, want):
+    """One number: its sign, or a simple multiple."""
+    if got is None or want is None or not math.isfinite(got) or not want:
+        return ""
+    ratio = got / want
+    if abs(ratio + 1) < 5e-3:
+        return "The sign is wrong."
+    for times in (ratio, 1 / ratio if ratio else 0):
+        if 1.5 < times < 1e6 and abs(times - round(times)) < 5e-3 * times and abs(got - want) > 0.01:
+            return (
+                f"This is {round(times):,} times what is expected."
+                if times == ratio
+                else f"This is 1/{round(times):,} of what is expected."
+            )
+    return ""
+
+
+def of_lists(got, want):
+    """A list of numbers or words: in another order, or with one too many or too few."""
+    got, want = list(got), list(want)
+    if any(not isinstance(item, (int, float, str)) for item in got + want) or got == want:
+        return ""
+    if got == want[::-1]:
+        return "The list is right, but backwards."
+    for said, one, other in (("misses", want, got), ("has, besides what is expected,", got, want)):
+        if one[:-1] == other and one:
+            return f"The list {said} its last item, {one[-1]!r}."
+        if one[1:] == other and one:
+            return f"The list {said} its first item, {one[0]!r}."
+    numbers = len(got) == len(want) and not any(isinstance(item, str) for item in got + want)
+    if numbers and len({a - b for a, b in zip(got, want)}) == 1:
+        return f"Every number in the list is {abs(got[0] - want[0]):g} too {'large' if got[0] > want[0] else 'small'}."
+    if sorted(map(str, got)) == sorted(map(str, want)):
+        return "The list has the right items in another order."
+    return ""
+
+
+def of_tuples(got, want, given):
+    """A tuple: its members in another order, or one of them."""
+    if len(got) != len(want) or not all(map(torch.is_tensor, (*got, *want))):
+        return ""
+    if len(got) == 2 and tensors_alike(got[0], want[1]) and tensors_alike(got[1], want[0]):
+        return "The two results come in the wrong order."
+    for index, (one, target) in enumerate(zip(got, want)):
+        if not tensors_alike(one, target):
+            said = how_it_differs(one, target, given)
+            return said and f"Result {index + 1} of {len(want)}: {said}"
+    return ""
+
+
+def of_shapes(got, want):
+    """Another shape, but the same numbers, or something that tells how it came about."""
+    if got.numel() == want.numel():
+        if got.ndim == want.ndim:
+            return of_axes(got.detach().double(), want.detach().double(), {})
+        if tensors_alike(got.reshape(want.shape), want):
+            return f"The numbers are right, but their shape is {tuple(got.shape)}, not {tuple(want.shape)}."
+    said = of_lengths(got, want)
+    if said:
+        return said
+    if got.ndim > want.ndim and got.shape[-want.ndim :] == want.shape:
+        return (
+            f"The result has {got.ndim - want.ndim} axes too many: something with one number a sample, (B,), met the "
+            "last axis of the data. Give it the shape (B, 1, ..., 1) of that data."
+        )
+    if got.ndim == 0 and tensors_alike(got.double(), want.double().mean()):
+        return "This is the mean of all that is expected: one number instead of many."
+    if got.ndim == 0 and tensors_alike(got.double(), want.double().sum()):
+        return "This is the sum of all that is expected: one number instead of many."
+    for axis in range(want.ndim):
+        for name, reduced in (("mean", want.double().mean(axis)), ("sum", want.double().sum(axis))):
+            if tensors_alike(got.double(), reduced) or tensors_alike(got.double(), reduced.unsqueeze(axis)):
+                return f"This is the {name} along axis {axis} of what is expected."
+    return ""
+
+
+def of_lengths(got, want):
+    """One place more or fewer along an axis, the rest being right."""
+    if got.ndim != want.ndim:
+        return ""
+    for axis in range(want.ndim):
+        rest = [size for other, size in enumerate(want.shape) if other != axis]
+        if [size for other, size in enumerate(got.shape) if other != axis] != rest:
+            continue
+        more = got.shape[axis] == want.shape[axis] + 1
+        long, short = (got, want) if more else (want, got)
+        if long.shape[axis] == short.shape[axis] + 1:
+            for end, start in (("beginning", 1), ("end", 0)):
+                if tensors_alike(long.narrow(axis, start, short.shape[axis]), short):
+                    return f"One place too {'many' if more else 'few'} at the {end} of axis {axis}; the rest is right."
+    return ""
+
+
+def of_inputs(got, want, given):
+    """An argument that came back as it was."""
+    for key, value in given.items():
+        if value.shape != got.shape:
+            continue
+        if tensors_alike(got, value):
+            return f"What comes back is `{key}`, unchanged."
+        if tensors_alike(got, -value):
+            return f"What comes back is `{key}` with a minus sign."
+    return "The result is 0 everywhere." if not got.any() and want.any() else ""
+
+
+def of_constants(got, want, given):
+    """One factor or one shift for all numbers."""
+    scale = (got * want).sum() / (want * want).sum().clamp(min=1e-300)
+    if want.numel() > 1 and want.any() and tensors_alike(got, scale * want) and abs(scale) > 1e-6:
+        return "Every number has the wrong sign." if abs(scale + 1) < 1e-3 else of_factor(scale.item(), want)
+    shift = (got - want).mean()
+    if want.numel() > 1 and tensors_alike(got, want + shift):
+        return f"Every number is {abs(shift):.4g} too {'large' if shift > 0 else 'small'}."
+    return ""
+
+
+def of_factor(scale, want):
+    """A common factor in words, with where it may come from."""
+    known = {
+        **FACTORS,
+        **{size: f"{size} (the size of axis {axis})" for axis, size in enumerate(want.shape) if size > 1},
+    }
+    known[want.numel()] = f"{want.numel()} (the number of all values)"
+    for value, name in known.items():
+        for factor, said in ((value, name), (1 / value, f"1/{name}")):
+            for sign in (1, -1):
+                if abs(scale - sign * factor) < 1e-3 * factor:
+                    return f"Every number is {'minus ' if sign < 0 else ''}{said} times what is expected."
+    return f"Every number is {scale:.4g} times what is expected: a constant factor."
+
+
+def of_axes(got, want, given):
+    """Axes exchanged, reversed, or moved on by one."""
+    if want.ndim and want.numel() > 1:
+        for order in itertools.permutations(range(want.ndim)) if 1 < want.ndim <= 5 else ():
+            moved = want.permute(order)
+            if order != tuple(range(want.ndim)) and moved.shape == got.shape and tensors_alike(got, moved):
+                return f"The values are right, but the axes are exchanged: they stand in the order {list(order)}."
+        for axis in range(want.ndim if got.shape == want.shape else 0):
+            if want.shape[axis] < 2:
+                continue
+            if tensors_alike(got, want.flip(axis)):
+                return f"The values are right, but run backwards along axis {axis}."
+            for by in (1, -1):
+                inner = slice(1, None) if by == 1 else slice(None, -1)
+                rest = slice(None, -1) if by == 1 else slice(1, None)
+                there, here = got.movedim(axis, 0)[inner], want.movedim(axis, 0)[rest]
+                if want.shape[axis] > 2 and not constant(here, 0) and tensors_alike(there, here):
+                    return (
+                        f"The values are right, but one place too {'late' if by == 1 else 'early'} along axis {axis}."
+                    )
+    if got.shape == want.shape and want.numel() > 2:
+        if tensors_alike(got.flatten().sort().values, want.flatten().sort().values):
+            return "The numbers are right, but in the wrong places: look at each reshape, and at the order of axes."
+    return ""
+
+
+def of_samples(got, want, given):
+    """One answer for the whole batch."""
+    if want.ndim < 2 or len(want) < 2 or constant(want, 0):
+        return ""
+    if constant(got, 0):
+        for i in range(len(want)):
+            if tensors_alike(got[i], want[i]):
+                which = {0: "the first", len(want) - 1: "the last"}.get(i, f"number {i}")
+                return f"All samples get the answer of {which} one. Each has arguments of its own."
+        if tensors_alike(got[0], want.mean(0)):
+            return "All samples get the mean of the batch. Each has an answer of its own."
+    right = [i for i in range(len(want)) if tensors_alike(got[i], want[i])]
+    if right and len(right) < len(want):
+        wrong = [i for i in range(len(want)) if i not in right]
+        return where_wrong(wrong, given) or (
+            f"Right for some samples of the batch, wrong for others: {some(wrong)} of 0..{len(want) - 1} are wrong."
+        )
+    ratios = [(got[i] * want[i]).sum() / (want[i] * want[i]).sum().clamp(min=1e-300) for i in range(len(want))]
+    if want[0].numel() > 1 and all(tensors_alike(got[i], ratio * want[i]) for i, ratio in enumerate(ratios)):
+        shown = ", ".join(f"{ratio:.3g}" for ratio in ratios[:4])
+        return f"Each sample is off by a factor of its own ({shown}, ...): look at what depends on its level or size."
+    return ""
+
+
+def where_wrong(wrong, given):
+    """Which value of an argument, one number a sample, all wrong samples have and no right one; "" if there is none."""
+    for key, value in given.items():
+        values = value.tolist() if value.ndim == 1 else []
+        found = {values[i] for i in wrong} if values else set()
+        if len(found) == 1 and values.count(one := found.pop()) == len(wrong) and (len(wrong) > 1 or one in (0, 1)):
+            return f"Wrong only where `{key}` is {one:g}."
+    return ""
+
+
+def of_functions(got, want, given):
+    """The same function of every number."""
+    for said, function in SHAPES.items():
+        if tensors_alike(got, function(want)):
+            return f"This is {said}."
+    return ""
+
+
+def of_ranges(got, want, given):
+    """Cut off where what is expected goes on, or the other way round."""
+    for one, other, said in ((got, want, "The result is cut off"), (want, got, "The result is not cut off")):
+        low, high = one.min(), one.max()
+        if other.min() < low - 1e-4 or other.max() > high + 1e-4:
+            if tensors_alike(one, other.clamp(low, high)) and not constant(one.flatten(), 0):
+                ends = [f"below {low:.4g}"] * bool(other.min() < low - 1e-4) + [f"above {high:.4g}"] * bool(
+                    other.max() > high + 1e-4
+                )
+                return f"{said} {' and '.join(ends)}."
+    return ""
+
+
+def of_shares(got, want, given):
+    """Both are sums of the arguments, sample by sample, and some factors differ: which, and how."""
+    parts = {key: value for key, value in given.items() if value.shape == got.shape and value.any()}
+    if got.ndim < 2 or not parts or got[0].numel() < 2 * len(parts) + 2:
+        return ""
+    columns = torch.stack([value.flatten(1) for value in parts.values()], dim=2)  # (B, N, arguments)
+    mine, right = (torch.linalg.lstsq(columns, each.flatten(1)[..., None]).solution[..., 0] for each in (got, want))
+    sums = [torch.einsum("bna,ba->bn", columns, factors).reshape(got.shape) for factors in (mine, right)]
+    if not tensors_alike(sums[0], got) or not tensors_alike(sums[1], want):
+        return ""
+    pairs = zip(parts, mine.T, right.T)
+    return " ".join(dict.fromkeys(filter(None, (of_factors(key, *factors, given) for key, *factors in pairs))))
+
+
+def of_factors(key, mine, right, given):
+    """What is wrong with the factors of one argument, one a sample; "" if nothing."""
+    if tensors_alike(mine, right):
+        return ""
+    if (mine.abs() < 1e-5).all():
+        return f"`{key}` is missing."
+    if (right.abs() < 1e-5).all():
+        return f"`{key}` does not belong there."
+    known = {
+        f"The sign of `{key}` is wrong.": -right,
+        f"`{key}` has no factor; it needs one that depends on the sample.": torch.ones_like(right),
+        f"The factor of `{key}` is the square of the right one: a root is missing.": right**2,
+        f"The factor of `{key}` is the root of the right one: there is a root too much.": right.clamp(min=0).sqrt(),
+        f"The factor of `{key}` is 1 divided by the right one.": 1 / right,
+        f"The factor of `{key}` should be subtracted from 1.": 1 - right,
+        f"All samples get the factor of `{key}` of the first one.": right[:1].expand_as(right),
+        f"All samples get the factor of `{key}` of the last one.": right[-1:].expand_as(right),
+    }
+    for said, factors in known.items():
+        if factors.isfinite().all() and tensors_alike(mine, factors):
+            return said
+    wrong = [i for i in range(len(right)) if not tensors_alike(mine[i], right[i])]
+    where = where_wrong(wrong, given) if len(wrong) < len(right) else ""
+    i = wrong[0]
+    return where or f"The factor of `{key}` is wrong: {mine[i]:.4g} where {right[i]:.4g} is right, in sample {i}."
+
+
+def of_parts(got, want, given):
+    """Wrong only at an edge, or in a part along one axis."""
+    wrong = ~torch.isclose(got, want, atol=1e-4, rtol=1e-3)
+    for axis in range(want.ndim):
+        size = want.shape[axis]
+        places = wrong.movedim(axis, 0).flatten(1).any(1) if want.ndim > 1 else wrong
+        where = places.nonzero().flatten().tolist()
+        if 0 < len(where) <= max(size // 2, 1) and size > 1:
+            at = (
+                "only the first"
+                if where == [0]
+                else "only the last"
+                if where == [size - 1]
+                else f"{some(where)} of 0..{size - 1}"
+            )
+            edges = "both ends" if where == [0, size - 1] and size > 2 else at
+            verb = "is" if len(where) == 1 and "only" in edges else "are"
+            return f"Along axis {axis}, {edges} {verb} wrong; the rest is right."
+    return ""
+
+
+def constant(values, axis):
+    """Whether nothing changes along an axis."""
+    return tensors_alike(values, values.narrow(axis, 0, 1).expand_as(values))
+
+
+def some(numbers, limit=6):
+    """The first numbers of a list, in words."""
+    return ", ".join(map(str, numbers[:limit])) + (", ..." if len(numbers) > limit else "")
