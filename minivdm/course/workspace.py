@@ -110,6 +110,8 @@ def lay(folder):
             if lay_file(folder / other, content, laid.get(other)) != "left":
                 laid[name] = laid[other] = new  # so it is offered once: who deletes it is not given it again
                 beside.append(other)
+            else:
+                kept.append(other)
     record = json.dumps({"version": __version__, "laid": laid}, indent=1) + "\n"
     lay_file(folder / RECORD, record.encode(), ...)
     lines = [f"{folder}: {len(written)} files written" if written else f"{folder} is up to date"]
