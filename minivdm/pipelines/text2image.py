@@ -45,26 +45,29 @@ def text_to_image(
     size: int = 32,
     generator: torch.Generator | None = None,
     callback: Callable | None = None,
+    batch_size: int = 32,
 ) -> Tensor:
     """Sample one picture per prompt.
 
     Args:
         prompts: a string or a list of B strings, for instance "a red circle at the top left".
         model: `model(x, t, cond)` that estimates eps, as from `build_text2image`.
-        steps: DDIM steps; each is one call of the model on 2 B pictures.
+        steps: DDIM steps; each is one call of the model on 2 B pictures (see `batch_size`).
         guidance_scale: how closely to follow the prompt; 1 = off.
         size: H = W of the pictures, as the model was trained.
         generator: `torch.Generator` on the model's device; the same one in the same state gives the same pictures.
-        callback: called as `callback(s, x, x0)` after each step.
+        callback: called as `callback(s, x, x0)` after each step of each part.
+        batch_size: at most so many pictures go through the model together. All noise is drawn first, so a generator
+            gives the same pictures for any number, up to rounding.
 
     Returns:
         (B, 3, H, W) float32 in [-1, 1] on the model's device.
 
     Raises:
-        ValueError: if a word is outside the vocabulary.
+        ValueError: if a word is outside the vocabulary, there is no prompt, or a number makes no sense.
     """
     tokens = still_tokenizer().encode(prompts)  # (B, L)
-    return sample_tokens(tokens, (3, size, size), model, steps, guidance_scale, generator, callback)
+    return sample_tokens(tokens, (3, size, size), model, steps, guidance_scale, generator, callback, batch_size)
 
 
 def sample_tokens(
@@ -75,6 +78,7 @@ def sample_tokens(
     guidance_scale: float,
     generator: torch.Generator | None = None,
     callback: Callable | None = None,
+    batch_size: int = 32,
 ) -> Tensor:
     """Guided DDIM sampling of pictures or clips, from noise on the model's device.
 
@@ -82,14 +86,23 @@ def sample_tokens(
         tokens: (B, L) long.
         shape: of one sample, such as (3, H, W) or (3, F, H, W).
         model: `model(x, t, cond)` that estimates eps on the levels of `model.schedule`.
-        steps, guidance_scale, generator, callback: as for `text_to_image`.
+        steps, guidance_scale, generator, callback, batch_size: as for `text_to_image`.
 
     Returns:
         (B, *shape) float32 in [-1, 1] on the model's device.
+
+    Raises:
+        ValueError: if there are no tokens, or a number makes no sense.
     """
+    if len(tokens) < 1 or batch_size < 1 or min(shape) < 1:
+        came = f"got {len(tokens)} prompts, batch_size = {batch_size} and the shape {tuple(shape)}"
+        raise ValueError(f"expected at least one prompt, one sample at a time and one pixel, {came}")
     device = next(model.parameters()).device
     schedule = model.schedule.to(device)
     guided = ClassifierFreeGuidance(model, guidance_scale)
+    levels = sampling_levels(schedule.T, steps)
     x = torch.randn(len(tokens), *shape, generator=generator, device=device)
-    options = dict(cond=tokens.to(device), clip_x0=True, generator=generator, callback=callback)
-    return ddim_sample(guided, x, schedule, sampling_levels(schedule.T, steps), **options)
+    parts = zip(x.split(batch_size), tokens.to(device).split(batch_size))
+    return torch.cat(
+        [ddim_sample(guided, part, schedule, levels, cond, clip_x0=True, callback=callback) for part, cond in parts]
+    )

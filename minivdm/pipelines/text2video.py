@@ -66,25 +66,29 @@ def text_to_video(
     size: int | None = None,
     generator: torch.Generator | None = None,
     callback: Callable | None = None,
+    batch_size: int = 32,
 ) -> Tensor:
     """Sample one clip per prompt.
 
     Args:
         prompts: a string or a list of B strings, for instance "a red circle moving left".
         model: `model(x, t, cond)` that estimates eps, as from `build_text2video`.
-        steps: DDIM steps; each is one call of the model on 2 B clips.
+        steps: DDIM steps; each is one call of the model on 2 B clips (see `batch_size`).
         guidance_scale: how closely to follow the prompt; 1 = off.
         frames, size: F and H = W of the clips; by default those that the model was made for.
         generator: `torch.Generator` on the model's device; the same one in the same state gives the same clips.
-        callback: called as `callback(s, x, x0)` after each step.
+        callback: called as `callback(s, x, x0)` after each step of each part.
+        batch_size: at most so many clips go through the model together. All noise is drawn first, so a generator
+            gives the same clips for any number, up to rounding.
 
     Returns:
         (B, 3, F, H, W) float32 in [-1, 1] on the model's device.
 
     Raises:
-        ValueError: if a word is outside the vocabulary.
+        ValueError: if a word is outside the vocabulary, there is no prompt, or a number makes no sense.
     """
     tokens = Tokenizer().encode(prompts)  # (B, L)
-    size = size or model.size
-    shape = (3, frames or model.frames, size, size)
-    return sample_tokens(tokens, shape, model, steps, guidance_scale, generator, callback)
+    frames = model.frames if frames is None else frames
+    size = model.size if size is None else size
+    shape = (3, frames, size, size)
+    return sample_tokens(tokens, shape, model, steps, guidance_scale, generator, callback, batch_size)
