@@ -131,7 +131,7 @@ def root():
         (["sample", RED, "-o", "x.gif", "--checkpoint", "none.pt"], "no model at none.pt"),
         (["sample", RED, "-o", "x.gif", "--checkpoint", "."], "is a folder; expected a file, such as model.pt"),
         (["sample", RED, "-o", "x.gif", "--checkpoint", "file"], "file (9 bytes) is truncated, or no model.pt"),
-        (["evaluate", "--copies", "0"], "copies must be at least 1, got 0"),
+        (["evaluate", "--copies", "0"], "copies must lie in 1..1000, got 0"),
         (["evaluate", "--checkpoint", "none.pt"], "no model at none.pt"),
     ],
 )

@@ -4,13 +4,19 @@ import argparse
 import sys
 
 from minivdm import share_cores
+from minivdm.console import run_program
 
 from . import sources
 
 
 def main(arguments=None):
-    """Run one command; the exit code is 0 (fine), 1 (out of date, or not all passed) or 2 (bad usage)."""
+    """Run one command; the exit code is 0 (fine), 1 (out of date, or not all passed), or as `minivdm.console` lists."""
     share_cores()
+    return run_program(lambda: run(arguments))
+
+
+def run(arguments):
+    """Do what the command line says; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m minivdm.course", description=__doc__.split("`")[0].strip(" :"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     building = commands.add_parser(

@@ -170,6 +170,15 @@ def gif_cut_short(data: bytes) -> bool:
     return True
 
 
+def require_fits(path: str | Path, frames: int, height: int, width: int, scale: int = 1, fps: float = 8) -> None:
+    """A ValueError unless the format of `path` holds a clip of F frames of H x W pixels, each repeated `scale` times."""
+    side = 65_535 if Path(path).suffix.lower() == ".gif" else 16_384
+    height, width = height * scale, width * scale
+    if max(height, width) > side:
+        came = f"got {height:,} x {width:,} for {Path(path).name}"
+        raise ValueError(f"{Path(path).suffix} has at most {side:,} pixels on a side, {came}")
+
+
 def write_video(clip: Tensor, path: str | Path, fps: float = 8, scale: int = 1) -> Path:
     """Write a clip to a video file, whole or not at all.
 
