@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -41,8 +42,10 @@ def replacing(path: str | Path, older: str | Path | None = None) -> Iterator[Bin
             with contextlib.suppress(FileNotFoundError):
                 os.replace(path, older)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
 
 
@@ -71,6 +74,7 @@ def load_torch(path: str | Path) -> object:
 
     content = Path(path).read_bytes()
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch warns of a plain pickle, which is refused below
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever bytes may lead an unpickler to
         raise ValueError(f"{path} ({len(content):,} bytes) is truncated or not a checkpoint") from error

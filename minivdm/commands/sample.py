@@ -153,7 +153,7 @@ def output_paths(out: str | Path, prompts: Sequence[str]) -> list[Path]:
 
 
 def require_writable(folder: Path) -> None:
-    """An OSError unless files can be written in this folder, or it can be made; it is tried with a file without name."""
+    """An OSError unless files can be written in this folder, or it can be made; a file without name is the trial."""
     there = next(each for each in (folder, *folder.parents, Path(".")) if each.exists())
     if not there.is_dir():
         raise NotADirectoryError(f"{there} is a file, so nothing can be written into {folder}")

@@ -8,6 +8,7 @@ Here a file is read whole or not at all: what its structure or its decoder gives
 (A few wrong bytes in the middle may give away nothing, in a GIF above all. They show as a smear.)
 """
 
+import io
 import math
 import re
 import struct
@@ -171,7 +172,7 @@ def gif_cut_short(data: bytes) -> bool:
 
 
 def require_fits(path: str | Path, frames: int, height: int, width: int, scale: int = 1, fps: float = 8) -> None:
-    """A ValueError unless the format of `path` holds a clip of F frames of H x W pixels, each repeated `scale` times."""
+    """A ValueError unless the format of `path` holds frames of H x W pixels, each repeated `scale` times."""
     side = 65_535 if Path(path).suffix.lower() == ".gif" else 16_384
     height, width = height * scale, width * scale
     if max(height, width) > side:
@@ -225,10 +226,13 @@ def write_mp4(clip: Tensor, path: str | Path, fps: float, scale: int) -> None:
         raise ValueError(f"MP4 needs an even height and width, got {height} x {width}; a GIF takes any")
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     options = {"libx264": {"crf": "16", "threads": "1", "mbtree": "0"}, "mpeg4": {"qscale": "2", "threads": "1"}}[codec]
-    with replacing(path) as file, av.open(file, "w", format="mp4") as container:
+    made = io.BytesIO()  # on a full disk, the library would end in an error of its own that hides the cause
+    with av.open(made, "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in frames:
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=stream.pix_fmt, threads=1)
             container.mux(stream.encode(picture))
         container.mux(stream.encode())  # what the encoder still holds back
+    with replacing(path) as file:
+        file.write(made.getbuffer())
