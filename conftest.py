@@ -2,13 +2,19 @@
 
 Every notebook is executed, cell by cell. The worked ones in `solutions/` run strictly (a check that does not pass is an
 error) at the budget that the machine allows; the students' in `chapters/` run at `smoke` with every exercise open.
+
+What is executed is made from the sources, into a folder of its own. What somebody has done in the notebooks here, be it
+half an answer or an endless loop, and what they have trained into `runs/`, is no business of a test. Whether the
+notebooks here are in step with their sources: `tests/test_notebooks.py`, and `python -m minivdm.course build --check`.
 """
 
+import functools
 import os
 import tempfile
 from pathlib import Path
 
 import pytest
+from nbval.plugin import IPyNbFile
 
 from minivdm import share_cores
 
@@ -33,6 +39,38 @@ FULL = os.environ.setdefault(
     "MINIVDM_FULL_BUDGET", os.environ.get("MINIVDM_BUDGET") or ("gpu" if torch.cuda.is_available() else SMALLEST)
 )
 os.environ["MINIVDM_BUDGET"] = SMALLEST
+
+
+@functools.cache
+def fresh_notebooks():
+    """All notebooks as their sources give them, in a folder that goes when the tests end."""
+    from minivdm.course.build import notebooks, text_of
+
+    folder = tempfile.TemporaryDirectory(prefix="minivdm-notebooks-")
+    for path, made in notebooks(ROOT).items():
+        target = Path(folder.name, path.relative_to(ROOT))
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text_of(made), encoding="utf-8")
+    return folder
+
+
+class CourseNotebook(IPyNbFile):
+    """A notebook of the course: under its own name, nbval reads and runs the fresh one."""
+
+    @property
+    def fspath(self):
+        return type(super().fspath)(Path(fresh_notebooks().name) / self.path.relative_to(ROOT))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path, parent):
+    """Of the two folders, collect the notebooks that have a source, and nobody's own."""
+    found = yield
+    folder = file_path.relative_to(ROOT).parts[0] if file_path.is_relative_to(ROOT) else None
+    if file_path.suffix != ".ipynb" or folder not in ("chapters", "solutions"):
+        return found
+    ours = file_path == ROOT / folder / file_path.name and (ROOT / "chapters/source" / f"{file_path.stem}.py").exists()
+    return [CourseNotebook.from_parent(parent, path=file_path)] if ours else []
 
 
 @pytest.hookimpl(tryfirst=True)

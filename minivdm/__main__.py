@@ -172,14 +172,12 @@ def run(command: str, mine: bool, **options: object) -> object:
 
 def install_mine() -> None:
     """Put the pieces in `my_pieces/` into the running package, and say how many there are."""
-    from .course.kept_pieces import install_kept
-    from .course.sources import exercises, pieces_folder
+    from .course.kept_pieces import how_many, install_kept
+    from .course.sources import pieces_folder
 
     first = os.environ.get("RANK", "0") == "0"  # under torchrun, one voice is enough
     with contextlib.nullcontext() if first else contextlib.redirect_stdout(None):
-        mine, total = install_kept(), exercises()
-        of_all = f" of {len(total)}" if total else ""
-        print(f"{len(mine)}{of_all} pieces are yours, from {pieces_folder()}", flush=True)
+        print(f"{how_many(install_kept())}, from {pieces_folder()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -82,10 +82,12 @@ def sigterm_interrupts() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)  # a second one ends the program at once
         raise Terminated
 
-    if threading.current_thread() is not threading.main_thread():  # only the main thread can hear signals
+    before = signal.getsignal(signal.SIGTERM)
+    alone = threading.current_thread() is not threading.main_thread()  # only the main thread can hear signals
+    if alone or before == signal.SIG_IGN:  # whoever has started it wants none of them heard
         yield
         return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

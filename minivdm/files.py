@@ -18,6 +18,28 @@ def shipped(folder: str) -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / folder
 
 
+def course_folder() -> Path | None:
+    """The nearest folder of the course, from the working directory upwards: the repository, or one that `minivdm
+    start` has laid. Its notebooks, or their sources, lie in `chapters/`. None if there is none.
+    """
+    here = Path.cwd()
+    chapters = (folder / "chapters" for folder in (here, *here.parents))
+    return next((each.parent for each in chapters if (each / "source").is_dir() or any(each.glob("*.ipynb"))), None)
+
+
+def home_folder() -> Path:
+    """Where a learner's `my_pieces/` and `runs/` lie: the course folder that is worked in, else the repository that
+    holds the package, and for an installed package the working directory.
+    """
+    repository = shipped("chapters").parent
+    return course_folder() or (Path.cwd() if repository == PACKAGE else repository)
+
+
+def runs_folder() -> Path:
+    """Where a command keeps its runs: `runs/` in the course folder, else in the working directory; relative to that."""
+    return Path(os.path.relpath(course_folder() or Path.cwd()), "runs")
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path, older: str | Path | None = None) -> Iterator[BinaryIO]:
     """A binary file to write; it takes the place of `path` when the block ends, and is dropped if the block raises.

@@ -1,4 +1,8 @@
-"""What several test files need: random weights, and a count of tensor operations."""
+"""What several test files need: random weights, a count of tensor operations, and the notebooks as they are built."""
+
+import copy
+import functools
+from pathlib import Path
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,3 +25,15 @@ class CountOperations(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.calls += 1
         return function(*args, **(kwargs or {}))
+
+
+@functools.cache
+def all_built():
+    from minivdm.course.build import notebooks
+
+    return notebooks(Path(__file__).resolve().parents[1])
+
+
+def built(path):
+    """A notebook of the course as its source gives it, whatever somebody has done in the file at `path`."""
+    return copy.deepcopy(all_built()[path])

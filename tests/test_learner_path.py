@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import nbformat
 import pytest
+from helpers import built
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parents[1]
+CHAPTER = Path(__file__).resolve().parents[1] / "chapters" / "01_ddpm.ipynb"
 COUNTING = """@piece("forward_process.q_sample")
 def q_sample(x0, t, noise, schedule):
     torch.calls_of_my_q_sample = getattr(torch, "calls_of_my_q_sample", 0) + 1
@@ -27,12 +27,12 @@ def text_of(cell):
 def chapter(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIVDM_PIECES", str(tmp_path / "my_pieces"))
     monkeypatch.setenv("MINIVDM_BUDGET", "smoke")
-    return nbformat.read(ROOT / "chapters" / "01_ddpm.ipynb", as_version=4)
+    return built(CHAPTER)
 
 
 def run(notebook, tmp_path):
-    """Execute a notebook in an empty folder beside the pieces."""
-    (tmp_path / "chapters").mkdir(exist_ok=True)
+    """Execute a notebook in a folder of its own, beside the pieces."""
+    (tmp_path / "chapters" / "source").mkdir(parents=True, exist_ok=True)
     where = {"metadata": {"path": tmp_path / "chapters"}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
 
@@ -59,7 +59,7 @@ def test_training_calls_the_learners_q_sample(chapter, tmp_path):
     assert (tmp_path / "my_pieces" / "forward_process.q_sample.py").exists()
 
     # In a new kernel the kept piece is installed again, though the notebook's own cell is unsolved.
-    again = nbformat.read(ROOT / "chapters" / "01_ddpm.ipynb", as_version=4)
+    again = built(CHAPTER)
     training = cell_with(again, "= train(model")
     training.source += "\nprint('calls in a new kernel:', torch.calls_of_my_q_sample)"
     again.cells = until(again, training)

@@ -10,6 +10,7 @@ from minivdm.course.tables import filled
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
+CHAPTERS = [ROOT / "chapters" / f"{path.stem}.ipynb" for path in sorted((ROOT / "chapters" / "source").glob("*.py"))]
 FOLDERS = sorted(path.parent for path in ROOT.glob("minivdm/*/__init__.py"))
 SET_UP = "python3 -m venv .venv && . .venv/bin/activate && pip install -r requirements.txt && "
 
@@ -45,7 +46,7 @@ def test_the_programs_commands_are_understood():
 
 def test_tables_of_chapters_and_folders_are_those_of_the_sources():
     assert filled(README, ROOT) == README, "run python -m minivdm.course build"
-    for part, items in (("chapters", sorted((ROOT / "chapters").glob("*.ipynb"))), ("folders", FOLDERS)):
+    for part, items in (("chapters", CHAPTERS), ("folders", FOLDERS)):
         text = README.partition(f"<!-- {part} -->")[2].partition(f"<!-- end of {part} -->")[0]
         assert items and all(f"({path.relative_to(ROOT).as_posix()})" in text for path in items)
         assert len(text.strip().splitlines()) == len(items) + 2 * (part == "chapters")
@@ -60,3 +61,4 @@ def test_ci_runs_the_readme_command():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     pattern = re.search(r"grep -m 1 -E '(.*)' README.md", script).group(1)
     assert [line for line in README.splitlines() if re.search(pattern, line)] == [SET_UP + "pytest"]
+    assert script.endswith("\npython -m minivdm.course build --check\n"), "also of notebooks that look worked in"

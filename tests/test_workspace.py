@@ -11,6 +11,7 @@ import pytest
 
 from minivdm.__main__ import main, split
 from minivdm.course import sources, workspace
+from minivdm.files import home_folder
 
 NOTEBOOK = "chapters/01_a.ipynb"
 NEWER = "chapters/01_a.new.ipynb"
@@ -243,7 +244,7 @@ def test_pieces_and_exercises_in_a_laid_folder(started, monkeypatch):
     monkeypatch.delenv("MINIVDM_PIECES", raising=False)
     main(["start", "mine"])
     monkeypatch.chdir("mine/chapters")
-    assert sources.repository_root() == Path("..").resolve()
+    assert home_folder() == Path("..").resolve()
     assert sources.pieces_folder() == Path("..").resolve() / "my_pieces"
     assert {path.stem for path in sources.source_files()} == {path.stem for path in Path().glob("*.ipynb")}
     assert len(sources.exercises()) >= 50

@@ -36,6 +36,7 @@ from minivdm.diffusion.schedules import checked_betas, per_sample
 from minivdm.evaluation import viz
 from minivdm.evaluation.digit_classifier import train_digit_classifier
 from minivdm.evaluation.metrics import frechet_distance, gaussian_mmd
+from minivdm.files import home_folder
 from minivdm.models.unet import UNet
 from minivdm.training.checkpoint import save_checkpoint
 from minivdm.training.ema import EMA
@@ -580,10 +581,10 @@ schedule = NoiseSchedule(linear_betas(b.T)).to(b.device)
 model = UNet(in_channels=1, channels=b.channels).to(b.device)
 ema = EMA(model, decay=0.995)
 batch = batches_of(images.to(b.device), batch_size=b.batch)
-run = f"../runs/01_ddpm/{b.name}"
+run = home_folder() / "runs" / "01_ddpm" / b.name
 steps = train(model, ema, batch, schedule, b.steps, lr=1e-3, cuda_graph=True)
 losses = torch.stack([loss for step, loss in steps]).cpu()
-save_checkpoint(f"{run}/model.pt", model=ema.model.state_dict())
+save_checkpoint(run / "model.pt", model=ema.model.state_dict())
 print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(losses)} steps")
 
 # %%

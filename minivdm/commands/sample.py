@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from ..datasets.captions import Tokenizer
 from ..datasets.video_files import pyav, require_fits, write_video
+from ..files import runs_folder
 from ..pipelines.pretrained import BUILDERS, NotFinite, load_pretrained, load_weights
 from ..pipelines.text2video import VideoModel, text_to_video
 from ..training.precision import best_device
 
-RUNS = Path("runs", "text2video")
 GAP_PIXELS = 2  # pixels between clips side by side; even, as MP4 needs
 COLUMNS = 4  # clips in a row
 CLIPS_AT_A_TIME = 32  # in one call of the model, for memory's sake
@@ -177,7 +177,8 @@ def find_model(checkpoint: str | Path | None = None) -> tuple[VideoModel, str]:
         FileNotFoundError: if there is no such file.
         ValueError: if it holds no text-to-video model, or one with weights that are not finite.
     """
-    found = sorted(RUNS.glob("*/model.pt"), key=lambda path: path.stat().st_mtime)
+    runs = runs_folder() / "text2video"
+    found = sorted(runs.glob("*/model.pt"), key=lambda path: path.stat().st_mtime)
     if checkpoint is None and not found:
         return load_pretrained("text2video"), "the one that comes with the course, data/text2video.pt"
     if checkpoint == "":
@@ -194,4 +195,4 @@ def find_model(checkpoint: str | Path | None = None) -> tuple[VideoModel, str]:
     except ValueError as error:
         size = f"{path.stat().st_size:,} bytes"
         raise ValueError(f"{path} ({size}) is truncated, or no model.pt of a text-to-video run") from error
-    return model, f"{path}" + ("" if checkpoint else f", the newest of {len(found)} in {RUNS}")
+    return model, f"{path}" + ("" if checkpoint else f", the newest of {len(found)} in {runs}")

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from ..datasets.gif_files import save_gif
 from ..datasets.sprites import MovingSprites
 from ..diffusion.predictions import prediction_loss
-from ..files import replacing
+from ..files import replacing, runs_folder
 from ..models.kernels import use_fused_kernels
 from ..pipelines.pretrained import save_pretrained
 from ..pipelines.text2video import VideoModel, build_text2video, text_to_video
@@ -87,7 +87,7 @@ def train_text2video(
         KeyboardInterrupt: when interrupted; its text says what was saved.
     """
     name, settings = settings_of(budget, **changes)
-    out = Path(out or Path("runs", "text2video", name))
+    out = Path(out or runs_folder() / "text2video" / name)
     sprites = MovingSprites(settings.frames, settings.size)  # refuses clips that are too small or too short
     device = init_distributed()
     phase, done = progress_of(out)

@@ -5,12 +5,13 @@ import sys
 
 from minivdm import share_cores
 from minivdm.console import run_program
+from minivdm.files import home_folder
 
-from . import sources
+from .differences import ADVICE
 
 
 def main(arguments=None):
-    """Run one command; the exit code is 0 (fine), 1 (out of date, or not all passed), or as `minivdm.console` lists."""
+    """Run one command; the exit code is 0 (fine), 1 (notebooks differ, not all passed), or as `minivdm.console` lists."""
     share_cores()
     return run_program(lambda: run(arguments))
 
@@ -22,64 +23,49 @@ def run(arguments):
     building = commands.add_parser(
         "build", help="write the notebooks and README's tables from chapters/source and minivdm/"
     )
-    building.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
+    how = building.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs from its source")
+    how.add_argument(
+        "--force",
+        action="store_true",
+        help="write anew what has been worked in, too; a copy is kept beside it, as NAME.mine.ipynb",
+    )
     building.add_argument("--root", default=None, help="the repository (default: found from here)")
-    commands.add_parser("status", help="which exercises are yours")
+    commands.add_parser("status", help="which exercises are yours, and which notebooks have been worked in")
     grading = commands.add_parser("check", help="grade a notebook")
     grading.add_argument("notebook", help="a chapter's notebook (.ipynb)")
     grading.add_argument("--chapter", help="grade it as this chapter, whatever the file is called")
     grading.add_argument("--json", action="store_true", help="print the grades as JSON")
     options = parser.parse_args(arguments)
     if options.command == "build":
-        return build(options.root or sources.repository_root(), options.check)
+        return build(options.root or home_folder(), options.check, options.force)
     if options.command == "status":
+        from .status import status
+
         return status()
     from .grade import command
 
     return command(options.notebook, options.json, options.chapter)
 
 
-def build(root, check):
-    """Build, or compare; print what happened."""
+def build(root, check, force):
+    """Build, or compare; print what happened. Exit code 1: something is not, or is not yet, as its source gives it."""
     try:
-        from .build import BuildError
+        from .build import BuildError, differences
         from .build import build as build_all
     except ModuleNotFoundError as error:  # jupytext and nbformat are for authors
         print(f'error: building needs {error.name}: pip install "minivdm[test]"', file=sys.stderr)
         return 2
     try:
-        lines = build_all(root, check)
-    except BuildError as error:
+        notes = differences(root) if check else build_all(root, force)
+    except (BuildError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join(lines) or "all notebooks are up to date")
-    if check and lines:
-        print("run `python -m minivdm.course build` and commit what it writes")
-    return int(check and bool(lines))
-
-
-def status():
-    """Print a table of all exercises: yours or open."""
-    from .kept_pieces import kept_files
-
-    kept, exercises = kept_files(), sources.exercises()
-    if not exercises:
-        print("error: no exercises in chapters/source", file=sys.stderr)
-        return 2
-    width = max(map(len, exercises)) + 2
-    chapter = None
-    for name, settings in exercises.items():
-        if settings["chapter"] != chapter:
-            chapter = settings["chapter"]
-            print(f"\n{chapter}\n{'':2}{'exercise':10}{'piece':{width}}{'points':>7}{'minutes':>9}  state")
-        state = "yours" if name in kept else "open"
-        row = f"{settings['points']:>7}{settings['minutes']:>9}  {state}"
-        print(f"{'':2}{settings['exercise']:10}{name:{width}}{row}")
-    mine = [settings for name, settings in exercises.items() if name in kept]
-    points = sum(settings["points"] for settings in mine), sum(each["points"] for each in exercises.values())
-    minutes = sum(each["minutes"] for name, each in exercises.items() if name not in kept)
-    print(f"\n{len(mine)} of {len(exercises)} pieces are yours: {points[0]} of {points[1]} points, {minutes} min to go")
-    return 0
+    print("\n".join(map(str, notes)) or "all notebooks are up to date")
+    kinds = {note.kind for note in notes}
+    for advice in dict.fromkeys(ADVICE[kind] for kind in ADVICE if kind in kinds):
+        print(advice)
+    return int(bool(notes) if check else "behind" in kinds)
 
 
 if __name__ == "__main__":

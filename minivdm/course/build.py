@@ -1,23 +1,30 @@
-"""One source, two notebooks: `python -m minivdm.course build [--check]`.
+"""One source, two notebooks: `python -m minivdm.course build [--check | --force]`.
 
 `chapters/source/NN_name.py` holds the prose and the experiments; the code of each piece comes from the package. The
 solution shows it as it is; in the student's notebook the body gives way to `raise NotImplementedError("Exercise ...")`.
-What is built depends on these files alone, so a second build changes no byte. Outputs in `solutions/` stay with every
-cell whose source is the same as before. README.md gets its table of chapters and its list of folders (see `tables`).
+What is built depends on these files alone, so a second build changes no byte. README.md gets its table of chapters and
+its list of folders (see `tables`).
+
+What else a notebook holds is not lost. Outputs stay with every cell whose source is the same as before. A notebook in
+which somebody has changed a cell since it was built (see `own_cells`) is left as it is; with `--force` it is copied,
+then written anew.
 """
 
 import contextlib
 import hashlib
-import json
 import re
 from pathlib import Path
 
 import jupytext
 import nbformat
+from nbformat.v4.rwbase import rejoin_lines
 
 from minivdm.files import replacing
 
+from .copies import keep_copy
+from .differences import Note, has_run, is_stray, notebook_difference, readme_difference
 from .outputs import tidy
+from .own_cells import Unreadable, own_cells, read_cells, record, recorded
 from .stubs import BuildError, code_of
 from .tables import CHAPTERS, chapter_table, filled
 
@@ -29,37 +36,69 @@ NOTEBOOK = {
 }
 
 
-def build(root, check=False):
-    """Write all notebooks below `root`, and what is generated in its README.md; or with `check` only compare.
+def build(root, force=False):
+    """Write all notebooks below `root`, and what is generated in its README.md.
+
+    Args:
+        root: the repository.
+        force: write anew also what has been worked in, run, or cannot be read; a copy is kept as NAME.mine.ipynb.
 
     Returns:
-        A list of lines: what was written, or with `check` what is out of date (empty: nothing).
+        A list of `Note`s: what was written, and what was left.
 
     Raises:
-        BuildError: one line about a mistake in a source; nothing has been written then.
+        BuildError: one line about a mistake in a source, or a notebook that cannot be read; nothing has been written.
+    """
+    root, texts, copied, notes = Path(root), {}, [], []
+    made = notebooks(root)
+    for path, notebook in made.items():
+        found = former(path, root, force)
+        today, given = record(notebook.cells), path.parent.name == "chapters"
+        mine = own_cells(found, today) if found else []
+        if mine and not force:
+            kind = "yours" if recorded(found) == today else "behind"
+            notes.append(Note(kind, path.relative_to(root), f"left as it is, worked in: {', '.join(mine)}"))
+            continue
+        if force and path.exists() and (not found or mine or given and has_run(found)):
+            copied.append(path)
+        texts[path] = text_of(with_outputs(notebook, None if force and given else found))
+    readme = root / "README.md"
+    texts |= {readme: filled(readme.read_text(encoding="utf-8"), root)} if readme.exists() else {}
+    changed = [path for path, text in texts.items() if path in copied or not holds(path, text)]
+    for path in copied:
+        notes.append(Note("copied", path.relative_to(root), f"copied to {keep_copy(path).name}"))
+    write_all({path: texts[path] for path in changed})
+    return [*notes, *(Note("wrote", path.relative_to(root), "written") for path in changed), *strays(root, made)]
+
+
+def differences(root):
+    """How the files below `root` differ from what their sources give, as a list of `Note`s; empty if they do not.
+
+    Raises:
+        BuildError: one line about a mistake in a source.
     """
     root = Path(root)
+    made = notebooks(root)
+    found = [notebook_difference(path, root, notebook, text_of(notebook)) for path, notebook in made.items()]
+    readme = root / "README.md"
+    found += (
+        [readme_difference(readme, root, filled(readme.read_text(encoding="utf-8"), root))] if readme.exists() else []
+    )
+    return [note for note in found if note] + strays(root, made)
+
+
+def notebooks(root):
+    """All notebooks as the sources give them, without outputs: path -> notebook."""
     paths = sorted((root / "chapters" / "source").glob("*.py"))
     if not paths:
-        raise BuildError(f"no sources in {root / 'chapters' / 'source'}")
-    wanted, seen = {}, {}
+        raise BuildError(f"no sources in {root / 'chapters' / 'source'}: notebooks are built in the repository")
+    made, seen = {}, {}
     for path in paths:
         cells = read_source(path)
         validate(path, cells, seen)
-        wanted[root / "chapters" / f"{path.stem}.ipynb"] = text_of(make(root, path.stem, cells, solution=False))
-        target = root / "solutions" / f"{path.stem}.ipynb"
-        worked = make(root, path.stem, cells, solution=True)
-        wanted[target] = text_of(with_outputs(worked, read_notebook(target) if check else former(target)))
-    readme = root / "README.md"
-    if readme.exists():
-        wanted[readme] = filled(readme.read_text(encoding="utf-8"), root)
-    found = [path for folder in ("chapters", "solutions") for path in sorted((root / folder).glob("*.ipynb"))]
-    orphans = [f"{path.relative_to(root)}: has no source" for path in found if path not in wanted]
-    if check:
-        return [line for path, text in wanted.items() for line in compare(path, text, root)] + orphans
-    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    write_all({path: wanted[path] for path in changed})
-    return [f"wrote {path.relative_to(root)}" for path in changed] + orphans
+        for folder in ("chapters", "solutions"):
+            made[root / folder / f"{path.stem}.ipynb"] = make(root, path.stem, cells, folder == "solutions")
+    return made
 
 
 def read_source(path):
@@ -101,7 +140,7 @@ def validate(path, cells, seen):
 
 def make(root, chapter, cells, solution):
     """The notebook of one chapter, without outputs."""
-    notebook = nbformat.v4.new_notebook(metadata=NOTEBOOK)
+    notebook = nbformat.v4.new_notebook(metadata=dict(NOTEBOOK))
     notebook.nbformat_minor = 5
     used = {}
     for kind, text, metadata in cells:
@@ -118,6 +157,7 @@ def make(root, chapter, cells, solution):
         cell = getattr(nbformat.v4, f"new_{kind}_cell")(text, metadata=metadata)
         cell["id"] = stable_id(key, used)
         notebook.cells.append(cell)
+    notebook.metadata["minivdm"] = {"built": record(notebook.cells)}
     return notebook
 
 
@@ -132,74 +172,47 @@ def text_of(notebook):
     return nbformat.writes(notebook, version=nbformat.NO_CONVERT).rstrip("\n") + "\n"
 
 
-def former(path):
-    """The worked notebook that is there now, whose outputs are to be kept; None if there is none.
+def former(path, root, force):
+    """The notebook that is there now; None if there is none, or with `force` if it cannot be read.
 
     Raises:
-        BuildError: if it cannot be read. Building over it would lose its outputs.
+        BuildError: if it cannot be read. What it holds would be lost.
     """
-    found = read_notebook(path)
-    if found is None and path.exists():
-        raise BuildError(f"{path.name} in solutions/ is no notebook, so its outputs would be lost: mend or delete it")
-    return found
-
-
-def read_notebook(path):
-    """The notebook there, or None if there is none that can be read."""
     try:
-        return nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
-    except (OSError, ValueError, AttributeError, KeyError):
-        return None
+        return read_cells(path)
+    except Unreadable as error:
+        if force:
+            return None
+        advice = "mend it, or delete it, or let build --force keep a copy"
+        raise BuildError(f"{path.relative_to(root)} {error}; {advice}") from None
 
 
 def with_outputs(notebook, before):
     """The notebook with the earlier one's outputs in every code cell whose source did not change."""
     left = {}
-    for cell in before.cells if before else []:
+    for cell in rejoin_lines(nbformat.from_dict(before)).cells if before else []:
         if cell.cell_type == "code":
             left.setdefault(cell.source, []).append(cell)
     for cell in notebook.cells:
         same = left.get(cell.source) if cell.cell_type == "code" else None
         if same:
             old = same.pop(0)
-            cell.outputs, cell.execution_count = tidy(old.outputs), old.execution_count
+            cell.outputs, cell.execution_count = tidy(old.get("outputs", [])), old.get("execution_count")
     return notebook
 
 
-def compare(path, text, root):
-    """Lines that say how the file on disk differs from what the sources give; none if it does not."""
-    name = path.relative_to(root)
-    if not path.exists():
-        return [f"{name}: missing"]
-    on_disk = path.read_text(encoding="utf-8")
-    if on_disk == text:
-        return []
-    if path.suffix == ".md":
-        return [f"{name}: its table of chapters or its list of folders is out of date"]
-    found, wanted = read_notebook(path), nbformat.reads(text, as_version=4)
-    if found is None:
-        return [f"{name}: is no notebook"]
-    for number, (mine, theirs) in enumerate(zip(found.cells, wanted.cells), 1):
-        if core(mine) != core(theirs):
-            return [f"{name}: cell {number} ({title(theirs)}) is stale or was edited by hand"]
-    if len(found.cells) != len(wanted.cells):
-        return [f"{name}: has {len(found.cells)} cells, its source {len(wanted.cells)}: stale or edited by hand"]
-    if path.parent.name == "solutions":  # running it adds outputs and machine data, and nothing else differs
-        return []
-    return [f"{name}: outputs or metadata differ from the source's"]
+def strays(root, made):
+    """A `Note` for each notebook that belongs to no source, copies aside."""
+    found = [path for folder in ("chapters", "solutions") for path in sorted((root / folder).glob("*.ipynb"))]
+    return [Note("stray", path.relative_to(root), "has no source") for path in found if is_stray(path, made)]
 
 
-def core(cell):
-    """What a cell is, without what running it adds."""
-    metadata = {key: value for key, value in cell.metadata.items() if key != "execution"}
-    return cell.cell_type, cell.get("id"), cell.source, json.dumps(metadata, sort_keys=True)
-
-
-def title(cell):
-    """A few words by which to recognise a cell."""
-    piece = cell.metadata.get("minivdm", {}).get("piece")
-    first = next((line.strip() for line in cell.source.splitlines() if line.strip()), "empty")
-    return piece or (first if len(first) <= 50 else first[:49] + "…")
+def holds(path, text):
+    """Whether a file holds this text, whatever its ends of lines."""
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
 
 
 def write_all(texts):

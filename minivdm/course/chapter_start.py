@@ -22,9 +22,8 @@ def start(chapter, solution=False, keep=True):
         return
     mine, total = kept_pieces.install_kept(), sources.exercises()
     here = [name for name, settings in total.items() if settings["chapter"] == chapter]
-    of_all = f" of {len(total)}" if total else ""
     of_these = f", {sum(name in mine for name in here)} of {len(here)} in this chapter" if here else ""
-    print(f"{len(mine)}{of_all} pieces are yours{of_these}")
+    print(kept_pieces.how_many(mine) + of_these)
 
 
 def watch_for_suspects():

@@ -188,7 +188,7 @@ def functions_of(attributes):
 def what_runs(piece, result):
     """Decide whether the chapter can go on with a version that does not pass, and say so in a line."""
     kept = ""
-    if piece.name in kept_pieces.kept_files():
+    if piece.name in kept_pieces.installed:
         kept = " Inside minivdm your earlier version, which passed, goes on running."
     if result.status == "error" or not result.usable:
         piece.reject()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from . import sources
 from .cells import PIECE
+from .own_cells import Unreadable, read_cells
 
 START = re.compile(r"""^\s*start\(\s*["']([\w.-]+)["']""", re.MULTILINE)
 STARTUP_SECONDS, SPARE_SECONDS = 180, 20
@@ -74,14 +75,13 @@ def grade(path, chapter=None):
 def code_cells(path):
     """The code cells of a notebook as dicts with `source` and `metadata`."""
     try:
-        notebook = json.loads(Path(path).read_text(encoding="utf-8"))
-        cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-        joined = [{"source": "".join(cell["source"]), "metadata": cell.get("metadata", {})} for cell in cells]
-    except OSError as error:
-        raise GradeError(f"{path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise GradeError(f"{path} is not a Jupyter notebook") from None
-    return joined
+        notebook = read_cells(path)
+    except Unreadable as error:
+        raise GradeError(f"{path} {error}") from None
+    if notebook is None:
+        raise GradeError(f"{path}: No such file or directory")
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    return [{"source": cell["source"], "metadata": cell["metadata"]} for cell in cells]
 
 
 def exercises_of(path, cells, chapter=None):

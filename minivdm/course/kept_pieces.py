@@ -12,6 +12,7 @@
 """
 
 import ast
+import builtins
 import inspect
 import sys
 from pathlib import Path
@@ -19,11 +20,12 @@ from pathlib import Path
 from minivdm.files import replacing
 
 from . import sources
+from .copies import keep_copy
 from .method_transplant import transplant, vars_of
 from .originals import namespaces, reference, resolve, run_in_module, signature_of
 from .pieces import Piece
-from .renamed import new_piece_name, with_new_names
-from .standalone import NotKept, standalone
+from .renamed import names_bound, new_piece_name, with_new_names
+from .standalone import NotKept, global_names, standalone
 
 installed = {}  # piece name -> the function that runs now; for a class, its former attributes
 settings = {"keep": True}  # whether a passed check keeps the piece; `start` decides
@@ -34,13 +36,17 @@ def load(name, text, filename):
     """Run a kept file's text and return the function or class it defines.
 
     Raises:
-        ValueError: if it does not define the piece, or with another signature than the reference's.
+        ValueError: if it does not define the piece, or with another signature than the reference's, or uses a name that
+            nothing defines, as a piece does that leant on a helper which minivdm no longer has.
         Exception: whatever the text raises.
     """
     module, attribute, _ = resolve(name)
     tree = with_new_names(ast.parse(text, filename), former_name(name, filename))
     defines = {getattr(node, "name", None) for node in tree.body}
     space = run_in_module(tree, module, filename)
+    unknown = global_names(ast.unparse(tree)) - set(space) - set(vars(builtins)) - names_bound(tree)
+    if unknown:
+        raise ValueError(f"it uses {', '.join(sorted(unknown))}, which neither it nor minivdm defines")
     made = space[attribute] if attribute in defines else None
     known = reference(name)
     if not callable(made) or inspect.isclass(made) != inspect.isclass(known):
@@ -133,28 +139,33 @@ def is_target(module_name):
 
 
 def keep_piece(piece):
-    """Write a passed piece to `my_pieces/` and let minivdm run on it.
+    """Write a passed piece to `my_pieces/` and let minivdm run on it; a former version goes to `my_pieces/earlier/`.
 
     Returns:
         One line about what happened, also where the piece cannot be kept.
     """
-    path = sources.pieces_folder() / f"{piece.name}.py"
+    path, earlier = sources.pieces_folder() / f"{piece.name}.py", ""
     try:
-        text = standalone(piece)
-        made = load(piece.name, text, str(path))
+        content = standalone(piece).encode()
+        made = load(piece.name, content.decode(), str(path))
+        if path.exists() and path.read_bytes() != content:
+            copy = keep_copy(path, mark="", folder=path.parent / "earlier")
+            earlier = f" The version before it is in {path.parent.name}/earlier/{copy.name}."
         with replacing(path) as file:
-            file.write(text.encode())
+            file.write(content)
     except NotKept as reason:
         return f"Passed; not kept, because {reason}."
     except Exception as error:
         return f"Passed, but it could not be kept: {type(error).__name__}: {error}"
     install(piece.name, made)
-    return f"Kept in {path.parent.name}/{path.name}; minivdm runs your version from now on."
+    return f"Kept in {path.parent.name}/{path.name}; minivdm runs your version from now on.{earlier}"
 
 
 def kept_files():
-    """The kept pieces, as a dict from piece name to path."""
-    return {new_piece_name(path.stem): path for path in sorted(sources.pieces_folder().glob("[!.]*.py"))}
+    """The kept pieces, as a dict from piece name to path; of two names for one piece, today's counts."""
+    paths = sorted(sources.pieces_folder().glob("[!.]*.py"))
+    paths.sort(key=lambda path: new_piece_name(path.stem) == path.stem)
+    return {new_piece_name(path.stem): path for path in paths}
 
 
 def kept(name):
@@ -162,8 +173,25 @@ def kept(name):
     path = kept_files().get(name)
     try:
         return path and Piece(name, load(name, path.read_text(encoding="utf-8"), str(path)))
-    except Exception:  # whatever its text raises; `install_kept` says so
+    except (Exception, SystemExit):  # whatever its text raises; `install_kept` says so
         return None
+
+
+def load_kept():
+    """Load the kept files, one after the other, without installing them.
+
+    Yields:
+        (name, made, None), or for a file that does not load (name, None, a line that says why and what to do).
+    """
+    for name, path in kept_files().items():
+        try:
+            found = name, load(name, path.read_text(encoding="utf-8"), str(path)), None
+        except (Exception, SystemExit) as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            settings = sources.exercises().get(name)
+            again = f", or pass exercise {settings['exercise']} of {settings['chapter']} again" if settings else ""
+            found = name, None, f"skipped {path.parent.name}/{path.name}: {why}. Mend or delete the file{again}"
+        yield found
 
 
 def install_kept():
@@ -173,10 +201,17 @@ def install_kept():
         The names of the installed pieces.
     """
     done = []
-    for name, path in kept_files().items():
-        try:
-            install(name, load(name, path.read_text(encoding="utf-8"), str(path)))
-            done.append(name)
-        except Exception as error:
-            print(f"skipped {path.parent.name}/{path.name}: {type(error).__name__}: {error}")
+    for name, made, problem in load_kept():
+        if problem:
+            print(problem)
+            continue
+        install(name, made)
+        done.append(name)
     return done
+
+
+def how_many(mine):
+    """ "7 of 50 pieces are yours": how many of the course's exercises are among these names."""
+    total = sources.exercises()
+    count = f"{sum(name in total for name in mine)} of {len(total)}" if total else f"{len(mine)}"
+    return f"{count} pieces are yours"

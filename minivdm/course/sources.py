@@ -17,7 +17,7 @@ import os
 import re
 from pathlib import Path
 
-from ..files import PACKAGE, shipped
+from ..files import PACKAGE, home_folder, shipped
 
 SETTING = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\[[^\]]*\]|[^\s"\[\]]+)')
 
@@ -33,23 +33,14 @@ def import_name(path):
     return f"minivdm.{path.parent.name}.{path.stem}"
 
 
-def repository_root():
-    """The folder that is worked in: the nearest with `chapters/` in it, from the working directory upwards; else the
-    checkout that holds the package, and for an installed package the working directory.
-    """
-    here, checkout = Path.cwd(), shipped("chapters").parent
-    found = (folder for folder in [here, *here.parents] if (folder / "chapters").is_dir())
-    return next(found, here if checkout == PACKAGE else checkout)
-
-
 def pieces_folder():
-    """Where the learner's kept pieces lie: `MINIVDM_PIECES`, else `my_pieces/` in `repository_root()`."""
-    return Path(os.environ.get("MINIVDM_PIECES") or repository_root() / "my_pieces")
+    """Where the learner's kept pieces lie: `MINIVDM_PIECES`, else `my_pieces/` in `home_folder()`."""
+    return Path(os.environ.get("MINIVDM_PIECES") or home_folder() / "my_pieces")
 
 
 def source_files(root=None):
-    """The chapters' sources, sorted: those of `root`, else of `repository_root()`, else those of the package."""
-    roots = [Path(root)] if root else [repository_root(), shipped("chapters").parent]
+    """The chapters' sources, sorted: those of `root`, else of `home_folder()`, else those of the package."""
+    roots = [Path(root)] if root else [home_folder(), shipped("chapters").parent]
     found = ([*sorted((each / "chapters" / "source").glob("*.py"))] for each in roots)
     return next((files for files in found if files), [])
 

@@ -119,10 +119,16 @@ def course_files():
     """What is laid into a folder: each file's name in it, and its bytes."""
     found = {"README.md": README.encode()}
     for part in ("chapters", "solutions"):
-        found |= {f"{part}/{path.name}": path.read_bytes() for path in sorted(shipped(part).glob("*.ipynb"))}
+        found |= {f"{part}/{path.name}": path.read_bytes() for path in notebooks_in(shipped(part))}
     if len(found) == 1:
         raise WorkspaceError(f"this installation of minivdm carries no notebooks: none in {shipped('chapters')}")
     return found
+
+
+def notebooks_in(folder):
+    """The course's notebooks in a folder, in order: those that have a source, where there are sources."""
+    sources = {path.stem for path in (shipped("chapters") / "source").glob("*.py")}
+    return [path for path in sorted(folder.glob("*.ipynb")) if path.stem in sources or not sources]
 
 
 def lay_file(path, content, before):
@@ -165,7 +171,7 @@ def digest(content):
 
 def jupyter_command(folder, browser=True, port=None, more=()):
     """The command that opens JupyterLab with the folder as its root and the first chapter in front."""
-    first = next(iter(sorted((folder / "chapters").glob("*.ipynb"))), None)
+    first = next(iter(notebooks_in(folder / "chapters")), None)
     url = f"/lab/tree/chapters/{first.name}" if first else "/lab"
     shown = []
     if first and browser and has_browser():

@@ -23,7 +23,8 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from minivdm.course.build import build
+from minivdm.course.build import build, text_of
+from minivdm.files import replacing
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBE = """
@@ -58,8 +59,14 @@ def measure(path, save):
     measured = json.loads(extra.outputs[-1]["text"].split("MEASURED")[1])
     notebook.cells.pop()
     if save:
-        nbformat.write(notebook, path)
+        write(notebook, path)
     return {"seconds": seconds, **measured}
+
+
+def write(notebook, path):
+    """Write a notebook, whole or not at all: its outputs took minutes of a GPU."""
+    with replacing(path) as file:
+        file.write(text_of(notebook).encode())
 
 
 def pack(path):
@@ -73,7 +80,7 @@ def pack(path):
         if png:
             small = oxipng.optimize_from_memory(base64.b64decode(png), level=6)
             output.data["image/png"] = base64.b64encode(small).decode()
-    nbformat.write(notebook, path)
+    write(notebook, path)
     return before, path.stat().st_size
 
 
@@ -116,7 +123,8 @@ def main():
         )
         if not found:
             sys.exit("README.md has no <!-- times --> ... <!-- end of times -->")
-        path.write_text(text, encoding="utf-8")
+        with replacing(path) as file:
+            file.write(text.encode())
         return
     chosen = [path for path in sorted((ROOT / "solutions").glob("*.ipynb")) if args.only in (None, path.stem)]
     if args.pack:

@@ -5,7 +5,7 @@ import linecache
 import textwrap
 
 import pytest
-from course_kit import q_sample_exercise, schedule_exercise
+from course_kit import SOURCE, TOY, q_sample_exercise, schedule_exercise
 
 import minivdm.diffusion.forward_process
 import minivdm.diffusion.samplers
@@ -49,3 +49,13 @@ def cell():
 
     run(prelude)
     return run
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A repository with one module and one chapter."""
+    (tmp_path / "minivdm" / "toys").mkdir(parents=True)
+    (tmp_path / "minivdm" / "toys" / "toy.py").write_text(TOY)
+    (tmp_path / "chapters" / "source").mkdir(parents=True)
+    (tmp_path / "chapters" / "source" / "01_toy.py").write_text(SOURCE)
+    return tmp_path

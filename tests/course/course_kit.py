@@ -1,7 +1,8 @@
-"""What the tests of the course share: two small exercises, and cells to try them with."""
+"""What the tests of the course share: two small exercises, cells to try them with, a repository with one chapter."""
 
 import torch
 
+from minivdm.course.__main__ import main
 from minivdm.course.exercise import Exercise, close, holds, raises
 
 RIGHT = '''
@@ -78,3 +79,78 @@ def schedule_exercise():
             self.alpha_bar = torch.cumprod(1 - betas, 0).float()
 
     return made
+
+
+TOY = '''"""A toy module."""
+
+import functools
+
+
+def plain(fn):
+    return fn
+
+
+@plain
+def scale(x, by=2):
+    """Multiply x by a number."""
+    # how it is done
+    return x * by  # (B,)
+
+
+def bare(x):
+    # no docstring here
+
+    # so this comment is the body's
+    return x
+
+
+def line(x): return x
+
+
+class Box:
+    r"""A box with \\alpha in it.
+
+    Attributes: none.
+    """
+
+    size = 3
+
+    def __init__(self, size):
+        """Remember the size."""
+        self.size = size
+
+    @functools.cached_property
+    def double(self):
+        return 2 * self.size
+
+    def given(self):
+        """Stays."""
+        return self.size  # stays, too
+'''
+SOURCE = """# %% [markdown]
+# # A chapter
+# with $x_t$ and `code`
+
+# %% tags=["setup"]
+from minivdm.course import check, piece, start
+
+start("01_toy")
+# %matplotlib inline
+
+# %% piece="toy.scale" exercise="1.1" points=1 minutes=5
+
+# %% piece="toy.Box" methods=["__init__", "double"] exercise="1.2" points=2 minutes=10
+
+# %% piece="toy.line"
+
+# %%
+x = 1
+
+# %%
+x = 1
+"""
+
+
+def build(root, *options):
+    """The exit code of `python -m minivdm.course build`."""
+    return main(["build", "--root", str(root), *options])

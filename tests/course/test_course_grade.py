@@ -135,8 +135,9 @@ def test_table(grade, tmp_path, capsys):
     ("text", "told"),
     [
         (None, "No such file"),
-        ("hello", "not a Jupyter notebook"),
-        ("[]", "not a Jupyter notebook"),
+        ("hello", "is no notebook"),
+        ("[]", "is no notebook"),
+        ("<<<<<<< HEAD\n{}\n=======\n", "is no notebook: it holds the marks of a merge conflict"),
         ('{"cells": []}', "no exercise"),
     ],
 )

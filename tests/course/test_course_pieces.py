@@ -323,6 +323,12 @@ def test_start_installs_resets_and_counts(cell, capsys, tmp_path, monkeypatch):
         ("def q_sample(x0):\n    pass", "does not fit q_sample(x0, t, noise, schedule)"),
         ("x = 1", "defines no function q_sample"),
         ("\0", "null bytes"),
+        ("raise SystemExit(1)", "SystemExit"),
+        (
+            "def q_sample(x0, t, noise, schedule):\n    return at_level(schedule, t) * x0",
+            "it uses at_level, which neither",
+        ),
+        ("from minivdm.diffusion.schedules import at_level", "ImportError"),
     ],
 )
 def test_corrupt_kept_file_is_skipped(capsys, text, told):
@@ -332,9 +338,38 @@ def test_corrupt_kept_file_is_skipped(capsys, text, told):
     start("01_ddpm")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("skipped my_pieces/forward_process.q_sample.py: ") and told in lines[0]
-    assert lines[1].startswith("skipped my_pieces/nothing.at_all.py: ")
+    assert lines[0].endswith(". Mend or delete the file, or pass exercise 1.3 of 01_ddpm again")
+    assert lines[1].startswith("skipped my_pieces/nothing.at_all.py: ") and lines[1].endswith("Mend or delete the file")
     assert lines[2].startswith("0 ") and kept().exists()
     assert forward_process.q_sample is reference("forward_process.q_sample")
+
+
+def test_what_is_no_exercise_of_the_course_is_not_counted(capsys):
+    kept().parent.mkdir()
+    kept("schedules.per_sample").write_text("def per_sample(table, t, x):\n    return table[t]\n")
+    start("01_ddpm")
+    assert capsys.readouterr().out.startswith(f"0 of {len(sources.exercises())} ")
+    assert set(kept_pieces.installed) == {"schedules.per_sample"}
+
+
+def test_of_two_names_for_one_piece_todays_counts():
+    """A piece kept under its former name, then passed again: the new file runs, whichever name sorts first."""
+    kept().parent.mkdir()
+    for name in ("translation.ddib", "bridge.ddib"):
+        kept(name).write_text("")
+    assert kept_pieces.kept_files() == {"bridge.ddib": kept("bridge.ddib")}
+
+
+def test_a_former_version_is_kept_beside(cell):
+    earlier, texts = kept().parent / "earlier", []
+    for number in (1, 2, 1, 3):
+        result = check(cell(RIGHT.replace("a.sqrt() *", f"{number} / {number} * a.sqrt() *"))["q_sample"])
+        texts.append(kept().read_text())
+    assert [path.read_text() for path in sorted(earlier.iterdir())] == [texts[1], texts[0]]
+    assert result.notes[0].endswith(" The version before it is in my_pieces/earlier/forward_process.q_sample.py.")
+    assert list(kept_pieces.kept_files()) == ["forward_process.q_sample"]
+    check(cell(RIGHT.replace("a.sqrt() *", "3 / 3 * a.sqrt() *"))["q_sample"])
+    assert len(list(earlier.iterdir())) == 2, "the same again is no other version"
 
 
 def test_unwritable_folder_is_told(cell, tmp_path, monkeypatch):
