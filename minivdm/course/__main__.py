@@ -11,7 +11,7 @@ from .differences import ADVICE
 
 
 def main(arguments=None):
-    """Run one command; the exit code is 0 (fine), 1 (notebooks differ, not all passed), or as `minivdm.console` lists."""
+    """Run one command; the exit code is 0 (fine), 1 (notebooks differ, not all passed) or one of `minivdm.console`."""
     share_cores()
     return run_program(lambda: run(arguments))
 
