@@ -36,25 +36,25 @@ def run_program(work: Callable[[], int], advice: str = "") -> int:
         Exception: what is neither bad input nor an accident of the machine is a bug, and keeps its traceback.
     """
     take_any_text()
-    with sigterm_interrupts():
-        try:
+    try:
+        with sigterm_interrupts():
             code = work()
-        except SystemExit as stop:
-            code = stop.code
-        except KeyboardInterrupt as stop:
-            code = report(one_line(stop) or "stopped", getattr(stop, "exit_code", 128 + signal.SIGINT))
-        except BrokenPipeError:
-            code = NOBODY_READS
-        except (ValueError, OSError, ImportError, ArithmeticError) as error:
-            nameless = isinstance(error, OSError) and error.errno is not None and error.filename is None
-            lost = flush(sys.stdout, "\n") if nameless else None  # files name themselves, stdout does not
-            code = answer_for_stdout(lost) if lost else report(f"error: {one_line(error)}", 2)
-        except (RuntimeError, MemoryError) as error:
-            text = one_line(error).split(". ")[0] or "not enough memory"
-            kind = type(error).__name__  # torch's own is not worth importing torch for; on a CPU it has none
-            if kind not in ("OutOfMemoryError", "MemoryError") and "can't allocate memory" not in text:
-                raise
-            code = report(f"error: {text}{advice}", 2)
+    except SystemExit as stop:
+        code = stop.code
+    except KeyboardInterrupt as stop:
+        code = report(one_line(stop) or "stopped", getattr(stop, "exit_code", 128 + signal.SIGINT))
+    except BrokenPipeError:
+        code = NOBODY_READS
+    except (ValueError, OSError, ImportError, ArithmeticError) as error:
+        nameless = isinstance(error, OSError) and error.errno is not None and error.filename is None
+        lost = flush(sys.stdout, "\n") if nameless else None  # files name themselves, stdout does not
+        code = answer_for_stdout(lost) if lost else report(f"error: {one_line(error)}", 2)
+    except (RuntimeError, MemoryError) as error:
+        text = one_line(error).split(". ")[0] or "not enough memory"
+        kind = type(error).__name__  # torch's own is not worth importing torch for; on a CPU it has none
+        if kind not in ("OutOfMemoryError", "MemoryError") and "can't allocate memory" not in text:
+            raise
+        code = report(f"error: {text}{advice}", 2)
     lost = flush(sys.stdout)
     return answer_for_stdout(lost) if lost and not code else code
 
