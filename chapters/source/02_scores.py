@@ -51,7 +51,7 @@ plt.rcParams.update(viz.STYLE)
 # %%
 b = budget(
     smoke=dict(
-        T=50, points=200, seeds=1, steps=20, batch=64, grid=12,  # toy data
+        T=50, points=200, seeds=2, steps=20, batch=64, grid=12,  # toy data
         digit_steps=5, digit_batch=8, channels=16, digits=4, draws=1, flow=4,
     ),
     cpu=dict(
@@ -59,7 +59,7 @@ b = budget(
         digit_steps=600, digit_batch=64, channels=16, digits=100, draws=3, flow=30,
     ),
     gpu=dict(
-        T=1000, points=1000, seeds=1, steps=700, batch=4096, grid=60,
+        T=1000, points=1000, seeds=5, steps=700, batch=4096, grid=60,
         digit_steps=200, digit_batch=512, channels=32, digits=200, draws=1, flow=30,
     ),
 )
@@ -592,19 +592,20 @@ print(f"T = {b.T}: {astray} of {len(p)} points end up more than 0.4 apart")
 # **DDPM is the reverse SDE**, taken in steps; the two end at nearly the same points, and nearer the finer the steps.
 # (The spots themselves have a standard deviation of 0.12, and lie 0.77 apart.) That is with the same noise. As
 # distributions they should agree with any noise, so compare the clouds as a whole, drawn afresh: the MMD of chapter 01,
-# against pairs of true samples.
+# the mean of several draws with its standard error, against pairs of true samples.
 
 # %%
 torch.manual_seed(0)
 two_sample_level = max(
     gaussian_mmd(ring.sample(b.points), ring.sample(b.points), bandwidth=0.2) for _ in range(60)
 )
-sde_mmds = [
+sde_mmds = torch.tensor([
     gaussian_mmd(by_ddpm(b.T, 100 + 2 * seed), by_sde(b.T, 200 + 2 * seed), bandwidth=0.2)
     for seed in range(b.seeds)
-]
-print(f"DDPM against the reverse SDE, {b.seeds} seeds:", ", ".join(f"{m:.5f}" for m in sde_mmds))
-print(f"pairs of true samples reach {two_sample_level:.5f}")
+])
+doubt = sde_mmds.std() / b.seeds**0.5
+print(f"DDPM against the reverse SDE, {b.seeds} draws:", ", ".join(f"{m:.5f}" for m in sde_mmds))
+print(f"mean {sde_mmds.mean():.5f} ± {doubt:.5f}; true pairs reach {two_sample_level:.5f}")
 
 # %% [markdown]
 # ## 4 · The same densities without any chance
@@ -813,11 +814,13 @@ for target, model in models.items():
     score = score_from_eps(model, schedule)
     maps[f"trained on {target}"] = ode_log_likelihood(score, grid, sde, times)
     model_mean[target] = ode_log_likelihood(score, test_points, sde, times).mean().item()
-    noise = torch.randn(b.points, 2, generator=seeded(0)).to(b.device)
+    noise = torch.randn(5 * b.points, 2, generator=seeded(0)).to(b.device)
     there = torch.Generator(b.device).manual_seed(1)
     x = ddpm_sample(model, noise, schedule, range(1000, -1, -8), generator=there).cpu()
-    mmd = gaussian_mmd(x, ring.sample(b.points, seeded(2)), bandwidth=0.2)
-    print(f"trained on {target:3s}: MMD² of its samples {mmd:.4f} (true: {two_sample_level:.4f})")
+    draws = [(part, ring.sample(b.points, seeded(i))) for i, part in enumerate(x.split(b.points))]
+    mmds = torch.tensor([gaussian_mmd(*pair, bandwidth=0.2) for pair in draws])
+    doubt = mmds.std() / 5**0.5
+    print(f"trained on {target:3s}: MMD² of its samples {mmds.mean():.4f} ± {doubt:.4f} (5 draws)")
 fig, axes = plt.subplots(1, 4, figsize=(12, 3.1))
 for ax, (name, log_p) in zip(axes, maps.items()):
     p = log_p.exp().clamp(max=1.5).reshape(b.grid, b.grid).T.cpu()
@@ -883,7 +886,7 @@ generator = seeded(0)
 some = unseen[torch.randperm(len(unseen), generator=generator)[: b.digits]]
 shuffled = torch.randperm(64, generator=generator)
 sets = {
-    "digits it trained on": images[: b.digits],
+    "digits it trained on": images[torch.randperm(len(images), generator=generator)[: b.digits]],
     "unseen digits": some,
     "the same, upside down": some.flip(2),
     "the same, ink and paper exchanged": -some,
@@ -918,6 +921,9 @@ for name, value in cost.items():
 upright = (cost["unseen digits"] < cost["the same, upside down"]).float().mean().item()
 extra = 64 * (cost["the same, upside down"] - cost["unseen digits"]).mean().item()
 print(f"upside down, a digit costs {extra:.0f} bits more; {upright:.0%} cost more that way up")
+known, new = cost["digits it trained on"], cost["unseen digits"]
+doubt = ((known.var() + new.var()) / b.digits) ** 0.5
+print(f"unseen ones cost {new.mean() - known.mean():.2f} ± {doubt:.2f} bits per pixel more")
 
 # %%
 order = cost["unseen digits"].argsort()
@@ -956,7 +962,7 @@ if bars:
     assert dsm_error < 0.1 * own.std(), "the mean of the conditional scores must be the score"
     lone, many, _ = langevin_error.values()
     assert many < 0.1 < lone, "many levels must find the right proportions, one must not"
-    assert max(sde_mmds) < two_sample_level, "SDE and DDPM must agree in distribution"
+    assert sde_mmds.mean() < two_sample_level / 2, "SDE and DDPM must agree in distribution"
     assert apart[b.T] < 0.3 * apart[50], "and path by path, the better the finer the steps"
     assert gaps[1000] < gaps[50] / 10, "the table must tend to the SDE's alpha_bar"
     assert in_order["Probability flow"] and not in_order["Reverse SDE"], "only SDE paths may cross"
