@@ -262,7 +262,7 @@ def gaussian(x, mean, variance):
     return torch.exp(-((x - mean) ** 2) / (2 * variance)) / (2 * math.pi * variance) ** 0.5
 
 
-grid = torch.linspace(-0.1, 1.6, 500)
+grid = torch.linspace(-0.5, 1.6, 500)
 jump = gaussian(grid, ab_s.sqrt() * x0_pixel, 1 - ab_s)
 step_up = gaussian(grid, x_t_pixel / a.sqrt(), (1 - a) / a)
 product = jump * step_up / (jump * step_up).sum() / (grid[1] - grid[0])
@@ -463,10 +463,12 @@ for n, values in mmds.items():
 # says no: it lies several of its standard errors above zero, and by chance alone it would hardly ever do that. **That a test
 # finds nothing in one draw does not mean that nothing is there.** It means that nothing larger than the scatter is there.
 # Twelve draws look $\sqrt{12} = 3.5$ times more closely. With a hundred steps, nine levels of ten skipped, what is left is so
-# small that even twelve draws see it hardly or not at all.
+# small that even twelve draws hardly see it. (The mean of 250 steps may even come out below zero, which no true MMD² is. That
+# is chance, too: a standard error is no limit. One mean in twenty is off by more than two of them, and with a dozen draws the
+# error itself is only an estimate.)
 #
 # How many draws does a conclusion need, then? Decide which difference would matter, and draw until the standard error of the
-# mean is below half of it. 
+# mean is below half of it.
 #
 # ## 4 · Learning the guess
 #
@@ -659,9 +661,9 @@ with torch.no_grad():
         print(f"{name:20s}{known:15.3f}{new:16.3f}")
 
 # %% [markdown]
-# They were not wasted: from the first third to the end the loss fell further, on unseen digits, too. (Section 5 will ask
-# whether the samples got better, too.) The copier beats your network where it knows the answers, and fails miserably where it
-# does not. Your network is nearly as good on new digits as on old ones. That is worth more than a small number. Now the
+# They were not wasted: from the first third to the end the loss fell a little further, on unseen digits, too. (Section 5 will
+# ask whether the samples got better, too.) The copier beats your network where it knows the answers, and fails miserably where
+# it does not. Your network is nearly as good on new digits as on old ones. That is worth more than a small number. Now the
 # samples:
 
 # %%
@@ -780,17 +782,17 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# One column needs care. In mini-FID the unseen real digits come out *worse* than one would expect of real digits, and perhaps
-# worse than yours. That does not make yours the better ones. First, single sets scatter: even sets of training digits have
-# anything between 4 and 14 or so, because each happens to have its own shares of the ten digits. The unseen set has 37 zeros
-# and 25 sixes. With 25 of each digit in all sets the distance falls, to half or two thirds, and the training digits are clearly
-# ahead. Second, the comparison favours some: the reference, the digits that the judge was trained on and those that the network
-# was trained on are the same 1,498 pictures. Unseen digits are strangers to all three. So use this number to compare two
-# networks, or two samplers, with each other and with a baseline. **A number compares like with
-# like, or it misleads.**
+# One column needs care. In mini-FID the unseen real digits come out *worse* than yours. That does not make yours the better
+# ones. First, sets differ in their classes: even single sets of training digits have anything from 5 to 15 or more (the last
+# line), because each happens to have its own shares of the ten digits. The unseen set has 37 zeros and 25 sixes. With 25 of
+# each digit the distance of the real sets falls to half or two thirds, and the training digits are ahead of all. Second, the
+# comparison favours some: the reference, the digits that the judge was trained on and those that the network was trained on are
+# the same 1,498 pictures. Unseen digits are strangers to all three. So use this number to compare two networks, or two
+# samplers, with each other and with a baseline. **A number compares like with like, or it misleads.**
 #
-# And the training? After a third of it the network drew worse digits than at the end; the loss curve did not look like it.
-# Nor does sureness alone say much: look at what the judge thinks of pure noise.
+# And the training? After a third of it the network drew far worse digits than at the end. The loss curve did not look like it,
+# and in the table of section 4 the two differ by only one or two tenths: small differences of the loss can be large ones in the
+# samples. Nor does sureness alone say much: look at what the judge thinks of pure noise.
 
 # %%
 bars = {"cpu": dict(sure=0.93, factor=4), "gpu": dict(sure=0.95, factor=8)}.get(b.name)

@@ -318,7 +318,7 @@ axes[0].set_yscale("symlog", linthresh=0.002)
 axes[0].set_yticks([-0.002, 0, 0.002, 0.01, 0.1], ["-0.002", "0", "0.002", "0.01", "0.1"])
 axes[1].set(title="Gaussian: share of the spread that is lost", xlabel="steps")
 for ax in axes:
-    ax.legend()
+    ax.legend(loc="upper right")
 plt.show()
 print("steps         " + "".join(f"{n:9d}" for n in counts))
 for eta, name in {1.0: "DDPM", 0.0: "DDIM"}.items():
@@ -335,7 +335,8 @@ print(f"50 steps, one draw of each: DDPM comes out ahead in {lucky:.0%} of all p
 # standard errors above zero, and above DDIM's. Had we drawn one cloud of each, DDPM would have come out ahead in some
 # of the cases (the last line counts them), and you would now read that DDIM is the worse one. A single cloud scatters
 # by about 0.001, as much as the two differ. Twelve of them make the error of the mean 3.5 times smaller. (Chapter 01
-# has the rule.) From a hundred steps on, what is left of either is too small for twelve draws.
+# has the rule.) Go on to the right: DDIM with fifty steps is about as close to the truth as DDPM with a hundred, and
+# with 250 twelve draws find nothing wrong with either.
 #
 # So slide 15 has a point, and says too much. DDPM *can* skip levels, nineteen of twenty even: what it does wrong then
 # takes several draws to see. But DDIM can skip more of them.
@@ -556,8 +557,8 @@ plt.show()
 print({n: [round(value, 3) for value in values] for n, values in shares.items()})
 
 # %% [markdown]
-# Up to $\eta = 0.5$ little is lost: $\eta$ enters squared, so half of it is a quarter of DDPM's fresh noise. Then the
-# variety falls. The same as a slider over $\eta$:
+# Up to $\eta = 0.5$ less than half of the whole loss is there: $\eta$ enters squared, so half of it is a quarter of
+# DDPM's fresh noise. Then the variety falls faster. The same as a slider over $\eta$:
 
 
 # %%
@@ -709,7 +710,7 @@ rows = {
     f"back, {few} steps": back[few],
     **{f"5 × error, {n} steps": 5 * (back[n] - some_digits) for n in b.trips},
 }
-title = "Real digits, the noise they become, and what the way back gets wrong"
+title = "There and back: what gets lost"
 pictures = torch.cat([batch[:10] for batch in rows.values()])
 viz.show_images(pictures, title, cols=10, width=6, rows=list(rows))
 plt.show()
@@ -802,8 +803,8 @@ print({kind: [round(share, 2) for share in shares] for kind, shares in same.item
 #
 # And it does not even hide it. Look at the third row again: up to $t = 1000$ one can *see* the digit in its noise.
 # Yet theory says that inverted noise is standard normal, if the model is perfect and the steps are small. Both are
-# true, and for Gaussian data a few lines show how. Let a number $x_0$ come from $\mathcal N(\mu, \sigma^2)$. Its
-# cloud at level $t$ is a Gaussian, too, with mean $\sqrt{\bar\alpha_t}\,\mu$ and variance
+# true, and for Gaussian data a few lines show how. Let a number $x_0$ come from $\mathcal N(\mu, \sigma^2)$. At level
+# $t$ its cloud is a Gaussian, too, with mean $\sqrt{\bar\alpha_t}\,\mu$ and variance
 # $\bar\alpha_t\sigma^2 + 1 - \bar\alpha_t$. The paths are smooth and never cross, so whoever starts two standard
 # deviations above the mean stays two standard deviations above the mean, all the way up. At the top, where the mean
 # is 0 and the deviation is 1, this is
