@@ -12,33 +12,16 @@ import pytest
 import torch
 
 from minivdm.__main__ import main
-from minivdm.commands import evaluate, sample, train
+from minivdm.commands import evaluate, train
 from minivdm.datasets.sprites import MovingSprites, held_out
 from minivdm.pipelines import pretrained
-from tests.command_kit import RED, SMALL, fails, untrained
+from tests.command_kit import RED, SMALL, fails
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """An empty working folder, so that no run of the developer's own is found."""
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def model(tmp_path):
-    """An untrained model as a file."""
-    return untrained(tmp_path)
-
-
-@pytest.fixture
-def no_sampling(monkeypatch):
-    """Whatever is wrong must be found before any computing."""
-
-    def never(*args, **options):
-        raise AssertionError("it computes before it has checked its input")
-
-    monkeypatch.setattr(sample, "text_to_video", never)
-    monkeypatch.setattr(train, "train", never)
 
 
 def test_help_is_instant():

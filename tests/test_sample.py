@@ -19,7 +19,7 @@ from minivdm.console import NOBODY_READS
 from minivdm.datasets import gif_files, video_files
 from minivdm.models.unet3d import UNet3D
 from minivdm.pipelines import text2video
-from tests.command_kit import RED, fails, untrained
+from tests.command_kit import RED, fails
 
 NAME = "a_red_circle_moving_left.gif"
 
@@ -28,22 +28,6 @@ NAME = "a_red_circle_moving_left.gif"
 def elsewhere(tmp_path, monkeypatch):
     """An empty working folder, so that no run of the developer's own is found."""
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def model(tmp_path):
-    """An untrained model as a file."""
-    return untrained(tmp_path)
-
-
-@pytest.fixture
-def no_sampling(monkeypatch):
-    """Whatever is wrong must be found before any computing."""
-
-    def never(*args, **options):
-        raise AssertionError("it computes before it has checked its input")
-
-    monkeypatch.setattr(sample, "text_to_video", never)
 
 
 def test_sample_writes_a_gif(capsys, model):
