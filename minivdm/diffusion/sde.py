@@ -143,7 +143,8 @@ def probability_flow(score: "Callable", x: Tensor, t: Tensor, sde: "VPSDE") -> T
     Returns:
         dx/dt, like x.
     """
-    return sde.drift(x, t) - expand_like(sde.diffusion(t), x) ** 2 * checked_like(score(x, t), x) / 2
+    s = checked_like(score(x, t), x)
+    return sde.drift(x, t) - expand_like(sde.diffusion(t), x) ** 2 * s / 2
 
 
 @torch.no_grad()
