@@ -149,7 +149,7 @@ clip_loss.edit(
 )
 clip_loss.edit(
     "all lengths together",
-    {"F.normalize(images, dim=-1)": "images / images.norm()", "F.normalize(texts, dim=-1)": "texts / texts.norm()"},
+    {"F.normalize(images, dim=-1)": "(images / images.norm())", "F.normalize(texts, dim=-1)": "(texts / texts.norm())"},
     "All embeddings are divided by one number, the length of the whole table. Each row has a length of its own.",
 )
 clip_loss.edit(
