@@ -35,10 +35,9 @@ def null_text_inversion(f, draw):
     null = draw.normal(2, 2, 4)
     want = by_hand(model, path, levels, ab, cond, null, scale, 5, 0.4)
     got = f(model, path, cond, null, schedule, scale=scale, inner_steps=5, lr=0.4)
-    for probe in found("5 steps of Adam", got, want):
-        yield probe
-        if not probe.ok:
-            return  # the rest would only repeat it, slowly
+    yield from (probes := [*found("5 steps of Adam", got, want)])
+    if not all(probe.ok for probe in probes):
+        return  # the rest would only repeat it, slowly
     asked = sum(given is cond or torch.equal(given, cond) for given in model.asked)
     message = f"the model was asked {asked} times for 3 levels: once for each, before the search, is enough"
     yield holds("eps_c", asked <= 6, message)
