@@ -30,11 +30,11 @@ def null_text_inversion(f, draw):
             for t, one in zip(levels, want):
                 yield close(f"{name}: the null to leave level {t}", nulls[t], one, atol=2e-3, dtype=torch.float32)
 
-    scale, cond = draw.uniform(1, low=3, high=5).item(), draw.normal(2, 2, 4)
-    path = as_path(draw.normal(2, 1, 2, 2), [draw.normal(2, 4) for _ in levels[1:]])
-    null = draw.normal(2, 2, 4)
-    want = by_hand(model, path, levels, ab, cond, null, scale, 5, 0.4)
-    got = f(model, path, cond, null, schedule, scale=scale, inner_steps=5, lr=0.4)
+    scale, cond = draw.uniform(1, low=3, high=5).item(), 0.3 * draw.normal(2, 2, 4)
+    path = as_path(0.5 * draw.normal(2, 1, 2, 2), [draw.normal(2, 4) for _ in levels[1:]])
+    null = 0.3 * draw.normal(2, 2, 4)
+    want = by_hand(model, path, levels, ab, cond, null, scale, 5, 0.1)
+    got = f(model, path, cond, null, schedule, scale=scale, inner_steps=5, lr=0.1)
     yield from (probes := [*found("5 steps of Adam", got, want)])
     if not all(probe.ok for probe in probes):
         return  # the rest would only repeat it, slowly
@@ -44,7 +44,7 @@ def null_text_inversion(f, draw):
 
     path = as_path(path[levels[0]], [path[t] for t in levels[1:]], order=(1, 3, 0, 2))
     try:
-        got = f(model, path, cond, null, schedule, scale=scale, inner_steps=5, lr=0.4)
+        got = f(model, path, cond, null, schedule, scale=scale, inner_steps=5, lr=0.1)
     except ValueError as error:
         yield holds("the path's levels may come in any order", False, f"a ValueError came, {error}")
     else:
