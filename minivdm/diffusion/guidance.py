@@ -133,7 +133,7 @@ def null_text_inversion(
         path: dict from level to (B, ...) tensor, in any order: the points of an inversion at
             guidance 1, levels T and 0 included.
         cond: (B, L) long tokens or (B, L, D) context, the prompt.
-        null: (L, D) or (B, L, D) context of the null prompt.
+        null: (L, D), (1, L, D) or (B, L, D) context of the null prompt.
         schedule: a `NoiseSchedule`.
         scale: guidance scale.
         inner_steps: Adam steps per level at most.

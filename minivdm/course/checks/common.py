@@ -69,21 +69,25 @@ def layer_probes(name, layer, inputs, want, parts, **like):
             that is not called, or several times, is left out.
         like: for `close`.
     """
-    given, hooks = {}, []
+    given, hooks, problem = {}, [], None
     for part in parts:
 
-        def note(module, arguments, named, result, part=part):
+        def note(module, arguments, named, part=part):
             given.setdefault(part, []).append([*arguments, *named.values()][0].detach().clone())
 
-        hooks.append(getattr(layer, part).register_forward_hook(note, with_kwargs=True))
+        hooks.append(getattr(layer, part).register_forward_pre_hook(note, with_kwargs=True))
     try:
         probe = close(name, layer(*inputs), want, **like)
+    except Exception as error:  # perhaps in a part that was given something wrong
+        probe, problem = holds(name, False), error
     finally:
         for hook in hooks:
             hook.remove()
     for part, expected in parts.items():
         if not probe.ok and len(given.get(part, [])) == 1:
             yield close(f"{name}: what self.{part} is given", given[part][0], expected, **like)
+    if problem:
+        raise problem
     yield probe
 
 
