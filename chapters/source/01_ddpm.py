@@ -783,13 +783,13 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# One column needs care. In mini-FID the unseen real digits come out *worse* than yours. That does not make yours the better
-# ones. First, sets differ in their classes: even single sets of training digits have anything from 5 to 15 or more (the last
-# line), because each happens to have its own shares of the ten digits. The unseen set has 37 zeros and 25 sixes. With 25 of
-# each digit the distance of the real sets falls to half or two thirds, and the training digits are ahead of all. Second, the
-# comparison favours some: the reference, the digits that the judge was trained on and those that the network was trained on are
-# the same 1,498 pictures. Unseen digits are strangers to all three. So use this number to compare two networks, or two
-# samplers, with each other and with a baseline. **A number compares like with like, or it misleads.**
+# Two columns need care. First, sets differ in their classes: even single sets of training digits have a mini-FID of anything
+# from 5 to 15 or more (the last line), because each happens to have its own shares of the ten digits. The unseen set has 37
+# zeros and 25 sixes. With 25 of each digit the distance of the real sets falls to half or two thirds, and the training digits
+# are ahead of all. Second, even there the unseen real digits come out *worse* than yours. That does not make yours the better
+# ones, since the comparison favours some: the reference, the digits that the judge was trained on and those that the network
+# was trained on are the same 1,498 pictures. Unseen digits are strangers to all three. So use this number to compare two
+# networks, or two samplers, with each other and with a baseline. **A number compares like with like, or it misleads.**
 #
 # And the training? After a third of it the network drew far worse digits than at the end. The loss curve did not look like it,
 # and in the table of section 4 the two differ by only one or two tenths: small differences of the loss can be large ones in the

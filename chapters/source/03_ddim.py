@@ -335,7 +335,7 @@ print(f"50 steps, one draw of each: DDPM comes out ahead in {lucky:.0%} of all p
 # standard errors above zero, and above DDIM's. Had we drawn one cloud of each, DDPM would have come out ahead in some
 # of the cases (the last line counts them), and you would now read that DDIM is the worse one. A single cloud scatters
 # by about 0.001, as much as the two differ. Twelve of them make the error of the mean 3.5 times smaller. (Chapter 01
-# has the rule.) Go on to the right: DDIM with fifty steps is about as close to the truth as DDPM with a hundred, and
+# has the rule.) Go on to the right: DDIM with fifty steps is at least as close to the truth as DDPM with a hundred, and
 # with 250 twelve draws find nothing wrong with either.
 #
 # So slide 15 has a point, and says too much. DDPM *can* skip levels, nineteen of twenty even: what it does wrong then
@@ -491,7 +491,7 @@ plt.show()
 # %% [markdown]
 # First the real digits. As they come, sets of 300 score *worse* than the network's with 50 steps. It would be nice to
 # conclude that the network draws better digits than people do. It does not. Balanced sets of the same digits score
-# about half as much, and now they are ahead: about 4 against 5 or 6, on average. (Single sets of both kinds overlap.)
+# about half as much, and now they are ahead: about 4 against 5 to 7, on average. (Single sets of both kinds overlap.)
 # What had looked like quality was only this: the network was asked for thirty of each. **Compare like with like.**
 #
 # The held-out digits show two effects at once. Of their distance a good part is due to the classes: balanced, it
