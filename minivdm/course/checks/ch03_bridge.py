@@ -5,7 +5,7 @@ import torch
 from minivdm.course.exercise import close, exercise
 
 from .common import fresh_schedule
-from .samplers import LEVELS, SHAPE, Listener, questions, refusals, without_noise
+from .samplers import LEVELS, SHAPE, Listener, like, questions, refusals, without_noise
 
 
 @exercise("bridge.ddib")
@@ -19,9 +19,10 @@ def ddib(f, draw):
         (1, 4, {}),
     ]
     for T, batch, given in settings:
-        (schedule, ab), x0 = fresh_schedule(draw, T), draw.normal(batch, *SHAPE)
+        (schedule, ab), x0 = fresh_schedule(draw, T), 3 * draw.normal(batch, *SHAPE)
         source, target = Listener(draw, T), Listener(draw, T)
         got = f(x0, source, target, schedule, **given)
+        yield like(got, x0)
         walk, conds = (
             list(given.get("levels", range(T, -1, -1))),
             [given.get(f"{key}_cond") for key in ("source", "target")],

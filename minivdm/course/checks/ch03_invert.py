@@ -96,6 +96,11 @@ ddim_invert.edit(
     "The callback gets x0, the data that came in. Give it the estimate of x_0 that the step has used.",
 )
 ddim_invert.edit(
+    "callback with x and the guess swapped",
+    {"callback(target, x, guess)": "callback(target, guess, x)"},
+    "The callback gets x and the guess in the wrong order: first the x that was reached, then the estimate of x_0.",
+)
+ddim_invert.edit(
     "callback with the old x",
     {
         "        eps = model": "        before = x\n        eps = model",

@@ -17,8 +17,8 @@ def sampling_levels(f, draw):
     for top, n in [(60, 6), (T, uneven), (T, between), (T, T), (T, 2), (T, 1), (1, 1)]:
         yield taken(f"T = {top}, n = {n} is allowed", lambda top=top, n=n: f(top, n))
         yield from even_probes(f, top, n)
-    for n in (0, -3, T + 1):
-        yield raises(f"n = {n} for T = {T} must be refused", ValueError, lambda n=n: f(T, n))
+    for top, n in [(T, 0), (T, -3), (T, T + 1), (1, 0), (1, 2)]:
+        yield raises(f"n = {n} for T = {top} must be refused", ValueError, lambda top=top, n=n: f(top, n))
     f(T, uneven).clear()
     yield equal("a list that its owner changes leaves the next one alone", len(f(T, uneven)), uneven + 1)
     for top, n in [(size, n) for size in (96, 200, 1000) for n in range(1, size + 1, 1 + size // 300)]:

@@ -11,7 +11,7 @@ from .samplers import LEVELS, MISTAKES, SHAPE, Listener, refusals, sampler_probe
 
 @exercise("samplers.ddim_sample")
 def ddim_sample(f, draw):
-    yield from sampler_probes(f, draw, share=0.0)
+    yield from sampler_probes(f, draw, share=0.0, eta=0.0)
     call, inputs = a_walk(f, draw)
     for promise in ("samples", "layout", "dtype"):
         yield from PROMISES[promise](call, {**inputs, "eta": 0.0, "generator": None}, draw)
@@ -49,6 +49,11 @@ ddim_sample.edit(
     "eta not passed on",
     {"schedule, eta)": "schedule)"},
     "eta has no effect: hand it on to the step, ddim_step(..., schedule, eta).",
+)
+ddim_sample.edit(
+    "eta = 1 unless given",
+    {"eta: float = 0.0": "eta: float = 1.0"},
+    "Right where eta is given. Without it, eta must be 0; here it is 1.",
 )
 ddim_sample.edit(
     "the old step",

@@ -11,6 +11,7 @@ from .common import fresh_schedule
 
 SHAPE = (3, 5, 2)  # of a sample: all axes differ
 LEVELS = (12, 9, 5, 2, 0)  # a walk that skips some
+RESULT = "the result: x of the last callback"
 BAD_LEVELS = ([5, 3], [5, 8, 0], [0, 5, 12], [9, 5, 5, 0], [13, 5, 0])
 
 
@@ -44,6 +45,13 @@ def without_noise(model, x, ab, walk, cond=None):
         guess = (x - (1 - ab[here]) ** 0.5 * eps) / ab[here] ** 0.5
         x = ab[there] ** 0.5 * guess + (1 - ab[there]) ** 0.5 * eps
     return x
+
+
+def like(got, start):
+    """A probe: a tensor of the start's shape came back."""
+    fits = torch.is_tensor(got) and got.shape == start.shape
+    message = f"expected {tuple(start.shape)}, got {describe(got)}"
+    return holds("the result is a tensor like the start", fits, message, usable=False)
 
 
 def questions(model, walk, batch, cond, who="the model", name="cond"):
@@ -85,11 +93,7 @@ def walk_probes(f, draw, levels=None, T=12, batch=4, up=False, told=True, share=
     given = given | ({"levels": levels} if levels else {}) | ({"callback": callback} if told else {})
     got = f(model, start, schedule, **given)
     cond, clip = given.get("cond"), given.get("clip_x0", False)
-    fits = torch.is_tensor(got) and got.shape == start.shape
-    came = describe(got)
-    yield holds(
-        "the result is a tensor like the start", fits, f"expected {tuple(start.shape)}, got {came}", usable=False
-    )
+    yield (fits := like(got, start))
     signature = "callback(t, x, guess)" if up else "callback(s, x, x0)"
     shapes = {tuple(x.shape) for x, _, _ in model.seen} - {tuple(start.shape)}
     kinds = [tuple(type(each).__name__ for each in call) for call in calls]
@@ -103,7 +107,7 @@ def walk_probes(f, draw, levels=None, T=12, batch=4, up=False, told=True, share=
         equal("questions to the model before each callback", asked, list(range(1, len(walk))) if told else []),
     ]
     yield from first
-    if not fits or not all(probe.ok for probe in first):
+    if not fits.ok or not all(probe.ok for probe in first):
         yield close("the result", got, start)  # what came tells one mistake from another
         return
     seen = [x for x, _, _ in model.seen]
@@ -114,7 +118,7 @@ def walk_probes(f, draw, levels=None, T=12, batch=4, up=False, told=True, share=
     free = not clip or len(seen) == 1 or any(x.abs().max() > 1.2 for x in seen[1:])
     message = "the noisy x was clamped on the way; only the estimate of x0 must stay in [-1, 1]"
     yield holds("clip_x0=True leaves the noisy x alone", free, message)
-    fresh, beside = [], []
+    steps, contents, fresh, beside = [], [], [], []
     for i, (here, there) in enumerate(pairwise(walk)):
         x, after = seen[i].double(), [*seen, got][i + 1]
         eps = model.answer(x, max(here, there), cond)
@@ -124,11 +128,12 @@ def walk_probes(f, draw, levels=None, T=12, batch=4, up=False, told=True, share=
             eps = (x - ab[here] ** 0.5 * guess) / (1 - ab[here]) ** 0.5
         atol = 1e-4 / min(ab[here], ab[there]) ** 0.5
         if told:
-            name, x_name = f"{'guess' if up else 'x0'} in the callback at level {there}", "what the model sees next"
-            clamped = ", clamped to [-1, 1]" if clip else ", not clamped"
-            yield close(f"{name}: the estimate{clamped}", calls[i][2], guess, atol, dtype=torch.float32)
-            x_name = x_name if i + 1 < len(seen) else "the result"
-            yield close(f"x in the callback at level {there}: {x_name}", calls[i][1], after)
+            name = f"{'guess' if up else 'x0'} in the callback at level {there}: the estimate"
+            name += ", clamped to [-1, 1]" if clip else ", not clamped"
+            contents.append(close(name, calls[i][2], guess, atol, dtype=torch.float32))
+            name = f"x in the callback at level {there}: what the model sees next"
+            last = i + 1 == len(seen)
+            contents.append(close(name, calls[i][1], after) if not last else close(RESULT, after, calls[i][1]))
         sigma = 0 if up else share * ((1 - ab[there]) / (1 - ab[here]) * (1 - ab[here] / ab[there])) ** 0.5
         known = ab[there] ** 0.5 * guess + max(1 - ab[there] - sigma**2, 0) ** 0.5 * eps
         if sigma:
@@ -136,8 +141,9 @@ def walk_probes(f, draw, levels=None, T=12, batch=4, up=False, told=True, share=
             beside.append(eps)
         else:
             place = "the start" if here == walk[0] else f"level {here}"
-            yield close(f"the step from {place} to level {there}", after, known, atol, dtype=torch.float32)
-    if fresh:
+            steps.append(close(f"the step from {place} to level {there}", after, known, atol, dtype=torch.float32))
+    yield from [*steps[-1:], *contents, *steps[:-1]]  # the last step of a sampler is its estimate itself
+    if fresh and batch > 100:
         at = f" at eta = {given['eta']:.2f}" if "eta" in given else ""
         yield from noise_probes(torch.stack(fresh), torch.stack(beside), at)
 
@@ -154,6 +160,7 @@ def noise_probes(fresh, beside, at):
     yield holds("each number gets noise of its own in each step", not same, message)
     zeros, ones = torch.zeros(len(flat)).double(), torch.ones(len(flat)).double()
     yield close(f"standard deviation of the fresh noise in each step, in units of sigma{at}", flat.std(1), ones, within)
+    yield near(f"the same of all steps together{at}", fresh.std(), 1, 4 / fresh.numel() ** 0.5)
     yield close(f"mean of the fresh noise in each step, in units of sigma{at}", flat.mean(1), zeros, within)
     share = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(flat, beside.flatten(1))])
     yield close("correlation of the fresh noise with the noise that is in x, in each step", share, zeros, within)
@@ -178,12 +185,12 @@ def refusals(call):
         yield raises(f"levels {bad} of 12 must be refused", ValueError, lambda bad=bad: call(list(bad)))
 
 
-def sampler_probes(f, draw, share):
+def sampler_probes(f, draw, share, **given):
     """Probes of any sampler: with and without condition, clamp, callback; few levels, all, one; a batch of one."""
-    yield from walk_probes(
-        f, draw, list(LEVELS), share=share, cond=torch.tensor([4, 1, 7, 2]), generator=draw.generator()
-    )
-    yield from walk_probes(f, draw, list(LEVELS), share=share, clip_x0=True)
+    told = {"share": share, **given}
+    label = torch.tensor([4, 1, 7, 2])
+    yield from walk_probes(f, draw, list(LEVELS), cond=label, generator=draw.generator(), **told)
+    yield from walk_probes(f, draw, list(LEVELS), clip_x0=True, **told)
     yield from walk_probes(f, draw, T=draw.integers(105, 115), share=share, told=False)
     yield from walk_probes(f, draw, (7, 3, 0), share=share, batch=2)
     yield from walk_probes(f, draw, T=1, share=share, batch=1, clip_x0=True)
@@ -253,6 +260,11 @@ MISTAKES = [  # (label, changes, hint): edits of any sampler's loop
         },
         "The callback gets the x from *before* the step. Call it after the step, with the level that was reached: "
         "callback(s, x, x0).",
+    ),
+    (
+        "callback with x and x0 swapped",
+        {"callback(target, x, x0)": "callback(target, x0, x)"},
+        "The callback gets x and x0 in the wrong order: first the x that was reached, then the estimate of x0.",
     ),
     (
         "callback with the old level",
