@@ -86,6 +86,8 @@ def walk_probes(f, draw, levels=None, T=12, batch=4, up=False, told=True, share=
     falling = list(levels or range(T, -1, -1))
     walk = falling[::-1] if up else falling
 
+    torch.default_generator.manual_seed(draw.integers(0, 2**31 - 1))  # whatever has been drawn before
+
     def callback(*arguments):
         calls.append(frozen(arguments))
         asked.append(len(model.seen))
@@ -118,6 +120,7 @@ def walk_probes(f, draw, levels=None, T=12, batch=4, up=False, told=True, share=
     free = not clip or len(seen) == 1 or any(x.abs().max() > 1.2 for x in seen[1:])
     message = "the noisy x was clamped on the way; only the estimate of x0 must stay in [-1, 1]"
     yield holds("clip_x0=True leaves the noisy x alone", free, message)
+    at = f" at eta = {given['eta']:.2f}" if "eta" in given else "" if up or share else " where eta is left out"
     steps, contents, fresh, beside = [], [], [], []
     for i, (here, there) in enumerate(pairwise(walk)):
         x, after = seen[i].double(), [*seen, got][i + 1]
@@ -141,10 +144,9 @@ def walk_probes(f, draw, levels=None, T=12, batch=4, up=False, told=True, share=
             beside.append(eps)
         else:
             place = "the start" if here == walk[0] else f"level {here}"
-            steps.append(close(f"the step from {place} to level {there}", after, known, atol, dtype=torch.float32))
+            steps.append(close(f"the step from {place} to level {there}{at}", after, known, atol, dtype=torch.float32))
     yield from [*steps[-1:], *contents, *steps[:-1]]  # the last step of a sampler is its estimate itself
     if fresh and batch > 100:
-        at = f" at eta = {given['eta']:.2f}" if "eta" in given else ""
         yield from noise_probes(torch.stack(fresh), torch.stack(beside), at)
 
 
