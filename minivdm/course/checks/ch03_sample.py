@@ -21,9 +21,9 @@ def ddim_sample(f, draw):
         (draw.uniform(1, low=0.5, high=0.8).item(), {}),
     ):
         yield from walk_probes(f, draw, batch=300, share=eta, eta=eta, generator=draw.generator(), **given)
-    yield from refusals(lambda bad: call(**{**inputs, "levels": bad}))
     for bad in (1.5, 1.01, -0.01):
         yield raises(f"eta = {bad} must be refused", ValueError, lambda bad=bad: call(**{**inputs, "eta": bad}))
+    yield from refusals(lambda bad: call(**{**inputs, "levels": bad}))
 
 
 @ddim_sample.promises(
