@@ -5,7 +5,8 @@ import torch
 from minivdm.course.exercise import exercise
 
 from .common import fresh_schedule
-from .samplers import LEVELS, MISTAKES, SHAPE, Listener, refusals, sampler_probes, walk_probes
+from .sampler_mistakes import MISTAKES
+from .samplers import LEVELS, SHAPE, Listener, refusals, sampler_probes, walk_probes
 
 
 @exercise("samplers.ddpm_sample")

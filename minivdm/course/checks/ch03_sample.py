@@ -6,7 +6,8 @@ from minivdm.course.exercise import exercise, raises
 from minivdm.course.shared_probes import PROMISES
 
 from .common import fresh_schedule
-from .samplers import LEVELS, MISTAKES, SHAPE, Listener, refusals, sampler_probes, taken, walk_probes
+from .sampler_mistakes import MISTAKES
+from .samplers import LEVELS, SHAPE, Listener, refusals, sampler_probes, taken, walk_probes
 
 
 @exercise("samplers.ddim_sample")
