@@ -91,30 +91,6 @@ def layer_probes(name, layer, inputs, want, parts, **like):
     yield probe
 
 
-def listening_models(schedule):
-    """Perfect models of Gaussian data that note what they are asked.
-
-    Returns:
-        knows: `knows(mean, std)` is the perfect noise estimate when the data is N(mean, std^2);
-        seen: the list of what these models were asked, (x, t, cond);
-        levels_asked: a function that lists the levels in `seen`.
-    """
-    seen = []
-
-    def knows(mean, std):
-        def model(x, t, cond=None):
-            seen.append((x.clone(), t.clone() if torch.is_tensor(t) else t, cond))
-            keep = at(schedule.alpha_bar, t.long(), x) if torch.is_tensor(t) and t.ndim else schedule.alpha_bar[int(t)]
-            return (1 - keep).sqrt() * (x - keep.sqrt() * mean) / (keep * std**2 + 1 - keep)
-
-        return model
-
-    def levels_asked():
-        return [t.flatten()[0].item() if torch.is_tensor(t) else t for _, t, _ in seen]
-
-    return knows, seen, levels_asked
-
-
 class OtherDevice(TorchFunctionMode):
     """Notes random draws with a generator but no device: on a GPU, generator and tensor would not be in one place."""
 
@@ -144,7 +120,7 @@ def given_noise(first, second):
     same = torch.is_tensor(first) and torch.is_tensor(second) and first.shape == second.shape
     same = same and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
     message = "two equal calls give different results: use the argument `noise`, and draw none yourself"
-    return holds("the noise is the one that was given", same or first is None, message)
+    return holds("the noise is the one that was given", same or not torch.is_tensor(first), message)
 
 
 def same_seed_same_result(what, run, draw):
