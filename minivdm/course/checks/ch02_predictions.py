@@ -4,11 +4,10 @@ import torch
 
 from minivdm.course.exercise import close, exercise, holds
 
-from .ch02_shared import SHAPELESS
-from .common import SHAPES, column, fresh_schedule, wide_schedule
+from .ch02_shared import CASES, ROWS, SHAPELESS, SQUARE
+from .common import column, fresh_schedule, wide_schedule
 
 ROOTS = "The factors are square roots: their squares add up to 1, as the sine's and the cosine's do."
-SQUARE = "pictures (4, 3, 4, 4)"  # as high and wide as the batch is long: (B,) and (B, 1) go with them, wrongly
 LOOK_UPS = [  # (label, changes, hint): mistakes of all four
     (
         "one level too low",
@@ -26,16 +25,12 @@ LOOK_UPS = [  # (label, changes, hint): mistakes of all four
         "This is the answer for level T - t. Noise grows with the level: clean data is level 0.",
     ),
 ]
-ROWS = (
-    "One number per sample has the shape (B, 1) here. That fits rows (B, D) alone; in a picture it lines up with the "
-    "height. per_sample gives it the shape (B, 1, ..., 1)."
-)
 ONE_MINUS_ROOT = "This has 1 - sqrt(alpha_bar) where sqrt(1 - alpha_bar) belongs: subtract first, then take the root."
 
 
 def noisy_data(draw):
     """For each shape its name, a schedule, levels, x_0, eps, and the angle that turns x_0 into x_t and eps into v."""
-    for name, shape in {SQUARE: (4, 3, 4, 4), **SHAPES, "one number a sample (5,)": (5,)}.items():
+    for name, shape in CASES.items():
         schedule, ab = fresh_schedule(draw)  # another one of the same size
         x0, eps, T = draw.normal(*shape), draw.normal(*shape), schedule.T
         inner = draw.integers(2, T - 1, shape[0])
@@ -103,7 +98,9 @@ to_score.edit(
     {"per_sample(schedule.alpha_bar, t, eps)": "schedule.alpha_bar[t]"},
     SHAPELESS.format("schedule.alpha_bar[t]", "per_sample(schedule.alpha_bar, t, eps)"),
 )
-to_score.edit("rows only", {"per_sample(schedule.alpha_bar, t, eps)": "schedule.alpha_bar[t][:, None]"}, ROWS)
+to_score.edit(
+    "rows only", {"per_sample(schedule.alpha_bar, t, eps)": "schedule.alpha_bar[t][:, None]"}, ROWS.format("per_sample")
+)
 to_score.edit("one minus the root", {"(1 - per": "((1 - per", "eps)).sqrt()": "eps).sqrt()))"}, ONE_MINUS_ROOT)
 to_score.edit(
     "score of x_0",
@@ -145,7 +142,11 @@ to_eps.edit(
     "This is to_x0 with other names: it solves q_sample for what sqrt(alpha_bar) multiplies. Here it is the other "
     "part that is wanted, the one with sqrt(1 - alpha_bar).",
 )
-to_eps.edit("rows only", {"per_sample(schedule.alpha_bar, t, x_t, x0)": "schedule.alpha_bar[t][:, None]"}, ROWS)
+to_eps.edit(
+    "rows only",
+    {"per_sample(schedule.alpha_bar, t, x_t, x0)": "schedule.alpha_bar[t][:, None]"},
+    ROWS.format("per_sample"),
+)
 to_eps.edit("one minus the root", {"(1 - alpha_bar).sqrt()": "(1 - alpha_bar.sqrt())"}, ONE_MINUS_ROOT)
 to_eps.edit(
     "x0's factor without root",
@@ -213,7 +214,11 @@ to_v.edit(
 )
 to_v.edit("no square roots", {".sqrt()": ""}, ROOTS)
 to_v.edit("one minus the root", {"(1 - alpha_bar).sqrt()": "(1 - alpha_bar.sqrt())"}, ONE_MINUS_ROOT)
-to_v.edit("rows only", {"per_sample(schedule.alpha_bar, t, x0, eps)": "schedule.alpha_bar[t][:, None]"}, ROWS)
+to_v.edit(
+    "rows only",
+    {"per_sample(schedule.alpha_bar, t, x0, eps)": "schedule.alpha_bar[t][:, None]"},
+    ROWS.format("per_sample"),
+)
 to_v.edit(
     "shape (B,)",
     {"per_sample(schedule.alpha_bar, t, x0, eps)": "schedule.alpha_bar[t]"},
@@ -278,7 +283,11 @@ from_v.edit(
 )
 from_v.edit("no square roots", {".sqrt()": ""}, ROOTS)
 from_v.edit("one minus the root", {"(1 - alpha_bar).sqrt()": "(1 - alpha_bar.sqrt())"}, ONE_MINUS_ROOT)
-from_v.edit("rows only", {"per_sample(schedule.alpha_bar, t, x_t, v)": "schedule.alpha_bar[t][:, None]"}, ROWS)
+from_v.edit(
+    "rows only",
+    {"per_sample(schedule.alpha_bar, t, x_t, v)": "schedule.alpha_bar[t][:, None]"},
+    ROWS.format("per_sample"),
+)
 from_v.edit(
     "shape (B,)",
     {"per_sample(schedule.alpha_bar, t, x_t, v)": "schedule.alpha_bar[t]"},
