@@ -4,6 +4,8 @@ Most equations of diffusion are such sums, sample by sample: x_t = a x_0 + b eps
 in what was expected, tells a missing root from a wrong sign.
 """
 
+import itertools
+
 import torch
 
 from .probes import tensors_alike
@@ -19,6 +21,10 @@ def of_shares(got, want, given):
     sums = [torch.einsum("bna,ba->bn", columns, factors).reshape(got.shape) for factors in (mine, right)]
     if not tensors_alike(sums[0], got) or not tensors_alike(sums[1], want):
         return ""
+    for i, j in itertools.combinations(range(len(parts)), 2):
+        one, other = (list(parts)[k] for k in (i, j))
+        if not tensors_alike(mine, right) and tensors_alike(mine[:, [i, j]], right[:, [j, i]]):
+            return f"`{one}` and `{other}` are exchanged: each has the factor of the other."
     pairs = zip(parts, mine.T, right.T)
     return " ".join(dict.fromkeys(filter(None, (of_factors(key, *factors, given) for key, *factors in pairs))))
 
@@ -40,6 +46,7 @@ def of_factors(key, mine, right, given):
         f"The factor of `{key}` should be subtracted from 1.": 1 - right,
         f"All samples get the factor of `{key}` of the first one.": right[:1].expand_as(right),
         f"All samples get the factor of `{key}` of the last one.": right[-1:].expand_as(right),
+        f"All samples have one factor of `{key}`, {mine[0]:.4g}; each needs its own.": mine.mean().expand_as(right),
     }
     for said, factors in known.items():
         if factors.isfinite().all() and tensors_alike(mine, factors):
