@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from minivdm import files
-from minivdm.files import load_torch, locked, replacing
+from minivdm.files import locked, replacing
+from minivdm.training.torch_files import load_torch
 
 # Writes half of a file, says so, and waits.
 WRITING = """

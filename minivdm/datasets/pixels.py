@@ -1,6 +1,7 @@
 """Between the pixels of files, bytes 0..255, and those of models, floats in [-1, 1]."""
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -14,12 +15,24 @@ def to_model_range(images: Tensor) -> Tensor:
 
     Returns:
         float32 tensor of the same shape; 0 becomes -1, 255 becomes 1.
+
+    Raises:
+        ValueError: if these are no bytes: floats may lie in [0, 1] or [-1, 1] already.
     """
+    if images.dtype != torch.uint8:
+        raise ValueError(f"expected bytes 0..255, got {images.dtype}")
     return images.float() / 127.5 - 1
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """Images or videos with values in [-1, 1] as bytes, channels last: (..., C, H, W) -> (..., H, W, 3) uint8 array."""
+    """Images or videos with values in [-1, 1] as bytes, channels last: (..., C, H, W) -> (..., H, W, 3) uint8 array.
+
+    Raises:
+        ValueError: if they hold no floats, as bytes do not, or NaN: there is no colour for it.
+    """
+    if not images.is_floating_point() or images.isnan().any():
+        came = "NaN among them" if images.is_floating_point() else images.dtype
+        raise ValueError(f"expected pictures as floats in [-1, 1], got {came}")
     images = images.detach().float().cpu()
     images = images.expand(*images.shape[:-3], 3, *images.shape[-2:]) if images.shape[-3] == 1 else images
     return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(-3, -1).numpy()
