@@ -89,3 +89,12 @@ def test_without_a_notebooks_packages_one_line_says_what_to_install(monkeypatch,
     if missing == "IPython.display":
         with pytest.raises(ImportError, match="players and sliders need"):
             viz.play(torch.zeros(1, 3, 2, 4, 4))
+
+
+def test_only_bytes_become_floats_and_only_floats_bytes():
+    for images in (torch.rand(1, 2, 2), torch.zeros(1, 2, 2).long()):
+        with pytest.raises(ValueError, match="expected bytes"):
+            to_model_range(images)
+    for images in (torch.zeros(1, 2, 2, dtype=torch.uint8), torch.full((1, 2, 2), float("nan"))):
+        with pytest.raises(ValueError, match="pictures as floats"):
+            viz.to_uint8(images)
