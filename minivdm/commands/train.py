@@ -237,9 +237,15 @@ class TrainingRun:
 
 
 def write_samples(model: VideoModel, path: str | Path, steps: int = 10) -> Tensor:
-    """Sample `PROMPTS`, always from the same noise, and write all eight clips into one GIF; returns (8, 3, F, H, W)."""
+    """Sample `PROMPTS`, always from the same noise, and write all eight clips into one GIF; returns (8, 3, F, H, W).
+
+    Clips with NaN in them are not written: soon the loss will say what is wrong.
+    """
     generator = torch.Generator(next(model.parameters()).device).manual_seed(0)
     clips = text_to_video(PROMPTS, model, steps, generator=generator).cpu()
+    if clips.isnan().any():
+        log(f"no {path}: there is NaN in its clips")
+        return clips
     save_gif(rearrange(clips, "(a b) c f h w -> c f (a h) (b w)", a=2), path, scale=3)
     return clips
 
