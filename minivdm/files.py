@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, one writer holds a lock, and what cannot be read says why.
+"""Files are written whole or not at all, and one writer holds a lock.
 
 Locks are the operating system's (`flock`): they end with the process that holds them, however it ends, so none is left
 behind by a crash. Linux passes them on over NFS; where a file system knows no locks, `locked` says so.
@@ -6,7 +6,6 @@ behind by a crash. Linux passes them on over NFS; where a file system knows no l
 
 import contextlib
 import errno
-import io
 import os
 import re
 import secrets
@@ -14,7 +13,8 @@ import shutil
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -74,13 +74,15 @@ def replacing(path: str | Path, older: str | Path | None = None) -> Iterator[Bin
         older: where to move the file that is there now, instead of overwriting it.
 
     Raises:
-        OSError: if it cannot be written; the message names `path`.
+        OSError: if it cannot be written, or is there and write-protected; the message names `path`.
     """
     target = followed(path)
     with naming(path):
         if target.exists() and not target.is_file():
             number = errno.EISDIR if target.is_dir() else errno.EEXIST
             raise OSError(number, "expected a name for a file, but this is a folder or a device")
+        if target.exists() and not os.access(target, os.W_OK):  # renaming would not ask
+            raise PermissionError(errno.EACCES, "this file is write-protected")
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(target)
         file = new_temporary(target)
@@ -140,7 +142,8 @@ def new_temporary(target: Path) -> BinaryIO:
 
 def remove_leftovers(target: Path) -> None:
     """Remove the temporary files of `target` that no process is writing any more, where this can be known."""
-    pattern = re.compile(re.escape(temporary_name(target, "\n")).replace("\\\n", "[0-9a-f]{8}"))
+    before, after = map(re.escape, temporary_name(target, "/").split("/"))  # no name has a slash
+    pattern = re.compile(f"{before}[0-9a-f]{{8}}{after}")
     for path in target.parent.iterdir():
         if pattern.fullmatch(path.name):
             with contextlib.suppress(OSError), open(path, "r+b") as file:
@@ -166,8 +169,11 @@ def try_lock(file: IO) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: str | Path, what: str | Path, wait: bool = False) -> Iterator[None]:
+def locked(path: str | Path, what: str | Path, wait: bool = False) -> Iterator[Callable]:
     """Hold a lock file, made for this block and removed after it; others read in it who holds it.
+
+    A child that this process forks does not hold it. The block gets a function: whether the lock file is still where
+    it was made. If it is not, somebody has moved or removed it, perhaps with its folder, and others may come in.
 
     Args:
         path: the lock file; its folder is made if need be.
@@ -184,18 +190,40 @@ def locked(path: str | Path, what: str | Path, wait: bool = False) -> Iterator[N
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         file.flush()
+    HELD.add(file)
     with file:
         try:
-            yield
+            yield lambda: is_at(file, path)
         finally:
             with contextlib.suppress(OSError):  # Windows removes no open file; without its lock it means nothing
-                path.unlink()
+                if is_at(file, path):  # and not that of somebody else, who has come in since
+                    path.unlink()
+
+
+HELD = weakref.WeakSet()  # the open lock files of this process
+
+
+def let_go_in_child() -> None:
+    """Close the lock files in a forked child: it would go on holding them after the end of its parent."""
+    for file in HELD:
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=let_go_in_child)
+
+
+def is_at(file: IO, path: Path) -> bool:
+    """Whether an open file is the one at `path`, and not closed, removed or moved by now."""
+    with contextlib.suppress(OSError):
+        return not file.closed and os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    return False
 
 
 def hold(path: Path, what: str | Path, wait: bool) -> IO:
     """The lock file, open and locked; see `locked`."""
     while True:
-        file = open(path, "a+")
+        file = open(path, "a+", encoding="utf-8", errors="replace")  # its text is for people
         try:
             mine = try_lock(file)
         except OSError as error:
@@ -203,9 +231,8 @@ def hold(path: Path, what: str | Path, wait: bool) -> IO:
             warnings.warn(text, stacklevel=4)
             return file
         if mine:
-            with contextlib.suppress(FileNotFoundError):  # whoever had it may have removed it just now
-                if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
-                    return file
+            if is_at(file, path):  # whoever had it may have removed it just now
+                return file
         file.seek(0)
         holder = file.read().strip() or "another process"
         file.close()
@@ -213,34 +240,3 @@ def hold(path: Path, what: str | Path, wait: bool) -> IO:
             raise BlockingIOError(f"{what} is in use by {holder}")
         if not mine:
             time.sleep(SECONDS_BETWEEN_TRIES)
-
-
-def save_torch(path: str | Path, value: object, older: str | Path | None = None) -> None:
-    """Write `value` by `torch.save`, whole or not at all; `older` as in `replacing`.
-
-    The bytes are made in memory first: a full disk, or Ctrl-C, in the middle of `torch.save` itself would end in an
-    error of its own that hides the cause.
-    """
-    import torch  # here, since the command line reads files' names before it needs torch
-
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    with replacing(path, older) as file:
-        file.write(buffer.getbuffer())
-
-
-def load_torch(path: str | Path) -> object:
-    """What `torch.save` wrote, on the CPU; code in the file is never run.
-
-    Raises:
-        OSError: if the file is not there or cannot be read; it may be sound all the same.
-        ValueError: if it was read and is truncated, or nothing of the kind.
-    """
-    import torch
-
-    content = Path(path).read_bytes()
-    try:
-        with warnings.catch_warnings(action="ignore"):  # torch warns of a plain pickle, which is refused below
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever bytes may lead an unpickler to
-        raise ValueError(f"{path} ({len(content):,} bytes) is truncated or not a checkpoint") from error

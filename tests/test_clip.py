@@ -121,3 +121,9 @@ def test_a_scale_pushed_against_its_bound_stays_there_and_comes_back_at_once():
         if step == 49:
             assert clip.scale() == 100
     assert clip.scale() < 50
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 16, 64), (2, 3, 31, 31), (2, 3, 64, 64), (2, 1, 32, 32)])
+def test_pictures_of_another_size_are_refused(shape):
+    with pytest.raises(ValueError, match=r"pictures \(B, 3, 32, 32\)"):
+        CLIP(20).embed_images(torch.zeros(shape))

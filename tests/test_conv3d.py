@@ -3,6 +3,7 @@
 import importlib
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -198,3 +199,13 @@ def test_the_layer_takes_every_option_of_pytorchs(options, kernel):
 def test_numbers_that_a_convolution_does_not_know(given):
     with pytest.raises(ValueError, match="expected one number, or three"):
         conv3d(torch.zeros(1, 1, 4, 4, 4), torch.zeros(1, 1, 2, 2, 2), padding=given)
+
+
+def test_a_transposed_convolution_is_none_to_inflate():
+    with pytest.raises(ValueError, match="nn.Conv2d, got ConvTranspose2d"):
+        inflate_conv(nn.ConvTranspose2d(4, 4, 3), 3)
+
+
+def test_numpys_whole_numbers_are_whole_numbers():
+    x, weight = torch.randn(1, 2, 4, 5, 6), torch.randn(3, 2, 2, 2, 2)
+    assert torch.equal(conv3d(x, weight, stride=np.int64(2)), conv3d(x, weight, stride=2))

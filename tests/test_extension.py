@@ -109,3 +109,9 @@ def test_known_frames_in_bytes_are_refused():
     clip = torch.zeros(1, 3, 2, 8, 8, dtype=torch.uint8)
     with pytest.raises(ValueError, match="expected float32 or more, got torch.uint8"):
         extend(clip, gaussian(torch.eye(4)), torch.randn(1, 3, 4, 8, 8), SCHEDULE, 1)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_a_weight_is_a_finite_number_of_0_or_more(weight):
+    with pytest.raises(ValueError, match="weight"):
+        ReconstructionGuidance(lambda x, t, cond: x, SCHEDULE, torch.zeros(1, 3, 2, 4, 4), weight)

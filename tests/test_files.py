@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from minivdm import files
-from minivdm.files import load_torch, locked, replacing
+from minivdm.files import locked, replacing
+from minivdm.training.torch_files import load_torch
 
 # Writes half of a file, says so, and waits.
 WRITING = """
@@ -189,3 +190,69 @@ def test_a_plain_pickle_is_one_line(protocol, recwarn):
     with pytest.raises(ValueError, match=r"^x.pt \(\d+ bytes\) is truncated or not a checkpoint$"):
         load_torch("x.pt")
     assert not recwarn.list
+
+
+def test_a_write_protected_file_is_not_replaced(monkeypatch):
+    Path("file").write_text("old")
+    os.chmod("file", 0o444)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write everything
+    with pytest.raises(PermissionError, match="write-protected.*file"), replacing("file") as file:
+        file.write(b"new")
+    assert Path("file").read_text() == "old" and os.listdir() == ["file"]
+
+
+def test_leftovers_of_a_name_with_a_newline():
+    Path(".a\nb.deadbeef.tmp").touch()
+    with replacing("a\nb") as file:
+        file.write(b"x")
+    assert os.listdir() == ["a\nb"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_does_not_go_on_holding_a_lock():
+    ends, go_on = os.pipe()
+    with locked("lock", "the folder"):
+        child = os.fork()
+        if child == 0:
+            os.close(go_on)
+            os.read(ends, 1)  # until the parent closes its end
+            os._exit(0)
+        with pytest.raises(BlockingIOError), locked("lock", "the folder"):
+            pass  # the parent holds it all the same
+    try:
+        with locked("lock", "the folder"):
+            pass
+    finally:
+        os.close(go_on)
+        os.waitpid(child, 0)
+
+
+def test_a_lock_in_a_moved_folder_is_told_and_leaves_the_next_ones_alone():
+    with locked("run/lock", "the folder") as is_held:
+        assert is_held()
+        os.rename("run", "moved")
+        assert not is_held()
+        with locked("run/lock", "the folder") as others:
+            assert others() and not is_held()
+    with locked("run/lock", "the folder") as second:
+        os.rename("run", "again")
+        assert not second()
+
+
+def test_the_first_holder_does_not_remove_the_lock_of_the_next():
+    first = locked("run/lock", "the folder")
+    first.__enter__()
+    os.rename("run", "moved")
+    with locked("run/lock", "the folder"):
+        first.__exit__(None, None, None)
+        with pytest.raises(BlockingIOError), locked("run/lock", "the folder"):
+            pass
+
+
+def test_a_lock_file_with_other_bytes_in_it():
+    with open("lock", "wb") as file:
+        file.write(b"\xff\xfe")
+        file.flush()
+        assert files.try_lock(file)
+        with pytest.raises(BlockingIOError, match="in use by"), locked("lock", "the folder"):
+            pass

@@ -250,3 +250,9 @@ def test_null_text_inversion_works_where_gradients_are_off(reader, mode):
         assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode) and not torch.is_grad_enabled()
     assert all(torch.equal(got[level], want[level]) and not got[level].requires_grad for level in want)
     assert all((got[level] - null).abs().max() > 0.01 for level in got), "they have learnt"
+
+
+def test_null_text_guidance_has_one_level_for_the_whole_batch(reader):
+    guided = NullTextGuidance(reader, 3.0, {80: torch.zeros(2, 2, 5), 20: torch.zeros(2, 2, 5)})
+    with pytest.raises(ValueError, match="one level for the whole batch"):
+        guided(torch.randn(2, 3), torch.tensor([80, 20]), torch.randn(2, 2, 5))

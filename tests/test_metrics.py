@@ -123,3 +123,30 @@ def test_clips_that_cannot_be_judged_have_no_share_of_right_ones():
         correct_attributes(judge, clips, asked)
     with pytest.raises(ValueError, match="expected attributes for each of 3 clips"):
         correct_attributes(judge, clips.nan_to_num(), asked[:1])
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, gaussian_mmd])
+def test_features_are_real_numbers_and_not_none(distance):
+    for x, message in ((torch.zeros(5, 0), "features"), (torch.randn(5, 2, dtype=torch.complex64), "real numbers")):
+        with pytest.raises(ValueError, match=message):
+            distance(x, x)
+
+
+def test_mmd_does_not_depend_on_where_the_origin_is_nor_fail_at_extreme_bandwidths():
+    x, y = torch.randn(60, 4, dtype=torch.float64), torch.randn(60, 4, dtype=torch.float64) + 0.3
+    # features near 1e8 are rounded to 1e-8
+    assert gaussian_mmd(x + 1e8, y + 1e8) == pytest.approx(gaussian_mmd(x, y), abs=1e-6)
+    assert gaussian_mmd(x, y, 1e-200) == 0 and gaussian_mmd(x, y, 1e200) == pytest.approx(0, abs=1e-12)
+
+
+def test_psnr_of_pictures_in_another_range_is_refused():
+    for x in (torch.linspace(-1, 1, 9), torch.linspace(0, 255, 9)):
+        with pytest.raises(ValueError, match=r"values in \[0, 1\]"):
+            psnr(x, x)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 2)])
+def test_attributes_of_another_shape_are_not_stretched(shape):
+    classifier = AttributeClassifier(width=8).eval()
+    with pytest.raises(ValueError, match=r"attributes of shape \(3, 3\)"):
+        correct_attributes(classifier, torch.zeros(3, 3, 2, 16, 16), torch.zeros(shape).long())

@@ -95,3 +95,19 @@ def test_of_nearly_pure_noise_the_best_guess_is_the_mean(alpha_bar):
 def test_what_is_no_mixture(means, std, weights):
     with pytest.raises(ValueError, match="expected"):
         GaussianMixture(means, std, weights)
+
+
+@pytest.mark.parametrize("ask", ["score", "denoise", "log_prob"])
+@pytest.mark.parametrize(
+    ("std", "x", "alpha_bar", "message"),
+    [
+        (0.1, torch.zeros(4, 2), 1.5, "must lie in 0..1"),
+        (0.1, torch.zeros(4, 2), -0.5, "must lie in 0..1"),
+        (0.1, torch.zeros(4, 2), float("nan"), "must lie in 0..1"),
+        (0.0, torch.zeros(4, 2), 1.0, "below 1 if std is 0"),
+        (0.1, torch.zeros(4, 2, dtype=torch.long), 0.5, "expected float32 or more"),  # 0.5 as a whole number is 0
+    ],
+)
+def test_what_a_mixture_cannot_be_asked(ask, std, x, alpha_bar, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(GaussianMixture(torch.randn(3, 2), std), ask)(x, alpha_bar)

@@ -1,5 +1,6 @@
 """A run's folder belongs to one run at a time, and its files tell the truth about it."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -7,6 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -208,3 +210,16 @@ def test_a_run_that_is_read_while_another_one_writes_it(whole, monkeypatch):
     shutil.copytree(whole, "runs/text2video/smoke")
     with claimed(Path("runs/text2video/smoke")):
         assert "smoke" in find_model()[1]
+
+
+def test_a_run_whose_folder_is_moved_stops(capsys, monkeypatch):
+    monkeypatch.setattr(train, "SAVES", 1)
+    at_step(monkeypatch, 1, lambda: os.rename("run", "moved"))
+    assert "moved or removed" in error_of(capsys, "--steps", "8", "--out", "run")
+    assert Path("moved/settings.json").exists() and not Path("run").exists(), "nothing more is written there"
+
+
+def test_settings_hold_pythons_own_numbers():
+    settings = Settings(steps=np.int64(3), lr=np.float32(0.5), mults=[np.int64(2)])
+    assert [type(value) for value in (settings.steps, settings.lr, settings.mults[0])] == [int, float, int]
+    assert json.loads(json.dumps(dataclasses.asdict(settings)))["lr"] == 0.5

@@ -202,3 +202,23 @@ def test_betas_are_no_schedule(given):
     ):
         with pytest.raises(ValueError, match=r"expected a schedule, such as NoiseSchedule\(betas\), got"):
             call()
+
+
+@pytest.mark.parametrize("t", [-0.1, 1.1, 500.0, float("nan")])
+def test_an_sde_knows_no_times_but_0_to_1(t):
+    sde, t = VPSDE(), torch.tensor([0.5, t])
+    for ask in (sde.alpha, sde.sigma, lambda t: perturb(torch.zeros(2, 3), t, torch.ones(2, 3), sde)):
+        with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
+            ask(t)
+
+
+def test_bools_are_no_levels():
+    with pytest.raises(ValueError, match="one integer level per sample"):
+        per_sample(torch.ones(11), torch.tensor([True, False]), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("loss", [diffusion_loss, prediction_loss])
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
+def test_an_empty_batch_has_no_loss(loss, shape):
+    with pytest.raises(ValueError, match="empty tensor of shape"):
+        loss(lambda x, t, cond: x, torch.zeros(shape), NoiseSchedule(linear_betas(100)))

@@ -265,3 +265,14 @@ def test_times_that_are_none(times):
 def test_a_grid_has_a_step(steps):
     with pytest.raises(ValueError, match="the number of steps must be at least 1"):
         time_grid(1, T_MIN, steps)
+
+
+def test_what_is_not_like_x_has_no_divergence():
+    x = torch.randn(2, 3)
+    for field, noise in (
+        (lambda x: x[:, :2], None),
+        (lambda x: x, torch.ones(1)),
+        (lambda x: x, torch.ones(2, 3).long()),
+    ):
+        with pytest.raises(ValueError, match="like x"):
+            value_and_divergence(field, x, noise)

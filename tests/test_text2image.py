@@ -163,3 +163,18 @@ def test_a_generator_gives_the_same_pictures_in_parts_of_any_size(batch_size):
 def test_no_sample_at_all_is_refused(changes):
     with pytest.raises(ValueError, match="expected at least one prompt, one sample at a time and one pixel"):
         text_to_image(**{"prompts": "a red square at the top left", "model": build_text2image(32, (1,)), **changes})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_that_would_not_take_the_noise_say_so(dtype):
+    with pytest.raises(ValueError, match="float32 weights"):
+        text_to_image("a red circle", build_text2image(32, (1,)).to(dtype), 1)
+
+
+def test_counters_are_stored_as_whole_numbers(tmp_path):
+    layer = torch.nn.BatchNorm1d(2)
+    layer.num_batches_tracked.fill_(70_001)  # more than float16 can hold
+    pretrained.save_pretrained(tmp_path / "a.pt", layer, {})
+    assert (
+        pretrained.load_weights(tmp_path / "a.pt", lambda config: torch.nn.BatchNorm1d(2)).num_batches_tracked == 70_001
+    )

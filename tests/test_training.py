@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -302,3 +304,57 @@ def test_a_checkpoint_behind_a_link(tmp_path):
     target.unlink()
     model, ema, batch, schedule = small_run()
     assert next(train(model, ema, batch, schedule, 4, checkpoint=path, progress=False))[0] == 3
+
+
+@pytest.mark.parametrize("decay", [1, 1.5, -0.1, float("nan")])
+def test_a_decay_lies_below_1(decay):
+    with pytest.raises(ValueError, match="decay"):
+        EMA(torch.nn.Linear(2, 2), decay)
+
+
+def test_an_average_of_another_model_is_refused():
+    model, _, batch, schedule = small_run()
+    for other in (torch.nn.Linear(2, 2), Guess(torch.nn.Linear(2, 1)), Guess(torch.nn.Linear(2, 2, bias=False))):
+        with pytest.raises(ValueError, match="EMA of this model"):
+            next(train(model, EMA(other), batch, schedule, 4, progress=False))
+    late = torch.nn.Linear(2, 2)
+    late.register_buffer("first", None)
+    late.register_buffer("second", torch.zeros(2))
+    ema = EMA(late)
+    late.first = torch.ones(2)  # now the second buffer is another one
+    with pytest.raises(ValueError):
+        ema.update(late)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_16_bits_neither_learn_nor_are_averaged(dtype):
+    model, ema, batch, schedule = small_run()
+    with pytest.raises(ValueError, match="16 bits"):
+        EMA(model.to(dtype))
+    with pytest.raises(ValueError, match="16 bits"):
+        next(train(model, ema, batch, schedule, 4, dtype=dtype, progress=False))
+
+
+@pytest.mark.parametrize(("images", "labels", "size"), [(0, None, 4), (5, 4, 4), (5, 6, 4), (5, None, 0)])
+def test_what_no_batch_can_be_drawn_from(images, labels, size):
+    with pytest.raises(ValueError, match="as many labels"):
+        batches_of(torch.zeros(images, 2), None if labels is None else torch.zeros(labels), size)
+
+
+def test_numpys_numbers_are_saved_as_pythons(tmp_path):
+    path, (model, ema, batch, schedule) = tmp_path / "checkpoint.pt", small_run()
+    numbers = dict(seed=np.int64(3), micro_batches=np.int64(1))
+    list(train(model, ema, batch, schedule, 2, checkpoint=path, progress=False, **numbers))
+    model, ema, batch, schedule = small_run()
+    assert [step for step, _ in train(model, ema, batch, schedule, 3, checkpoint=path, progress=False, seed=3)] == [3]
+
+
+@pytest.mark.parametrize("value", [np.float32(1), Path("a"), range(3)])
+def test_what_could_not_be_read_again_is_told_before_the_first_step(tmp_path, value):
+    path, (model, ema, batch, schedule) = tmp_path / "checkpoint.pt", small_run()
+    with pytest.raises(ValueError, match="checkpoint.pt was not written, since it could not be read again"):
+        next(train(model, ema, batch, schedule, 2, checkpoint=path, progress=False, settings={"a": value}))
+    save_checkpoint(path, a=1)
+    with pytest.raises(ValueError, match="could not be read again"):
+        save_checkpoint(path, a=value)
+    assert load_checkpoint(path) == {"a": 1} and len(list(tmp_path.iterdir())) == 1

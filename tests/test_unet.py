@@ -127,3 +127,19 @@ def test_bytes_and_one_level_for_all_are_refused():
     for t in (torch.ones(1).long(), torch.tensor(4)):
         with pytest.raises(ValueError, match="expected floats and one level for each of 3 pictures"):
             net(x, t)
+
+
+def test_resolutions_may_come_from_a_generator():
+    attending = [
+        sum(isinstance(m, SelfAttention) for m in UNet(1, 32, (1, 2), 1, each).modules()) for each in ((1,), iter((1,)))
+    ]
+    assert attending == [4, 4]
+
+
+def test_an_image_network_takes_neither_clips_nor_an_empty_condition():
+    t = torch.ones(2).long()
+    for shape in ((2, 1, 4, 8, 8), (2, 8, 8)):
+        with pytest.raises(ValueError, match="pictures \\(B, C, H, W\\), got shape"):
+            UNet(1, 32, (1, 2), 1)(torch.zeros(shape), t)
+    with pytest.raises(ValueError, match=r"got \(2, 0, 8\)"):  # its mean would be NaN
+        UNet(1, 32, (1, 2), 1, context_dim=8)(torch.zeros(2, 1, 8, 8), t, torch.zeros(2, 0, 8))

@@ -197,3 +197,21 @@ def test_conditions_are_dropped_per_sample():
     gone = (dropped == 0).all(dim=1)
     assert torch.equal(dropped[~gone], tokens[~gone]) and abs(gone.float().mean() - 0.1) < 0.01
     assert torch.equal(drop_condition(tokens, 0.0), tokens) and (drop_condition(tokens, 1.0) == 0).all()
+
+
+def test_layers_along_time_attend_at_resolutions_that_there_are():
+    attending = [
+        sum(isinstance(m, TemporalAttention) for m in UNet3D(picture_net(), each).modules())
+        for each in ((1,), iter((1,)))
+    ]
+    assert attending[0] == attending[1] > 1
+    for attention in ((2,), (-1,)):
+        with pytest.raises(ValueError, match="resolutions in 0..1"):
+            UNet3D(picture_net(), attention)
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 5, 8), (1, 8, 5, 8)])
+def test_conditions_of_frames_in_another_order_are_refused(shape):
+    model = UNet3D(UNet(3, 32, (1, 2), 1, context_dim=8))
+    with pytest.raises(ValueError, match="expected a condition of shape"):
+        model(torch.zeros(2, 3, 4, 8, 8), torch.ones(2).long(), torch.zeros(shape))

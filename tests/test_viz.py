@@ -89,3 +89,9 @@ def test_without_a_notebooks_packages_one_line_says_what_to_install(monkeypatch,
     if missing == "IPython.display":
         with pytest.raises(ImportError, match="players and sliders need"):
             viz.play(torch.zeros(1, 3, 2, 4, 4))
+
+
+def test_only_floats_become_bytes():
+    for images in (torch.zeros(1, 2, 2, dtype=torch.uint8), torch.full((1, 2, 2), float("nan"))):
+        with pytest.raises(ValueError, match="expected pictures"):
+            viz.to_uint8(images)

@@ -36,7 +36,7 @@ from minivdm.diffusion.mixtures import GaussianMixture, ideal_denoiser, ring_mix
 from minivdm.diffusion.predictions import EpsModel, prediction_loss
 from minivdm.diffusion.samplers import ddpm_sample
 from minivdm.diffusion.schedules import (
-    NoiseSchedule, checked_like, linear_betas, per_sample, require_data,
+    NoiseSchedule, checked_like, linear_betas, per_sample, require_data, require_levels,
 )
 from minivdm.diffusion.sde import (
     T_MIN, at_time, checked_times, expand_like, require_mean_rate, score_from_eps, time_grid,

@@ -52,7 +52,7 @@ from minivdm.evaluation.metrics import frechet_distance
 from minivdm.models.conv3d import inflate_conv
 from minivdm.models.kernels import use_fused_kernels
 from minivdm.models.layers import norm, timestep_embedding, zero_module
-from minivdm.models.unet import UNet
+from minivdm.models.unet import UNet, require_resolutions
 from minivdm.pipelines.pretrained import load_pretrained
 from minivdm.pipelines.text2image import still_tokenizer
 from minivdm.pipelines.text2video import build_text2video, text_to_video

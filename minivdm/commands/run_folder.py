@@ -9,7 +9,7 @@ import dataclasses
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -50,18 +50,20 @@ def telling_what_is_saved(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def claimed(out: Path) -> Iterator[None]:
+def claimed(out: Path) -> Iterator[Callable]:
     """Hold a run's folder: of several processes the first one holds it for all.
+
+    The block gets `still_there()`, which raises a ValueError if somebody has moved or removed the folder or its lock.
 
     Raises:
         BlockingIOError: if another run holds it, in every process; the message says where that one runs.
         OSError: if nothing can be written there.
     """
     with contextlib.ExitStack() as held:
-        refused = None
+        refused, is_held = None, lambda: True
         if rank() == 0:
             try:
-                held.enter_context(locked(out / LOCK, out))
+                is_held = held.enter_context(locked(out / LOCK, out))
             except BlockingIOError as error:
                 refused = BlockingIOError(f"{error}: choose another --out, or wait until that run has ended")
             except OSError as error:
@@ -69,7 +71,15 @@ def claimed(out: Path) -> Iterator[None]:
         refused = all_gather(refused)[0]
         if refused:
             raise refused
-        yield
+
+        def still_there() -> None:
+            if not is_held():
+                raise ValueError(
+                    f"{out / LOCK} is not there any more: somebody has moved or removed it, and another run may begin "
+                    f"in {out}, so this one stops; {CHECKPOINT}, where it is now, holds what was saved"
+                )
+
+        yield still_there
     with contextlib.suppress(OSError):  # a folder in which nothing was written
         out.rmdir()
 

@@ -39,15 +39,18 @@ class Settings:
             object.__setattr__(self, "mults", tuple(self.mults))
         for name in (*AT_LEAST_1, "image_steps", "seed"):
             require(isinstance(getattr(self, name), Integral), self, name, "a whole number")
+            object.__setattr__(self, name, int(getattr(self, name)))  # not NumPy's, which files cannot hold
         for name in AT_LEAST_1:
             require(getattr(self, name) >= 1, self, name, "at least 1")
         require(self.image_steps >= 0, self, "image_steps", "at least 0")
         for name in ("lr", "shift"):
             value = getattr(self, name)
             require(isinstance(value, Real) and 0 < value < math.inf, self, name, "a positive number")
+            object.__setattr__(self, name, float(value))
         widths = self.mults if isinstance(self.mults, tuple) else ()
         fit = widths and all(isinstance(each, Integral) and each >= 1 for each in widths)
         require(fit, self, "mults", "one or more whole numbers, each at least 1")
+        object.__setattr__(self, "mults", tuple(map(int, widths)))
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must lie in 0..2^32 - 1, got {self.seed}")
         require(self.channels % 32 == 0, self, "channels", "a multiple of 32")

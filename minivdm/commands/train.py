@@ -83,7 +83,8 @@ def train_text2video(
         The path of the trained model, `model.pt` in the run's folder.
 
     Raises:
-        ValueError: if a setting makes no sense, or `out` holds a run with other settings or a broken checkpoint.
+        ValueError: if a setting makes no sense, `out` holds a run with other settings or a broken checkpoint, or
+            somebody moves it while this run lasts.
         OSError: if `out` cannot be written, or another run is writing there (`BlockingIOError`).
         NotFinite: if the trained weights are not finite in the float16 that `model.pt` stores.
         FloatingPointError: if the loss or the gradient is not finite.
@@ -96,12 +97,18 @@ def train_text2video(
     require_writable(out)
     sprites = MovingSprites(settings.frames, settings.size)  # refuses clips that are too small or too short
     device = init_distributed()
-    with telling_what_is_saved(out), claimed(out):
-        return train_in(out, settings, changes.get("micro_batches"), sprites, device, progress)
+    with telling_what_is_saved(out), claimed(out) as still_there:
+        return train_in(out, settings, changes.get("micro_batches"), sprites, device, progress, still_there)
 
 
 def train_in(
-    out: Path, settings: Settings, asked: int | None, sprites: MovingSprites, device: torch.device, progress: bool
+    out: Path,
+    settings: Settings,
+    asked: int | None,
+    sprites: MovingSprites,
+    device: torch.device,
+    progress: bool,
+    still_there: Callable,
 ) -> Path:
     """What `train_text2video` does in a folder that belongs to this run.
 
@@ -112,6 +119,7 @@ def train_in(
         sprites: what is drawn.
         device: where to compute.
         progress: show a tqdm bar.
+        still_there: raises an error if the folder does not belong to this run any more.
     """
     saved = find_run(out)
     phase, done = (saved["phase"], saved["step"]) if saved else (None, 0)
@@ -144,7 +152,7 @@ def train_in(
     pool = ClipPool(sprites, settings.pool, torch.Generator(device).manual_seed(mixed_seed(settings.seed, "pool")))
     log(f"{settings.pool:,} clips drawn in {time.perf_counter() - start:.1f} s")
 
-    run = TrainingRun(model, pool, settings, out, device, progress, saved)
+    run = TrainingRun(model, pool, settings, out, device, progress, saved, still_there)
     if settings.image_steps and phase != "clips":
         run.train_on_images()
     averaged = run.train_on_clips()
@@ -168,8 +176,10 @@ class TrainingRun:
         device: torch.device,
         progress: bool,
         saved: dict[str, object] | None,
+        still_there: Callable,
     ):
         self.model, self.pool, self.settings, self.out, self.saved = model, pool, settings, out, saved or {}
+        self.still_there = still_there
         self.start = time.perf_counter()
         self.options = dict(
             schedule=model.schedule.to(device),
@@ -200,6 +210,7 @@ class TrainingRun:
         options = dict(steps=total, save_every=every, phase=phase, saved=saved) | self.options | options
         losses = []
         for step, loss in train(self.model.net, ema, partial(draw, size=size), **options):
+            self.still_there()
             losses.append(loss)
             if step % max(1, total // LINES) == 0 or step == total:
                 mean = torch.stack(losses).mean().item()
@@ -226,9 +237,15 @@ class TrainingRun:
 
 
 def write_samples(model: VideoModel, path: str | Path, steps: int = 10) -> Tensor:
-    """Sample `PROMPTS`, always from the same noise, and write all eight clips into one GIF; returns (8, 3, F, H, W)."""
+    """Sample `PROMPTS`, always from the same noise, and write all eight clips into one GIF; returns (8, 3, F, H, W).
+
+    Clips with NaN in them are not written: soon the loss will say what is wrong.
+    """
     generator = torch.Generator(next(model.parameters()).device).manual_seed(0)
     clips = text_to_video(PROMPTS, model, steps, generator=generator).cpu()
+    if clips.isnan().any():
+        log(f"no {path}: there is NaN in its clips")
+        return clips
     save_gif(rearrange(clips, "(a b) c f h w -> c f (a h) (b w)", a=2), path, scale=3)
     return clips
 

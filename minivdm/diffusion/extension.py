@@ -43,11 +43,13 @@ class ReconstructionGuidance:
     Called as `guided(x, t, cond)` with x (B, C, F, H, W) and levels t (B,) in 1..T, also where
     gradients are switched off; returns eps, like x, without a gradient. The gradients of the
     model's weights are left as they are.
-    Raises a ValueError unless known holds floats in [-1, 1], fits x, and K < F.
+    Raises a ValueError unless known holds floats and fits x, K < F, and weight is 0 or more.
     """
 
     def __init__(self, model: "Callable", schedule: "NoiseSchedule", known: Tensor, weight: float):
         require_data(known, schedule)
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"the weight must be a finite number, 0 or more; got {weight}")
         self.model, self.schedule, self.known, self.weight = model, schedule, known, weight
 
     @outside_inference_mode

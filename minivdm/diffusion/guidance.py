@@ -190,10 +190,14 @@ class NullTextGuidance:
 
     Called as `guided(x, t, cond)` with one level for the whole batch and cond (B, L, D) float. On a
     GPU each call waits for the device, to read the level.
+    Raises a ValueError if the batch has several levels, a KeyError if there is no null for its level.
     """
 
     def __init__(self, model: "Callable", scale: float, nulls: dict[int, Tensor]):
         self.model, self.scale, self.nulls = model, scale, nulls
 
     def __call__(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        return ClassifierFreeGuidance(self.model, self.scale, self.nulls[int(t[0])])(x, t, cond)
+        level = int(t[0])
+        if (t != level).any():
+            raise ValueError(f"expected one level for the whole batch, got {t.tolist()}")
+        return ClassifierFreeGuidance(self.model, self.scale, self.nulls[level])(x, t, cond)

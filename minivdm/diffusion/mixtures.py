@@ -29,8 +29,11 @@ class GaussianMixture:
         std: standard deviation(s), a float or a (K,) tensor, >= 0.
         weights: (K,) tensor, positive; equal by default. They are normalised.
 
+    Where alpha_bar is asked for, it lies in 0..1; with std = 0 it is below 1, since a point has no density.
+
     Raises:
-        ValueError: if means are no floats, or a standard deviation or a weight is not as above.
+        ValueError: if means or data are no floats, or a standard deviation, a weight or an alpha_bar is not as above
+            (on a GPU, where looking would wait for the device, such an alpha_bar gives NaN).
     """
 
     def __init__(self, means: Tensor, std: float | Tensor, weights: Tensor | None = None):
@@ -77,7 +80,13 @@ class GaussianMixture:
         return self.log_weights - distance / (2 * variance) - x.shape[1] / 2 * (2 * math.pi * variance).log()
 
     def _column(self, x_t: Tensor, alpha_bar: float | Tensor) -> Tensor:
-        return torch.as_tensor(alpha_bar, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))[:, None]  # (B, 1)
+        """alpha_bar, checked, as a column (B, 1)."""
+        require_floats(x_t)
+        ab = torch.as_tensor(alpha_bar, dtype=x_t.dtype, device=x_t.device).expand(len(x_t))[:, None]  # (B, 1)
+        in_range = (ab >= 0) & (ab * self.std**2 + 1 - ab > 0) & (ab <= 1)  # (B, K); NaN fails this, too
+        if ab.device.type == "cpu" and not in_range.all():
+            raise ValueError(f"alpha_bar must lie in 0..1, and below 1 if std is 0; got {alpha_bar}")
+        return ab
 
 
 def ideal_denoiser(mixture: GaussianMixture, schedule: NoiseSchedule) -> Callable:

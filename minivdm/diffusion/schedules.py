@@ -188,9 +188,14 @@ def require_floats(x: Tensor) -> None:
 
 
 def require_data(x0: Tensor, schedule: object) -> None:
-    """Raise a ValueError unless x0 can be given noise by this schedule: `require_floats` and `require_schedule`."""
+    """Raise a ValueError unless x0 can be given noise by this schedule: see `require_floats` and `require_schedule`.
+
+    So is an empty batch: a mean over it, such as a loss, would be NaN.
+    """
     require_schedule(schedule)
     require_floats(x0)
+    if not x0.numel():
+        raise ValueError(f"expected data, got an empty tensor of shape {tuple(x0.shape)}")
 
 
 def checked_like(y: Tensor, x: Tensor) -> Tensor:
@@ -220,7 +225,7 @@ def per_sample(table: Tensor, t: Tensor, x: Tensor, *others: Tensor) -> Tensor:
             here, the program would have to wait for the device in every step.
     """
     T = len(table) - 1
-    if not torch.is_tensor(t) or t.is_floating_point() or t.shape != x.shape[:1]:
+    if not torch.is_tensor(t) or t.is_floating_point() or t.dtype == torch.bool or t.shape != x.shape[:1]:
         came = f"{t.dtype} of shape {tuple(t.shape)}" if torch.is_tensor(t) else repr(t)
         raise ValueError(f"t must hold one integer level per sample, shape ({len(x)},); got {came}")
     require_levels(t, 0, T)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .gradients import outside_inference_mode
 from .predictions import to_score
-from .schedules import NoiseSchedule, checked_like, expand_like, require_floats, require_schedule
+from .schedules import NoiseSchedule, checked_like, expand_like, require_floats, require_levels, require_schedule
 
 T_MIN = 1e-5  # Song et al., ICLR 2021, appendix C
 
@@ -58,11 +58,13 @@ class VPSDE:
         return torch.exp(-(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2))
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Factor of the data, sqrt(alpha_bar(t)), (B,), at times t, (B,) float."""
+        """Factor of the data, sqrt(alpha_bar(t)), (B,), at times t, (B,) float in 0..1, else a ValueError."""
+        require_levels(t, 0, 1)
         return self.alpha_bar(t).sqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Factor of the noise, sqrt(1 - alpha_bar(t)), (B,), at times t, (B,) float."""
+        """Factor of the noise, sqrt(1 - alpha_bar(t)), (B,), at times t, (B,) float in 0..1, as for `alpha`."""
+        require_levels(t, 0, 1)
         return (1 - self.alpha_bar(t)).sqrt()
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
@@ -211,8 +213,9 @@ def value_and_divergence(
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        value = field(x)
+        value = checked_like(field(x), x)
         if noise is not None:
+            checked_like(noise, x)  # one number for all would count more than the diagonal
             product = torch.autograd.grad((value * noise).sum(), x)[0]  # (B, ...) noise^T J
             return value.detach(), (product * noise).flatten(1).sum(dim=1)
         divergence = x.new_zeros(len(x))  # (B,)

@@ -108,13 +108,17 @@ def correct_attributes(classifier: AttributeClassifier, clips: Tensor, attribute
         (N, 3) bool: shape right, colour right, motion or place right. Prompt accuracy is `.all(dim=1).float().mean()`.
 
     Raises:
-        ValueError: if the clips hold NaN or infinity, for which there is no right or wrong, or N differs.
+        ValueError: if the clips hold NaN or infinity, for which there is no right or wrong, or the attributes' shape
+            is another.
     """
     if attributes.shape[:1] != clips.shape[:1]:
         raise ValueError(f"expected attributes for each of {len(clips)} clips, got {tuple(attributes.shape)}")
     require_pictures(clips)
-    guesses = [torch.stack([g.argmax(dim=1) for g in classifier(part)], dim=1) for part in clips.split(batch)]
-    return torch.cat(guesses) == attributes.to(clips.device)
+    parts = [torch.stack([g.argmax(dim=1) for g in classifier(part)], dim=1) for part in clips.split(batch)]
+    guesses = torch.cat(parts)  # (N, 3)
+    if attributes.shape != guesses.shape:
+        raise ValueError(f"expected attributes of shape {tuple(guesses.shape)}, got {tuple(attributes.shape)}")
+    return guesses == attributes.to(clips.device)
 
 
 def accuracy_table(

@@ -49,11 +49,12 @@ def gaussian_mmd(x: Tensor, y: Tensor, bandwidth: float = 1.0) -> float:
         ValueError: as for `frechet_distance`, and if the bandwidth is not positive.
     """
     x, y = checked_features(x, y)
+    x, y = x - x.mean(0), y - x.mean(0)  # only differences count, and near 0 they lose no digits
     if not 0 < bandwidth < float("inf"):
         raise ValueError(f"the bandwidth must be a positive number, got {bandwidth}")
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return torch.exp(-torch.cdist(a, b).square() / (2 * bandwidth**2))
+        return torch.exp(-(torch.cdist(a, b) / bandwidth).square() / 2)
 
     def off_diagonal_mean(k: Tensor) -> Tensor:
         return (k.sum() - k.trace()) / (len(k) * (len(k) - 1))
@@ -62,22 +63,30 @@ def gaussian_mmd(x: Tensor, y: Tensor, bandwidth: float = 1.0) -> float:
     return mmd.item()
 
 
+OVERSHOOT = 0.5  # beyond that, pictures are in another range: [-1, 1], or 0..255
+
+
 def psnr(x: Tensor, y: Tensor) -> float:
     """Peak signal-to-noise ratio of two pictures or sets of them, 10 log10( 1 / mean((x - y)^2) ).
 
     Args:
-        x, y: tensors of one shape, values in [0, 1].
+        x, y: tensors of one shape, values in [0, 1]; estimates may lie a little beyond, by up to `OVERSHOOT`.
 
     Returns:
         A float in dB; infinite for equal inputs.
 
     Raises:
-        ValueError: if the shapes differ, or these are no pictures: bytes, NaN or infinity.
+        ValueError: if the shapes differ, or these are no such pictures: bytes, NaN, infinity, another range.
     """
     if x.shape != y.shape:
         raise ValueError(f"expected two tensors of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     require_pictures(x, "[0, 1]")
     require_pictures(y, "[0, 1]")
+    for each in (x, y):
+        if each.min() < -OVERSHOOT or each.max() > 1 + OVERSHOOT:
+            raise ValueError(
+                f"expected values in [0, 1], got {each.min():.3g}..{each.max():.3g}: (x + 1) / 2 maps [-1, 1]"
+            )
     return -10 * (x.double() - y.double()).square().mean().log10().item()
 
 
@@ -96,10 +105,12 @@ def require_pictures(x: Tensor, values: str = "[-1, 1]", look: bool = True) -> N
 
 def checked_features(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Both sets as float64, or a ValueError that says what is wrong."""
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
         raise ValueError(f"expected features (N, D) and (M, D), got {tuple(x.shape)} and {tuple(y.shape)}")
     if len(x) < 2 or len(y) < 2:
         raise ValueError(f"need at least 2 samples in each set, got {len(x)} and {len(y)}")
+    if x.is_complex() or y.is_complex():
+        raise ValueError(f"features must be real numbers, got {x.dtype} and {y.dtype}")
     if not (torch.isfinite(x).all() and torch.isfinite(y).all()):
         raise ValueError("features must be finite, got NaN or infinity")
     return x.double(), y.double()

@@ -84,13 +84,17 @@ class CLIP(nn.Module):
         size: int = 32,
     ):
         super().__init__()
+        self.size = size
         self.image = ImageEncoder(dim, width, size)
         self.text = TextEncoder(words, length, dim)
         self.project = nn.Linear(dim, dim, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, D) unit vectors."""
+        """(B, 3, size, size) in [-1, 1] -> (B, D) unit vectors; another shape is a ValueError."""
+        if images.shape[1:] != (3, self.size, self.size):
+            expected = f"(B, 3, {self.size}, {self.size})"
+            raise ValueError(f"expected pictures {expected}, got shape {tuple(images.shape)}")
         return F.normalize(self.image(images), dim=-1)
 
     def embed_texts(self, tokens: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ Spatiotemporal Features with 3D Convolutional Networks", ICCV 2015). Two cheaper
 
 from collections.abc import Sequence
 from itertools import product
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 def triple(value: int | Sequence[int]) -> tuple[int, int, int]:
     """A number as (value, value, value); three numbers as they are. ValueError for anything else."""
     three = tuple(value) if isinstance(value, Sequence) else (value,) * 3
-    if len(three) != 3 or not all(isinstance(number, int) and number >= 0 for number in three):
+    if len(three) != 3 or not all(isinstance(number, Integral) and number >= 0 for number in three):
         raise ValueError(f"expected one number, or three for time, rows and columns; got {value!r}")
     return three
 
@@ -152,6 +153,8 @@ class Conv2Plus1d(nn.Module):
 
 def require_inflatable(conv: nn.Conv2d, frames: int, how: str) -> None:
     """Raise a ValueError unless `inflate_conv` can do what it is asked for."""
+    if not isinstance(conv, nn.Conv2d):  # a transposed one has weights of the same shape
+        raise ValueError(f"expected an nn.Conv2d, got {type(conv).__name__}")
     if frames < 1 or frames % 2 == 0:
         raise ValueError(f"frames must be odd, so that the kernel has a middle; got {frames}")
     if how not in ("centre", "mean"):

@@ -84,7 +84,7 @@ class UNet(nn.Module):
         patch: int = 1,
     ):
         super().__init__()
-        attention = (1,)[: len(mults) - 1] if attention is None else attention
+        attention = (1,)[: len(mults) - 1] if attention is None else tuple(attention)
         require_resolutions(attention, len(mults))
         self.channels, self.context_dim = channels, context_dim
         self.shrink = patch * 2 ** (len(mults) - 1)
@@ -159,6 +159,8 @@ class UNet(nn.Module):
 
     def embedding(self, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
         """What every block is told, (B, emb_dim): the level, and the mean of a condition."""
+        if x.ndim != 4:
+            raise ValueError(f"expected pictures (B, C, H, W), got shape {tuple(x.shape)}")
         if x.shape[2] % self.shrink or x.shape[3] % self.shrink:
             came = tuple(x.shape[2:])
             raise ValueError(f"height and width must be multiples of {self.shrink}, got {came}")
@@ -171,10 +173,10 @@ class UNet(nn.Module):
             if cond is not None:
                 raise ValueError("this U-Net takes no condition: expected cond=None")
             return emb
-        if cond is None or cond.ndim != 3 or cond.shape[::2] != (len(x), self.context_dim):
-            came = None if cond is None else tuple(cond.shape)
+        shape = None if cond is None else tuple(cond.shape)
+        if shape is None or len(shape) != 3 or shape[::2] != (len(x), self.context_dim) or not shape[1]:
             wanted = f"({len(x)}, L, {self.context_dim})"
-            raise ValueError(f"expected a condition of shape {wanted}, got {came}")
+            raise ValueError(f"expected a condition of shape {wanted}, got {shape}")
         return emb + self.summary(cond.mean(dim=1))
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .layers import norm, timestep_embedding, zero_module
-from .unet import UNet
+from .unet import UNet, require_resolutions
 
 
 class TemporalConv(nn.Module):
@@ -152,7 +152,7 @@ class UNet3D(nn.Module):
     Args:
         image: a `UNet`. It is used, not copied: its weights are a part of this model.
         attention: indices of its resolutions at which the temporal layers attend; the middle
-            always does.
+            always does. Another index raises a ValueError.
 
     Attributes:
         image: the `UNet`, with its `embedding`, `stem`, `down`, `middle`, `up`, `norm`, `head`.
@@ -163,11 +163,12 @@ class UNet3D(nn.Module):
 
     def __init__(self, image: "UNet", attention: "Sequence[int]" = (1,)):
         super().__init__()
-        self.image, resolution = image, 0
+        self.image, attention, resolution = image, tuple(attention), 0
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for layer in image.down:
             self.down.append(temporal_block_for(layer, resolution in attention))
             resolution += self.down[-1] is None
+        require_resolutions(attention, resolution + 1)
         self.middle = temporal_block_for(image.middle, True)
         for layer in image.up:
             self.up.append(temporal_block_for(layer, resolution in attention))
@@ -212,7 +213,8 @@ class UNet3D(nn.Module):
         image, frames = self.image, x.shape[2]
         x = rearrange(x, "b c f h w -> (b f) c h w")
         if cond is not None:
-            cond = cond.flatten(0, 1) if cond.ndim == 4 else cond.repeat_interleave(frames, dim=0)
+            each = cond.ndim == 4 and cond.shape[1] == frames  # another shape is refused below
+            cond = cond.flatten(0, 1) if each else cond.repeat_interleave(frames, dim=0)
         emb = image.embedding(x, t.repeat_interleave(frames), cond)  # (B F, emb_dim)
         h = image.stem(x)  # (B F, channels, H', W')
         kept = [h]

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ..datasets.stills import STILL_ATTRIBUTES
 from ..evaluation.attribute_classifier import AttributeClassifier
-from ..files import load_torch, replacing, save_torch, shipped
+from ..files import replacing, shipped
 from ..models.unet import Conditioned, UNet
+from ..training.torch_files import load_torch, save_torch
 from .text2image import build_text2image
 from .text2video import build_text2video
 
@@ -60,10 +61,13 @@ def require_finite(weights: dict[str, Tensor], what: str) -> None:
 def save_pretrained(path: str | Path, model: nn.Module, config: dict[str, object]) -> None:
     """Write a model's weights as float16, with the settings that `BUILDERS` need, whole or not at all.
 
+    Buffers of whole numbers stay as they are.
+
     Raises:
         NotFinite: if a weight is not finite in float16, whose largest number is 65,504; nothing is written then.
     """
-    weights = {name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     require_finite(weights, f"{path} was not written: in float16 the model has")
     save_torch(path, {"config": config, "weights": weights})
 
@@ -133,8 +137,10 @@ def load_weights(path: str | Path, build: Callable) -> nn.Module:
     try:
         if not isinstance(saved, dict):
             raise TypeError(f"expected a dict, got a {type(saved).__name__}")
-        model = build(saved["config"])
-        model.load_state_dict({name: value.float() for name, value in saved["weights"].items()})
+        model, weights = build(saved["config"]), saved["weights"]
+        model.load_state_dict(
+            {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+        )
     except Exception as error:  # whatever else a file may hold
         raise ValueError(f"{path} holds no model of this kind: {' '.join(str(error).split())[:200]}") from error
     require_finite(saved["weights"], f"{path} holds")

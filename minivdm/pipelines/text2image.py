@@ -92,12 +92,14 @@ def sample_tokens(
         (B, *shape) float32 in [-1, 1] on the model's device.
 
     Raises:
-        ValueError: if there are no tokens, or a number makes no sense.
+        ValueError: if there are no tokens, a number makes no sense, or the model's weights are not float32.
     """
     if len(tokens) < 1 or batch_size < 1 or min(shape) < 1:
         came = f"got {len(tokens)} prompts, batch_size = {batch_size} and the shape {tuple(shape)}"
         raise ValueError(f"expected at least one prompt, one sample at a time and one pixel, {came}")
-    device = next(model.parameters()).device
+    dtype, device = next(model.parameters()).dtype, next(model.parameters()).device
+    if dtype != torch.float32:
+        raise ValueError(f"expected a model with float32 weights, as the noise has; got {dtype}: give model.float()")
     schedule = model.schedule.to(device)
     guided = ClassifierFreeGuidance(model, guidance_scale)
     levels = sampling_levels(schedule.T, steps)

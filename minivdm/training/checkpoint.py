@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..files import followed, load_torch, save_torch
+from ..files import followed
 from .ema import EMA
 from .engine import Engine
+from .torch_files import load_torch, save_torch
 
 # What loading a file raises that was made by something else.
 HOLDS_SOMETHING_ELSE = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)

@@ -18,10 +18,17 @@ class EMA:
 
     Args:
         model: the network in training; `ema.model` is the averaged copy.
-        decay: the final d, below 1.
+        decay: the final d, 0 or more and below 1.
+
+    Raises:
+        ValueError: if decay is another number, or weights have 16 bits, too few to hold what an update adds.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must lie between 0 and 1 (1 excluded), got {decay}")
+        if any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
+            raise ValueError("expected weights in float32, got 16 bits, where updates are rounded away")
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0
 
@@ -30,7 +37,7 @@ class EMA:
         """Take in the present weights of `model`, which stay as they are; buffers are copied."""
         d = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        for average, weights in zip(self.model.parameters(), model.parameters()):
+        for average, weights in zip(self.model.parameters(), model.parameters(), strict=True):
             average.lerp_(weights, 1 - d)
-        for average, buffer in zip(self.model.buffers(), model.buffers()):
+        for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)

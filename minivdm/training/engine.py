@@ -31,8 +31,8 @@ class Engine:
             once.
 
     Raises:
-        ValueError: if a layer keeps running statistics, and there are several processes: they would come from the
-            micro-batches of one of them.
+        ValueError: if the model's weights have 16 bits, for which the optimiser's steps are too small; if a layer keeps
+            running statistics, and there are several processes: they would come from the micro-batches of one of them.
     """
 
     def __init__(
@@ -41,6 +41,10 @@ class Engine:
         device = next(model.parameters()).device
         cuda = device.type == "cuda"
         self.model, self.dtype = model, dtype
+        if any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
+            raise ValueError(
+                f"expected a model with float32 weights, got 16 bits: give model.float() and dtype={dtype}"
+            )
         with_statistics = layers_with_statistics(model)
         if with_statistics and world_size() > 1:
             kind = type(with_statistics[0]).__name__

@@ -5,6 +5,7 @@ the same weights, bit for bit: a checkpoint holds everything that the next step 
 """
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from numbers import Integral
 from pathlib import Path
@@ -20,6 +21,7 @@ from .ema import EMA
 from .engine import Engine
 from .parallel import all_reduce_mean, rank, world_size
 from .seeds import mixed_seed
+from .torch_files import torch_bytes
 
 WARM_UP_STEPS = 100
 STEPS_BETWEEN_LOOKS = 50  # reading the loss waits for the device, so do it rarely
@@ -27,7 +29,14 @@ MAX_SKIPPED_STEPS = 20  # one after the other in float16: by then the scale has 
 
 
 def batches_of(images: Tensor, labels: Tensor | None = None, batch_size: int = 128) -> Callable:
-    """A `batch(generator)` that draws `batch_size` random images, with their labels as the condition if given."""
+    """A `batch(generator)` that draws `batch_size` random images, with their labels as the condition if given.
+
+    Raises:
+        ValueError: if there is nothing to draw, or the labels are not as many as the images.
+    """
+    if len(images) < 1 or batch_size < 1 or (labels is not None and len(labels) != len(images)):
+        came = f"{len(images)} images, {'no' if labels is None else len(labels)} labels, batches of {batch_size}"
+        raise ValueError(f"expected images, as many labels if any, and batches of 1 or more; got {came}")
 
     def batch(generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         i = torch.randint(len(images), (batch_size,), generator=generator, device=images.device)
@@ -93,13 +102,19 @@ def train(
         (step, loss): steps done, from 1, and the loss as a detached scalar tensor.
 
     Raises:
-        ValueError: if a number makes no sense; if the checkpoint is broken, belongs to another model or was made with
-            other settings, or another run writes it, too; if the micro-batches cannot be divided evenly among the
+        ValueError: if a number makes no sense; if the EMA is that of another model; if the settings hold what no file
+            could give back, such as a NumPy number; if the checkpoint is broken, belongs to another model or was made
+            with other settings, or another run writes it, too; if the micro-batches cannot be divided evenly among the
             processes.
         FloatingPointError: if the loss or the gradient is not finite, or in float16 was not for `MAX_SKIPPED_STEPS`
             steps; nothing is saved then.
     """
     require_numbers(lr, steps, save_every, micro_batches)
+    require_same_shapes(model, ema)
+    seed, micro_batches = operator.index(seed), operator.index(micro_batches)  # Python's own, as files hold them
+    facts = dict(phase=phase, settings=settings, seed=seed, micro_batches=micro_batches)
+    if checkpoint is not None:
+        torch_bytes(facts, checkpoint)
     device = next(model.parameters()).device
     own, generator = range(rank(), micro_batches, world_size()), torch.Generator(device)
     recorded = cuda_graph and device.type == "cuda"
@@ -118,7 +133,6 @@ def train(
     if saved:
         restore_engine(saved, engine, device)
     saved, known = None, written_at(checkpoint)
-    facts = dict(phase=phase, settings=settings, seed=seed, micro_batches=micro_batches)
 
     with tqdm(total=steps, initial=step, disable=not progress or rank() > 0, mininterval=1.0, unit="step") as bar:
         while step < steps:
@@ -158,6 +172,15 @@ def require_numbers(lr: float, steps: int, save_every: int, micro_batches: int) 
     if micro_batches % world_size():
         processes = f"{world_size()} processes: use a multiple of {world_size()}"
         raise ValueError(f"{micro_batches} micro-batches cannot be divided among {processes}")
+
+
+def require_same_shapes(model: nn.Module, ema: EMA) -> None:
+    """A ValueError unless the EMA has the model's weights and buffers, by name and shape."""
+    trained, averaged = ({name: tuple(v.shape) for name, v in m.state_dict().items()} for m in (model, ema.model))
+    other = [name for name in {**trained, **averaged} if trained.get(name) != averaged.get(name)]
+    if other:
+        came = f"{other[0]} is {trained.get(other[0], 'missing')} and {averaged.get(other[0], 'missing')}"
+        raise ValueError(f"expected an EMA of this model, got that of another one: {came}")
 
 
 def learning_rate(step: int, steps: int, lr: float, decay: bool = False) -> float:
