@@ -173,10 +173,10 @@ class UNet(nn.Module):
             if cond is not None:
                 raise ValueError("this U-Net takes no condition: expected cond=None")
             return emb
-        shape = None if cond is None else tuple(cond.shape)
-        if shape is None or len(shape) != 3 or shape[::2] != (len(x), self.context_dim) or not shape[1]:
+        shape = () if cond is None else tuple(cond.shape)
+        if len(shape) != 3 or shape[::2] != (len(x), self.context_dim) or not shape[1]:
             wanted = f"({len(x)}, L, {self.context_dim})"
-            raise ValueError(f"expected a condition of shape {wanted}, got {shape}")
+            raise ValueError(f"expected a condition of shape {wanted}, got {shape or None}")
         return emb + self.summary(cond.mean(dim=1))
 
 

@@ -79,7 +79,7 @@ def sample_with_while(model, x, schedule, levels=None, cond=None, clip_x0=False,
         raise ValueError("the levels must fall to 0")
     with torch.no_grad():
         while len(walk) > 1:
-            t, s = (torch.ones(len(x), dtype=torch.long) * level for level in walk[:2])
+            t, s = (torch.ones(len(x), dtype=torch.long, device=x.device) * level for level in walk[:2])
             guess = to_x0(x, t, model(x, t, cond), schedule)
             guess = torch.clamp(guess, -1.0, 1.0) if clip_x0 else guess
             x = ddpm_step(x, guess, t, s, torch.randn(x.shape, generator=generator, device=x.device), schedule)
