@@ -70,6 +70,8 @@ class Guard:
         before, settings = snapshot(arguments), global_settings() if self.depth == 0 else {}
         if self.depth == 0 and skip and args and isinstance(args[0], torch.nn.Module) and "_modules" in vars(args[0]):
             before.append(("self", args[0], modes_of(args[0]), other_modes))
+        if self.depth == 0 and skip and args and function.__name__ in ("forward", "__call__"):
+            before += snapshot({"self": args[0]})  # a layer that is called computes, and learns nothing
         self.depth += 1
         try:
             result = function(*args, **kwargs)
@@ -121,7 +123,8 @@ def snapshot(arguments):
     """(path, value, copy, how to compare) for what a call must leave alone: tensors, lists, dicts, networks' state."""
     kept = []
     for name, value in arguments.items():
-        kept += [(path, tensor, tensor.detach().clone(), difference) for path, tensor in tensors(name, value)]
+        for path, tensor in tensors(name, value):
+            kept.append((path, tensor, tensor.detach().clone().requires_grad_(tensor.requires_grad), difference))
         if isinstance(value, (list, dict)):
             kept.append((name, value, value.copy(), other_items))
         for path, module in modules(name, value):
@@ -217,6 +220,8 @@ def difference(tensor, copy):
     """What became of a tensor since it was copied, in words; None if nothing."""
     if tensor.shape != copy.shape:
         return f"its shape was {tuple(copy.shape)} and is {tuple(tensor.shape)} now"
+    if tensor.requires_grad != copy.requires_grad:
+        return "it requires a gradient now" if tensor.requires_grad else "it does not require a gradient any more"
     now = tensor.detach()
     same = (now == copy) | ((now != now) & (copy != copy))  # NaN equals NaN here
     if bool(same.all()):
