@@ -166,11 +166,8 @@ def other_state(module, before):
     """What became of a network's state, in words; None if nothing."""
     now = state_of(module)
     for key, was in before.items():
-        same = (
-            torch.equal(was, now[key])
-            if torch.is_tensor(was) and torch.is_tensor(now.get(key))
-            else was is now.get(key)
-        )
+        both = torch.is_tensor(was) and torch.is_tensor(now.get(key))
+        same = was.is_meta or torch.equal(was, now[key]) if both else was is now.get(key)
         if not same:
             return f"{key} was {shown(was)} and is {shown(now.get(key))} now"
     return None
@@ -204,7 +201,8 @@ def tensors(path, value, deep=True):
     if isinstance(value, torch.nn.Parameter) or isinstance(value, torch.nn.Module):
         return
     if torch.is_tensor(value):
-        yield path, value
+        if not value.is_meta:  # which holds no values
+            yield path, value
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from tensors(f"{path}[{index}]", item, deep)
