@@ -11,7 +11,7 @@ from .common import layer_probes
 
 
 def in_loops(block, x):
-    """The block's equations in float64, on its own weights: frame by frame, then all moments; and what `time` is given."""
+    """The block's equations in float64, on its own weights: frames, then moments; and what `time` is given."""
     space, time = block.space.weight.double()[:, :, 0], block.time.weight.double()[:, :, :, 0, 0]
     d, t = space.shape[-1], time.shape[-1]
     bias = block.time.bias.double()[:, None, None, None]
