@@ -218,12 +218,12 @@ def difference(tensor, copy):
     """What became of a tensor since it was copied, in words; None if nothing."""
     if tensor.shape != copy.shape:
         return f"its shape was {tuple(copy.shape)} and is {tuple(tensor.shape)} now"
-    if tensor.requires_grad != copy.requires_grad:
-        return "it requires a gradient now" if tensor.requires_grad else "it does not require a gradient any more"
     now = tensor.detach()
     same = (now == copy) | ((now != now) & (copy != copy))  # NaN equals NaN here
     if bool(same.all()):
-        return None
+        if tensor.requires_grad == copy.requires_grad:
+            return None
+        return "it requires a gradient now" if tensor.requires_grad else "it does not require a gradient any more"
     index = tuple(int(i) for i in torch.nonzero(~same)[0])
     where = f" at {list(index)}" if index else ""
     changed = f"{int((~same).sum()):,} of {same.numel():,} values"
