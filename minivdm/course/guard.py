@@ -70,6 +70,8 @@ class Guard:
         before, settings = snapshot(arguments), global_settings() if self.depth == 0 else {}
         if self.depth == 0 and skip and args and isinstance(args[0], torch.nn.Module) and "_modules" in vars(args[0]):
             before.append(("self", args[0], modes_of(args[0]), other_modes))
+        if self.depth == 0 and skip and args and function.__name__ in ("forward", "__call__"):
+            before += snapshot({"self": args[0]})  # a layer that is called computes, and learns nothing
         self.depth += 1
         try:
             result = function(*args, **kwargs)
@@ -180,11 +182,8 @@ def other_state(module, before):
     """What became of a network's state, in words; None if nothing."""
     now = state_of(module)
     for key, was in before.items():
-        same = (
-            torch.equal(was, now[key])
-            if torch.is_tensor(was) and torch.is_tensor(now.get(key))
-            else was is now.get(key)
-        )
+        both = torch.is_tensor(was) and torch.is_tensor(now.get(key))
+        same = was.is_meta or torch.equal(was, now[key]) if both else was is now.get(key)
         if not same:
             return f"{key} was {shown(was)} and is {shown(now.get(key))} now"
     return None
@@ -218,7 +217,8 @@ def tensors(path, value, deep=True):
     if isinstance(value, torch.nn.Parameter) or isinstance(value, torch.nn.Module):
         return
     if torch.is_tensor(value):
-        yield path, value
+        if not value.is_meta:  # which holds no values
+            yield path, value
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from tensors(f"{path}[{index}]", item, deep)

@@ -45,6 +45,7 @@ class OtherDevice(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         given = list(tensors_in((args, kwargs)))
+        self.mark(*(each for each in given if id(inner(each)) in self.there))
         there = any(id(tensor) in self.there for tensor in given)
         if there and getattr(function, "__self__", None) is torch.Tensor.device:
             return OTHER
@@ -74,6 +75,13 @@ class OtherDevice(TorchFunctionMode):
                 self.there.pop(id(tensor), None)
                 self.made[id(tensor)] = tensor, maker
         return result
+
+
+def inner(tensor):
+    """What `torch.func` has wrapped, such as the argument inside of `torch.func.grad`; else the tensor itself."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def is_other(argument):

@@ -92,6 +92,8 @@ def test_a_promise_that_is_forgotten_or_unknown_raises():
         (lambda x, i: x + torch.randn(x.shape, generator=GENERATOR, device=x.device), True),
         (lambda x, i: x.cpu() + torch.zeros(4), True),
         (lambda x, i: x + x.cpu(), False),
+        (lambda x, i: torch.func.grad(lambda z: (z * torch.ones(2).to(z.device)[0] * z).sum())(x), True),
+        (lambda x, i: torch.func.grad(lambda z: (z * torch.ones(4)).sum())(x), False),
     ],
 )
 def test_the_pretended_device_refuses_what_a_gpu_refuses(code, fine):

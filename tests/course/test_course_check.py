@@ -11,6 +11,7 @@ from course_kit import RIGHT, STUB, body
 from minivdm.course import check
 from minivdm.course.checking import CheckFailed, examine
 from minivdm.course.exercise import close, equal, near
+from minivdm.course.guard import Guard, InputChanged
 from minivdm.course.originals import made_again, signature_of
 from minivdm.course.pieces import Piece
 from minivdm.course.result_view import as_html, as_text
@@ -103,6 +104,26 @@ def test_a_signature_is_shown_without_type_hints():
 def test_changed_input_is_named(cell, line, path):
     result = answer(cell, body(line, A, "return a.sqrt() * x0 + (1 - a).sqrt() * noise"))
     assert result.status == "wrong" and f"changed its input `{path}` in place" in result.message
+
+
+def test_a_layer_that_changes_itself_when_it_is_called_is_named():
+    class Forgetful(torch.nn.Linear):
+        def forward(self, x):
+            self.weight.data.zero_()
+            return x
+
+    class Holder:
+        def __init__(self, model):
+            self.model = model
+
+        def __call__(self, x):
+            self.model.bias.requires_grad_(False)
+            return x
+
+    with pytest.raises(InputChanged, match="`self` in place: weight was a tensor"):
+        Guard().wrap(Forgetful)(3, 3)(torch.ones(3))
+    with pytest.raises(InputChanged, match="`self.model` in place: bias.requires_grad was True"):
+        Guard().wrap(Holder)(torch.nn.Linear(3, 3))(torch.ones(3))
 
 
 def test_in_place_work_on_own_tensors_is_fine(cell):

@@ -4,20 +4,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from minivdm.course.exercise import close, equal, exercise, holds, raises
+from minivdm.course.exercise import equal, exercise, holds, raises
 
 from .ch04_common import fresh
+from .common import layer_probes
 
 
 def in_loops(block, x):
-    """The block's equations in float64, on its own weights: frame by frame, then all moments."""
+    """The block's equations in float64, on its own weights: frames, then moments; and what `time` is given."""
     space, time = block.space.weight.double()[:, :, 0], block.time.weight.double()[:, :, :, 0, 0]
     d, t = space.shape[-1], time.shape[-1]
     bias = block.time.bias.double()[:, None, None, None]
     frames = [F.conv2d(frame.double(), space, padding=d // 2).clamp(min=0) for frame in x.unbind(2)]
     none = [torch.zeros_like(frames[0])] * (t // 2)
     seen = torch.stack([*none, *frames, *none], dim=2).unfold(2, t, 1)  # (B, M, F, H, W, t)
-    return torch.einsum("omk,bmfhwk->bofhw", time, seen) + bias
+    return torch.einsum("omk,bmfhwk->bofhw", time, seen) + bias, {"time": torch.stack(frames, dim=2)}
 
 
 def matched(a, b, d, t):
@@ -28,15 +29,15 @@ def matched(a, b, d, t):
     return m
 
 
-def described(layer):
-    """What a convolution is made of."""
+def kernel_of(layer):
+    """A convolution's kernel, and whether it has a bias, in words."""
     if not isinstance(layer, nn.Conv3d):
         return f"a {type(layer).__name__}"
-    return f"{layer.in_channels} -> {layer.out_channels}, kernel {layer.kernel_size}, bias: {layer.bias is not None}"
+    return f"kernel {tuple(layer.kernel_size)}, bias: {layer.bias is not None}"
 
 
 SIZES = {  # d, t: channels in and out; the number of channels between is to be rounded down by more or less than 1/2
-    (3, 3): [(12, 20), (9, 14), (20, 7), (16, 27)],
+    (3, 3): [(20, 7), (12, 20), (9, 14), (16, 27)],
     (5, 3): [(3, 16), (9, 14), (16, 27), (5, 9)],
     (3, 5): [(3, 16), (8, 21), (24, 10), (17, 40)],
 }
@@ -45,23 +46,33 @@ SIZES = {  # d, t: channels in and out; the number of channels between is to be 
 @exercise("conv3d.Conv2Plus1d")
 def conv2plus1d(f, draw):
     for (d, t), channels in SIZES.items():
-        a, b = draw.choice(channels)
-        block, m = f(a, b, d, t), matched(a, b, d, t)
-        name = f"{a} -> {b} channels, d = {d}, t = {t}"
-        there = hasattr(block, "space") and hasattr(block, "time")
-        came = f"expected self.space and self.time, got {[part for part, _ in block.named_children()]}"
-        yield holds("the names of the layers", there, came, usable=False)
-        halves = {"space": f"{a} -> {m}, kernel {(1, d, d)}, bias: False"}
-        halves["time"] = f"{m} -> {b}, kernel {(t, 1, 1)}, bias: True"
-        for half, want in halves.items():
-            yield equal(f"{half}, {name}", described(getattr(block, half)), want, usable=False)
-        x, block = draw.normal(2, a, 6, 5, 7), fresh(block, draw)
-        yield close(f"output, {name}", block(x), in_loops(block, x), atol=1e-4, dtype=torch.float32)
+        for a, b in (channels[0], draw.choice(channels[1:])):
+            block, m = f(a, b, d, t), matched(a, b, d, t)
+            name = f"{a} -> {b} channels, d = {d}, t = {t}"
+            there = hasattr(block, "space") and hasattr(block, "time")
+            came = f"expected self.space and self.time, got {[part for part, _ in block.named_children()]}"
+            yield holds("the names of the layers", there, came, usable=False)
+            for half, size, bias in (("space", (1, d, d), False), ("time", (t, 1, 1), True)):
+                want = f"kernel {size}, bias: {bias}"
+                yield equal(f"self.{half}, {name}", kernel_of(getattr(block, half)), want, usable=False)
+            ends = (block.space.in_channels, block.time.out_channels, block.time.in_channels)
+            yield equal(f"in, out, and what time takes, {name}", ends, (a, b, block.space.out_channels), usable=False)
+            weights = block.space.weight.numel() + block.time.weight.numel()
+            what = f"M, {name}: one kernel has {a * b * d * d * t} weights, these halves {weights}"
+            yield equal(what, block.space.out_channels, m)
+            x, block = 20 * draw.normal(2, a, 6, 5, 7), fresh(block, draw)
+            like = dict(atol=2e-3, dtype=torch.float32)
+            yield from layer_probes(f"output, {name}", block, (x,), *in_loops(block, x), **like)
     inner = draw.integers(4, 9)
     block = f(6, 5, inner=inner)
     yield equal(f"inner = {inner}", (block.space.out_channels, block.time.in_channels), (inner, inner))
-    for d, t in [(2, 3), (3, 4), (1, 3), (3, 1)]:
+    for d, t in [(2, 3), (3, 4), (1, 3), (3, 1), (-3, 3), (4, 2), (6, 5)]:
         yield raises(f"d = {d}, t = {t}", ValueError, lambda d=d, t=t: f(4, 4, d, t))
+
+
+@conv2plus1d.promises("samples", "dtype", "layout", "device", "gradients")
+def ordinary(f, draw):
+    return fresh(f(4, 5, 3, 5, inner=6), draw), dict(x=draw.normal(2, 4, 7, 3, 8))
 
 
 conv2plus1d.edit(

@@ -31,18 +31,31 @@ def frame_indices(f, draw):
         name = ", ".join(f"{word} {value}" for word, value in zip(("step", "start"), given))
         yield close(f"{n} frames, {name}", f(90, n, *given), want)
     last = int(want[-1])
-    yield close("a recording that is just long enough", f(last + 1, n, *given), want)
-    for available, what in ((last, "that lacks one frame"), (3, "of 3 frames")):
-        yield equal(f"a recording {what}", outcome(f, available, n, *given)[0], "ValueError")
-    late = draw.integers(20_000, 30_000) + 0.9999
-    yield close(f"start {late}, deep in a long recording", f(99_999, n, 2, late), counted(n, 2, late), rtol=0)
-    fps, rate, late = draw.choice([(12.5, 7, 1000), (30, 7, 1000.5), (24, 11, 1000.5), (25, 9, 1000.5)])
-    want = counted(10, fps / rate, late)
-    yield close(f"10 frames, step {fps} / {rate}, start {late}", f(2000, 10, fps / rate, late), want, rtol=0)
-    for wrong in ({"step": 0.5}, {"start": -1.0}, {"frames": 0}):
-        call = {"available": 90, "frames": n, **wrong}
-        yield raises(f"{wrong} is refused", ValueError, lambda call=call: f(**call))
-    step = given[0]
+    enough = outcome(f, last + 1, n, *given)[0]
+    yield equal("a recording that is just long enough", enough, want.tolist())
+    for available, what in ((n, f"of {n} frames"), (last, "that lacks one frame"), (3, "of 3 frames")):
+        yield equal(
+            f"a recording {what}, of which {last + 1} are needed", outcome(f, available, n, *given)[0], "ValueError"
+        )
+    late = 2**24 + 1
+    yield close(
+        f"start {late}, too late for float32, which has no odd numbers there",
+        f(10**8, n, 2, late),
+        counted(n, 2, late),
+        rtol=0,
+    )
+    for start, step, what in ((4 - 2**-22, 2, "start 4 - 2**-22"), (0, 3 - 2**-44, "step 3 - 2**-44")):
+        got = f(90, n, step, start)
+        yield close(f"{what}: just before the next frame, nothing is rounded up", got, counted(n, step, start))
+    for fps, rate, late, n in [(30, 7, 1000.5, 10), (24, 11, 1000.5, 10), (12.5, 7, 1000, 60), (25, 11, 0, 60)]:
+        want = counted(n, fps / rate, late)
+        yield close(f"{n} frames, step {fps} / {rate}, start {late}", f(2000, n, fps / rate, late), want, rtol=0)
+    yield close("one frame, all by keywords", f(available=5, frames=1, step=2.5, start=4.75), torch.tensor([4]))
+    for wrong in [{"step": step} for step in (0.5, 0.99, 0, -1)] + [{"start": -1.0}, {"start": -0.25}, {"start": -60}]:
+        yield raises(f"{wrong} is refused", ValueError, lambda wrong=wrong: f(90, 8, **wrong))
+    for frames in (0, -1):
+        yield raises(f"{frames} frames are refused", ValueError, lambda frames=frames: f(90, frames))
+    step, n = 2.25, 8
     needed = int(counted(n, step, 0)[-1]) + 1
     text = outcome(f, needed - 1, n, step)[1]
     told = text is None or {needed, needed - 1} <= {int(number) for number in re.findall(r"\d+", text)}
@@ -51,12 +64,21 @@ def frame_indices(f, draw):
 
 
 def outcome(f, *arguments):
-    """("ValueError", its message) if that is raised, else (what comes back, None)."""
+    """What comes back, tensors as lists, and None; or the name of the exception and its message."""
     try:
-        return f(*arguments), None
-    except ValueError as error:
-        return "ValueError", str(error)
+        result = f(*arguments)
+    except (ValueError, LookupError, AssertionError) as error:
+        return type(error).__name__, str(error)
+    return result.tolist() if torch.is_tensor(result) else result, None
 
+
+frame_indices.promises(
+    samples="there is no batch",
+    dtype="answers whole numbers",
+    layout="takes no tensors",
+    device="takes no tensors",
+    gradients="answers whole numbers",
+)
 
 frame_indices.edit(
     "rounded",
@@ -67,6 +89,16 @@ frame_indices.edit(
     "whole steps",
     {"k * step": "k * int(step)"},
     "The step is made whole first, and the clip drifts. Multiply by k, then round down.",
+)
+frame_indices.edit(
+    "start and steps rounded down each",
+    {"(start + k * step).floor()": "int(start) + (k * step).floor()"},
+    "start and k * step are rounded down one by one. Their fractions may add up to a frame: round down the sum.",
+)
+frame_indices.edit(
+    "the step added again and again",
+    {"(start + k * step)": "torch.tensor([start] + [step] * (frames - 1), dtype=torch.float64).cumsum(0)"},
+    "The step is added again and again, and rounding errors pile up. Multiply: start + k * step.",
 )
 frame_indices.edit("start ignored", {"start + k": "k"}, "The clip always begins at frame 0: add start.")
 frame_indices.edit(
@@ -98,7 +130,7 @@ frame_indices.edit(
 frame_indices.edit(
     "a step too strict",
     {"indices[-1].item()": "int(start + frames * step)"},
-    "A recording that is just long enough is refused. After the last frame no further step is needed.",
+    "A recording that is just long enough is refused. The last index may be available - 1, and no step follows it.",
 )
 frame_indices.edit(
     "small steps allowed",

@@ -4,10 +4,10 @@ import torch
 
 from minivdm.course.exercise import close, exercise
 
-from .attention import attended, attention_mistakes, attention_probes
+from .attention import LIKE, attended, attention_mistakes, attention_probes
 from .ch04_common import fresh, normed
 from .ch04_embedding import waves
-from .ch10_common import LAYOUT
+from .ch10_common import LAYOUT, on_clips
 
 
 def expected(layer, d, x, frames, independent_frames=None):
@@ -32,16 +32,28 @@ def expected(layer, d, x, frames, independent_frames=None):
 
 @exercise("unet3d.TemporalAttention")
 def temporal_attention(f, draw):
+    x, layer = draw.normal(2 * 4, 8, 3, 2), fresh(f(8, head_dim=8), draw)
+    with torch.no_grad():
+        layer.qkv.weight[:16], layer.qkv.bias[:16] = 0, 0
+    want = expected(layer, 8, x, 4)
+    yield close("W_q = W_k = 0: a frame finds the mean of V over its clip, at each place", layer(x, 4), want, **LIKE)
     stills, x = torch.tensor([True, False, False]), draw.normal(3 * 3, 16, 2, 1)
     cases = [
-        ["one head, 2 clips of 4 frames", [8], 8, draw.normal(2 * 4, 8, 2, 3), 4],
+        ["one head, 2 clips of 4 frames", [8], 8, draw.normal(2 * 4, 8, 3, 2), 4],
+        ["clips of one frame", [8], 8, draw.normal(2, 8, 1, 3), 1],
         ["four heads, 3 clips of 3 frames", [16], 4, x, 3],
+        ["3 clips, the last two made of stills", [16], 4, x, 3, ~stills],
         ["3 clips, the first one made of stills", [16], 4, x, 3, stills],
     ]
     yield from attention_probes(f, draw, expected, cases, lambda layer: [layer.qkv.weight[:16]])
     x, layer, short = draw.normal(4, 8, 1, 2), fresh(f(8, head_dim=8), draw), torch.bfloat16
     want, _ = expected(layer, 8, x, 4)
     yield close("layer and x in bfloat16", layer.to(short)(x.to(short), 4), want, 0.15, 0.05, short)
+
+
+@temporal_attention.promises("samples", "dtype", "layout", "device", "gradients")
+def ordinary(f, draw):
+    return on_clips(fresh(f(16, head_dim=8), draw), draw.normal(3, 4, 16, 5, 2), [False, True, False])
 
 
 attention_mistakes(temporal_attention, "frame", unfused={})
@@ -55,6 +67,53 @@ temporal_attention.edit(
         h = rearrange(self.norm(x + p[:, :, None, None]),""",
     },
     "p is added to x, before the norm, and so reaches V as well. Add it to h = norm(x), for Q and K.",
+)
+temporal_attention.edit(
+    "position before the norm, in Q and K",
+    {
+        "qkv = self.qkv(h)" + ADDED: """moved = self.norm(x + p.repeat(len(x) // frames, 1)[:, :, None, None])
+        moved = rearrange(moved, "(b f) c h w -> b (h w) f c", f=frames)
+        qkv = torch.cat([self.qkv(moved)[..., : 2 * h.shape[-1]], self.qkv(h)[..., 2 * h.shape[-1] :]], -1)"""
+    },
+    "p is added to x, before the norm. Add it to h = norm(x).",
+)
+temporal_attention.edit(
+    "attention over space",
+    {
+        "b (h w) f c": "b f (h w) c",
+        "F.pad(position, (0, h.shape[-1]))": "F.pad(position, (0, h.shape[-1]))[:, None]",
+    },
+    "Here the places of one frame look at each other. A place looks along time, at itself in the F frames: "
+    '"b (h w) f c".',
+)
+temporal_attention.edit("no norm", {"self.norm(x)": "x"}, "Q, K and V are made of x as it is, not of norm(x).")
+temporal_attention.edit(
+    "one norm for a clip",
+    {"self.norm(x)": "self.norm(x.unflatten(0, (-1, frames)).transpose(1, 2)).transpose(1, 2).flatten(0, 1)"},
+    "The norm takes the mean over all frames of a clip. Each frame is normed by itself: self.norm(x).",
+)
+temporal_attention.edit(
+    "K without position",
+    {"F.pad(position, (0, h.shape[-1]))": "F.pad(position[:, : h.shape[-1]], (0, 2 * h.shape[-1]))"},
+    "The queries know the position, the keys do not. Add p to h in both.",
+)
+temporal_attention.edit(
+    "frames from 1 on",
+    {"torch.arange(frames,": "torch.arange(1, frames + 1,"},
+    "The frames are counted from 1. The first frame is number 0.",
+)
+temporal_attention.edit(
+    "Q and K exchanged", {"q, k, v =": "k, q, v ="}, "Q and K are exchanged: `qkv` holds W_q first, then W_k and W_v."
+)
+temporal_attention.edit(
+    "a mask for all rows",
+    {"independent_frames[:, None, None, None, None]": "independent_frames.any()"},
+    "One row of stills hides the frames of all rows. Each row has a mask of its own.",
+)
+temporal_attention.edit(
+    "clips for stills",
+    {"hidden = independent_frames": "hidden = ~independent_frames"},
+    "The mask is the wrong way round: where `independent_frames` is False, a frame sees all frames of its clip.",
 )
 temporal_attention.edit(
     "position missing",

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import torch
+from torch.func import functional_call
 
 from .common import column
 
@@ -16,6 +17,17 @@ LAYOUT = (
 )
 BACK = ("mixed up on the way back", 'On the way back the batch is put together as "(f b)". It was "(b f)".')
 TURNED = ("height and width swapped", 'On the way back, "(w h)" swaps rows and columns. They came as "(h w)".')
+
+
+def on_clips(layer, clips, independent):
+    """A layer along time as a function of clips (B, F, C, H, W), with its weights among the arguments."""
+
+    def call(clips, independent_frames, **weights):
+        given = clips.flatten(0, 1), clips.shape[1], independent_frames
+        return functional_call(layer, weights, given).unflatten(0, clips.shape[:2])
+
+    weights = {key: weight.detach() for key, weight in layer.named_parameters()}
+    return call, dict(clips=clips, independent_frames=torch.tensor(independent), **weights)
 
 
 class Smooth(torch.nn.Module):

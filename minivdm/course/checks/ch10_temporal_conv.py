@@ -2,10 +2,11 @@
 
 import torch
 
-from minivdm.course.exercise import close, exercise
+from minivdm.course.exercise import close, exercise, holds
+from minivdm.course.probes import describe
 
 from .ch04_common import fresh
-from .ch10_common import BACK, LAYOUT, TURNED
+from .ch10_common import BACK, LAYOUT, TURNED, on_clips
 
 
 def by_frames(layer, x, frames, independent=()):
@@ -22,16 +23,34 @@ def by_frames(layer, x, frames, independent=()):
 @exercise("unet3d.TemporalConv")
 def temporal_conv(f, draw):
     like = dict(atol=1e-4, rtol=1e-3, dtype=torch.float32)
-    x, layer = draw.normal(2 * 5, 6, 2, 3), fresh(f(6), draw)
-    yield close("2 clips of 5 frames", layer(x, 5), by_frames(layer, x, 5), **like)
-    ordered = x.contiguous(memory_format=torch.channels_last)
-    yield close("the same in channels_last memory", layer(ordered, 5), by_frames(layer, x, 5), **like)
-    x = draw.normal(3 * 4, 6, 2, 3)
+    for clips, frames, name in (
+        (2, 5, "2 clips of 5 frames"),
+        (3, 2, "clips of 2 frames"),
+        (2, 1, "clips of one frame"),
+    ):
+        x, layer = draw.normal(clips * frames, 6, 3, 2), fresh(f(6), draw)
+        yield close(name, layer(x, frames), by_frames(layer, x, frames), **like)
+    x = draw.normal(3 * 4, 6, 3, 2)
     yield close("a new layer returns x", f(6)(x, 4), x)
-    got = layer(x, 4, torch.tensor([False, True, False]))
-    yield close("3 clips, the second one made of stills", got, by_frames(layer, x, 4, independent=[1]), **like)
-    x = draw.normal(2, 6, 2, 3)
-    yield close("clips of one frame", layer(x, 1), by_frames(layer, x, 1), **like)
+    for stills in ([0, 1, 2], [1], [0, 2], []):
+        rows = torch.tensor([b in stills for b in range(3)])
+        got, want = layer(x, 4, rows), by_frames(layer, x, 4, independent=stills)
+        what = f"3 clips, independent_frames = {rows.tolist()}"
+        usable = torch.is_tensor(got) and got.shape == x.shape
+        yield holds(f"the shape, {what}", usable, f"expected {tuple(x.shape)}, got {describe(got)}", usable=False)
+        where = rows.repeat_interleave(4)
+        if stills:
+            name = f"{what}: the rows of stills meet the kernel's middle and the bias alone"
+            yield close(name, got[where], want[where], **like)
+        yield close(f"{what}: the other rows are clips as ever", got[~where], want[~where], **like)
+    short, want = torch.bfloat16, by_frames(layer, x, 4, independent=[1])
+    got = layer.to(short)(x.to(short), 4, torch.tensor([False, True, False]))
+    yield close("layer and x in bfloat16", got, want, 0.1, 0.05, short)
+
+
+@temporal_conv.promises("samples", "dtype", "layout", "device", "gradients")
+def ordinary(f, draw):
+    return on_clips(fresh(f(6), draw), draw.normal(3, 4, 6, 5, 2), [False, True, False])
 
 
 temporal_conv.edit(LAYOUT[0], {"(b f)": "(f b)"}, LAYOUT[1])
@@ -55,6 +74,16 @@ temporal_conv.edit(
     "ends repeated",
     {"self.conv(h)": "self.conv(torch.cat([h[:, :, :1], h, h[:, :, -1:]], dim=2))[:, :, 1:-1]"},
     "The first and last frames are repeated outside the clip. There, zeros stand.",
+)
+temporal_conv.edit(
+    "the past alone",
+    {"self.conv(h)": "self.conv(F.pad(h, (0, 0, 1, 0)))[:, :, :frames]"},
+    "Each frame meets itself and two frames before. The kernel's middle belongs to the frame itself.",
+)
+temporal_conv.edit(
+    "turned round in time",
+    {"self.conv(h)": "F.conv2d(h, self.conv.weight.flip(2), self.conv.bias, padding=(1, 0))"},
+    "The kernel is turned round in time: its entry 0 meets the frame before.",
 )
 temporal_conv.edit(
     "x added",

@@ -45,16 +45,29 @@ def one_clip(net, x, t, cond, row):
 def unet3d(f, draw):
     like = dict(atol=2e-3, rtol=2e-3, dtype=torch.float32)
     net = fresh(f(picture_net(draw, channels=32, mults=(1,)), attention=(0,)), draw)
-    x, t, stills = draw.normal(2, 2, 3, 2, 2), draw.integers(1, 900, 2), torch.tensor([False, True])
-    yield close("2 clips of 3 frames, one resolution", net(x, t), clip_by_clip(net, x, t), **like)
-    want = clip_by_clip(net, x, t, stills=stills)
-    yield close("2 clips, the second one made of stills", net(x, t, independent_frames=stills), want, **like)
-    yield raises("a picture instead of a clip", ValueError, lambda: net(x[:, :, 0], t))
-    net = fresh(f(picture_net(draw, context_dim=6, attention=(1,)), attention=()), draw)
-    x, t, cond = draw.normal(3, 2, 2, 2, 4), draw.integers(1, 900, 3), draw.normal(3, 2, 6)
-    yield close("two resolutions, each clip with a condition", net(x, t, cond), clip_by_clip(net, x, t, cond), **like)
+    x, t, first = draw.normal(2, 2, 3, 4, 2), draw.integers(1, 900, 2), torch.tensor([True, False])
+    for clips, name in ((x, "2 clips of 3 frames, one resolution"), (x[:, :, :1], "clips of one frame meet time, too")):
+        yield close(name, net(clips, t), clip_by_clip(net, clips, t), **like)
+    for stills in (~first, first, first | True):
+        want = clip_by_clip(net, x, t, stills=stills)
+        yield close(f"independent_frames = {stills.tolist()}", net(x, t, independent_frames=stills), want, **like)
+    for name, other in {
+        "a picture (C, H, W)": x[0, :, 0],
+        "pictures (B, C, H, W)": x[:, :, 0],
+    }.items():
+        yield raises(f"{name} instead of clips", ValueError, lambda other=other: net(other, t))
+    net = fresh(f(picture_net(draw, context_dim=6, mults=(1, 2, 4), attention=(2,)), attention=()), draw)
+    x, t, cond = draw.normal(3, 2, 2, 4, 8), draw.integers(1, 900, 3), draw.normal(3, 2, 6)
+    yield close("three resolutions, each clip with a condition", net(x, t, cond), clip_by_clip(net, x, t, cond), **like)
     x, t, cond = x[:2], t[:2], draw.normal(2, 2, 3, 6)
     yield close("a condition for each frame", net(x, t, cond), clip_by_clip(net, x, t, cond), **like)
+
+
+@unet3d.promises("samples", "dtype", "layout", "device", "gradients")
+def ordinary(f, draw):
+    net = fresh(f(picture_net(draw, context_dim=6, attention=(1,)), attention=(1,)), draw)
+    rows = dict(cond=draw.normal(3, 5, 2, 6), independent_frames=torch.tensor([False, True, False]))
+    return net, dict(x=draw.normal(3, 2, 5, 4, 2), t=draw.integers(1, 900, 3), **rows)
 
 
 unet3d.edit(
@@ -73,6 +86,16 @@ unet3d.edit(
     'The clips are laid out as "(f b)", but t, cond and time expect the frames of one clip in a row: "(b f)".',
 )
 unet3d.edit(
+    "everything frame by frame",
+    {
+        "(b f)": "(f b)",
+        "t.repeat_interleave(frames)": "t.repeat(frames)",
+        "repeat_interleave(frames, dim=0)": "repeat(frames, 1, 1)",
+        "cond.flatten(0, 1)": "cond.transpose(0, 1).flatten(0, 1)",
+    },
+    'All is laid out as "(f b)", but the temporal layers expect the frames of one clip in a row: "(b f)".',
+)
+unet3d.edit(
     "mixed up at the end", {'"(b f) c': '"(f b) c'}, 'At the end the batch is taken apart as "(f b)". It was "(b f)".'
 )
 unet3d.edit(
@@ -83,6 +106,21 @@ unet3d.edit(
         "time(h, frames, independent_frames)": "h",
     },
     "The temporal layers are never called: each stage is followed by its own.",
+)
+unet3d.edit(
+    "no time on the way down",
+    {"time(layer(h, emb, cond), frames, independent_frames)": "layer(h, emb, cond)"},
+    "On the way down no time follows the stages.",
+)
+unet3d.edit(
+    "conditions of frames in another order",
+    {"cond.flatten(0, 1)": "cond.transpose(0, 1).flatten(0, 1)"},
+    'The conditions of frames, (B, F, L, D), are laid out as "(f b)". The frames of a clip are in a row: "(b f)".',
+)
+unet3d.edit(
+    "time before the stage",
+    {"time(layer(h, emb, cond), frames, independent_frames)": "layer(time(h, frames, independent_frames), emb, cond)"},
+    "Time comes before a stage here. It follows it: time(layer(h, emb, cond), frames, independent_frames).",
 )
 unet3d.edit(
     "no time in the middle",
