@@ -37,13 +37,14 @@ class ReconstructionGuidance:
         model: `model(x, t, cond)` returns an estimate of eps, like x; differentiable in x. May be
             guided by a prompt.
         schedule: the `NoiseSchedule` of the model.
-        known: (B, C, K, H, W), the first K frames of each clip, clean.
+        known: (B, C, K, H, W), the first K frames of each of the B clips, clean.
         weight: w_r of the paper, 0 or more.
 
     Called as `guided(x, t, cond)` with x (B, C, F, H, W) and levels t (B,) in 1..T, also where
     gradients are switched off; returns eps, like x, without a gradient. The gradients of the
     model's weights are left as they are.
-    Raises a ValueError unless known holds floats and fits x, K < F, and weight is 0 or more.
+    Raises a ValueError unless known holds floats and has the B, C, H and W of x, K < F, and weight
+    is 0 or more.
     """
 
     def __init__(self, model: "Callable", schedule: "NoiseSchedule", known: Tensor, weight: float):
@@ -93,7 +94,8 @@ def extend(
         weight: of `ReconstructionGuidance`.
 
     Returns:
-        (B, C, N + F - overlap, H, W): the video as it was, and F - overlap new frames.
+        (B, C, N + F - overlap, H, W): the video as it was, up to rounding, and F - overlap new
+            frames.
 
     Raises:
         ValueError: if overlap is not in 1..min(N, F - 1).

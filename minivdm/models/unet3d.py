@@ -187,8 +187,9 @@ class UNet3D(nn.Module):
             x, t and cond are laid out as (B F, ..), the frames of a clip one after the other
             emb = image.embedding(x, t, cond)
             h = image.stem(x). Down: each layer of image.down, and what follows it in `down`, makes
-            the next h; all are kept. Middle: image.middle, and what follows it. Up: each Stage of
-            image.up gets h and the latest kept map, concatenated, and is followed by time.
+            the next h; all are kept, the stem's first. Middle: image.middle, and what follows it.
+            Up: each Stage of image.up gets h and the latest kept map, concatenated, which is kept
+            no longer; time follows it.
             out = image.head(image.norm(h))
 
         Stages, the middle one too, are called as layer(h, emb, cond), and what follows them as
