@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import share_cores
+from .console import run_program
 
 
 class Parser(argparse.ArgumentParser):
@@ -115,36 +116,24 @@ def add_sampling_options(command: Parser, steps: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0 (done), 2 (it could not be done: one line on stderr says why), 130 or 143.
-
-    `start` ends with JupyterLab's exit code.
-    """
+    """Run one command; returns its exit code, as `console` lists them. `start` ends with JupyterLab's."""
     share_cores()
     arguments, more = split(sys.argv[1:] if arguments is None else arguments)
-    try:
-        options = vars(parser().parse_args(arguments))
-    except SystemExit as stop:
-        return stop.code
-    as_json = options.pop("json", False)
-    try:
-        if options["command"] == "start":
-            return start(**options, more=more)
-        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-            result = run(**options)
-        if as_json:
-            print(json.dumps(result, indent=2))
-        return 0
-    except KeyboardInterrupt as stop:
-        return report(one_line(stop) or "stopped", getattr(stop, "exit_code", 130))
-    except (ValueError, OSError, ImportError, ArithmeticError) as error:
-        return report(f"error: {one_line(error)}", 2)
-    except (RuntimeError, MemoryError) as error:
-        text = one_line(error).split(". ")[0] or "not enough memory"
-        kind = type(error).__name__  # torch's own is not worth importing torch for; on a CPU it has none
-        if kind not in ("OutOfMemoryError", "MemoryError") and "can't allocate memory" not in text:
-            raise
-        advice = ": try more --micro-batches, or a smaller --batch" if options["command"] == "train" else ""
-        return report(f"error: {text}{advice}", 2)
+    command = next((each for each in arguments if not each.startswith("-")), None)
+    advice = ": try more --micro-batches, or a smaller --batch" if command == "train" else ""
+    return run_program(lambda: obey(parser().parse_args(arguments), more), advice)
+
+
+def obey(options: argparse.Namespace, more: Sequence[str]) -> int:
+    """Do what the command line says; the exit code."""
+    if options.command == "start":
+        return start(**vars(options), more=more)
+    as_json = vars(options).pop("json", False)
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        result = run(**vars(options))
+    if as_json:
+        print(json.dumps(result, indent=2))
+    return 0
 
 
 def split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -161,13 +150,6 @@ def start(command: str, mine: bool, **options: object) -> int:
     from .course.workspace import start_jupyter
 
     return start_jupyter(**options)
-
-
-def report(line: str, code: int) -> int:
-    """Print a line to stderr and return the exit code; under torchrun, the line says which process it comes from."""
-    several = os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
-    print(f"process {os.environ['RANK']}: {line}" if several else line, file=sys.stderr)
-    return code
 
 
 def run(command: str, mine: bool, **options: object) -> object:
@@ -196,11 +178,6 @@ def install_mine() -> None:
     first = os.environ.get("RANK", "0") == "0"  # under torchrun, one voice is enough
     with contextlib.nullcontext() if first else contextlib.redirect_stdout(None):
         print(f"{how_many(install_kept())}, from {pieces_folder()}", flush=True)
-
-
-def one_line(error: BaseException) -> str:
-    """The text of an exception without line breaks."""
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

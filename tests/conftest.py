@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 # Programs that a test starts in another folder find this checkout, too.
 ROOT = str(Path(__file__).resolve().parents[1])
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
@@ -16,3 +18,24 @@ import torch  # noqa: E402  (reads OMP_NUM_THREADS when it is imported)
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 if not torch.cuda.is_available():
     os.environ.setdefault("MINIVDM_BUDGET", "smoke")
+
+
+@pytest.fixture
+def model(tmp_path):
+    """An untrained video model as a file."""
+    from tests.command_kit import untrained
+
+    return untrained(tmp_path)
+
+
+@pytest.fixture
+def no_sampling(monkeypatch):
+    """Whatever is wrong must be found before any computing."""
+
+    def never(*args, **options):
+        raise AssertionError("it computes before it has checked its input")
+
+    from minivdm.commands import sample, train
+
+    monkeypatch.setattr(sample, "text_to_video", never)
+    monkeypatch.setattr(train, "train", never)

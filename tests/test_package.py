@@ -24,7 +24,7 @@ BELOW = {
     "evaluation": {"files", "datasets", "diffusion", "models"},
     "pipelines": {"files", "datasets", "diffusion", "models", "training", "evaluation"},
     "commands": {"files", "datasets", "diffusion", "models", "training", "evaluation", "pipelines"},
-    "course": {"files", "datasets", "diffusion", "models", "training", "evaluation", "pipelines"},
+    "course": {"console", "files", "datasets", "diffusion", "models", "training", "evaluation", "pipelines"},
 }
 MODULES = {path.relative_to(PACKAGE).with_suffix("").parts: path for path in sorted(PACKAGE.rglob("*.py"))}
 LIBRARY = {parts: path for parts, path in MODULES.items() if parts[0] != "course"}

@@ -1,5 +1,7 @@
 """Video files: what is written can be read back, and what is not whole is refused with its reason."""
 
+import io
+import math
 import struct
 import sys
 from fractions import Fraction
@@ -166,7 +168,7 @@ def test_cameras_turned_and_mirrored(tmp_path, a, b, c, d):
     assert seen(-1, -1) == [True] * 3 and seen(1, -1) == [True, False, False] and seen(1, 1) == [False] * 3
 
 
-def encode(path, frames, codec="libx264", rate=10, times=None, options=None, ratio=None, title=None):
+def encode(path, frames, codec="libx264", rate=10, times=None, options=None, ratio=None, title=None, pixels="yuv420p"):
     """Write frames (F, H, W, 3) with PyAV alone; `times` in 1/1000 s."""
     av = pytest.importorskip("av")
     if codec not in av.codecs_available:
@@ -175,7 +177,7 @@ def encode(path, frames, codec="libx264", rate=10, times=None, options=None, rat
         if title:
             container.metadata["title"] = title
         stream = container.add_stream(codec, rate=rate, options=options or {})
-        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], pixels
         if ratio:
             stream.codec_context.sample_aspect_ratio = ratio
         if times:
@@ -202,6 +204,43 @@ def test_pixels_that_are_not_square(tmp_path, ending, ratio, size):
     assert abs(found.shape[1] - size[0]) <= 1 and found.shape[2] == size[1]
     white = found[1, ..., 0] > 128
     assert abs(white.any(dim=0).sum() - white.any(dim=1).sum()) <= 2 or ratio == 1
+
+
+@pytest.mark.parametrize(
+    "codec, pixels, ending", [("png", "rgba", "mov"), ("qtrle", "argb", "mov"), ("ffv1", "bgra", "mkv")]
+)
+def test_white_shows_where_a_picture_is_transparent(tmp_path, codec, pixels, ending):
+    """As in a GIF; the colour that lies hidden there, here green, may be anything."""
+    av = pytest.importorskip("av")
+    picture = np.full((16, 24, 4), (200, 30, 60, 255), np.uint8)
+    picture[:, 8:16], picture[:, 16:] = (0, 255, 0, 0), (0, 100, 0, 128)
+    with av.open(str(tmp_path / f"a.{ending}"), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width, stream.pix_fmt = 16, 24, pixels
+        for packet in [*stream.encode(av.VideoFrame.from_ndarray(picture, "rgba")), *stream.encode()]:
+            container.mux(packet)
+    found, _ = read_video(tmp_path / f"a.{ending}")
+    assert found[0, 8, [4, 12, 20]].tolist() == [[200, 30, 60], [255, 255, 255], [127, 177, 127]]
+
+
+def test_colours_that_come_otherwise_than_players_show_them_are_told(tmp_path):
+    """High dynamic range, and the transparency of WebM, which FFmpeg's own decoder leaves out."""
+    frames = to_uint8(frames_of(noise(2)))
+    for curve, told in (("smpte2084", 1), ("arib-std-b67", 1), ("bt709", 0)):
+        path = encode(tmp_path / f"{curve}.mp4", frames, options={"x264-params": f"transfer={curve}"})
+        assert ["high dynamic range" in note for note in decoding.read_film(path).notes] == [True] * told
+    path = encode(tmp_path / "a.webm", frames, "libvpx-vp9", pixels="yuva420p")
+    with pytest.warns(UserWarning, match="transparent in places"):
+        read_video(path)
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_the_rate_of_irregular_frames_is_their_mean(tmp_path, ending):
+    """Matroska calls 10 the rate, whatever the frames' times are."""
+    times = [0, 100, 200, 1900, 2000, 2100]
+    film = decoding.read_film(encode(tmp_path / f"a.{ending}", to_uint8(frames_of(noise(6))), times=times))
+    assert film.times.tolist() == pytest.approx([*np.divide(times, 1000), 2.2], abs=0.002)
+    assert film.fps == pytest.approx(6 / 2.2, rel=0.001)
 
 
 @pytest.mark.parametrize(
@@ -306,6 +345,29 @@ def test_covers_are_no_videos(tmp_path):
             assert read_video(tmp_path / name)[0].shape == (12, 32, 32, 3)
 
 
+def several_streams(path, counts, codec="mpeg4"):
+    """Video streams beside each other, the first the largest; stream k has counts[k] frames of brightness 60 k."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream(codec, rate=10) for _ in counts]
+        for k, stream in enumerate(streams):
+            stream.width, stream.height, stream.pix_fmt = 48 - 16 * k, 32, "yuv420p"
+        for k, stream in enumerate(streams):
+            grey = av.VideoFrame.from_ndarray(np.full((32, 48 - 16 * k, 3), 60 * k, np.uint8), "rgb24")
+            for picture in [grey] * counts[k]:
+                picture.pts = None
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4", "mov", "avi"])
+def test_of_several_streams_the_longest_is_read(tmp_path, ending):
+    """Also in Matroska, which announces no number of frames."""
+    assert read_video(several_streams(tmp_path / f"a.{ending}", [1, 9]))[0].shape == (9, 32, 32, 3)
+    assert read_video(several_streams(tmp_path / f"b.{ending}", [9, 4]))[0].shape == (9, 32, 48, 3)
+
+
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:scenecut=0:b-adapt=0"}
 
 
@@ -377,6 +439,40 @@ def test_the_length_that_a_file_states(tmp_path, ending, codec):
         path.write_bytes(content + more)
         found, rate = read_video(path)
         assert len(found) == 6 and rate == 10
+
+
+@pytest.mark.parametrize("ending, codec", [("webm", "libvpx"), ("mkv", "libx264")])
+@pytest.mark.parametrize("clusters", ["stated", "open"])
+def test_a_live_recording_that_was_cut_short(tmp_path, ending, codec, clusters):
+    """As browsers write them: the length of the segment, perhaps of clusters, too, is left open."""
+    av = pytest.importorskip("av")
+    frames = to_uint8(frames_of(noise(6)))
+    whole = encode(tmp_path / f"whole.{ending}", frames, codec)
+    live = io.BytesIO()
+    stream_only = type("Pipe", (), {"write": lambda self, data: live.write(data)})()  # nowhere to seek
+    with (
+        av.open(str(whole)) as old,
+        av.open(stream_only, "w", format="webm" if ending == "webm" else "matroska") as new,
+    ):
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(old.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+    content = live.getvalue()
+    assert content[content.index(b"\x18\x53\x80\x67") + 4 :][:8] == b"\x01" + b"\xff" * 7
+    if clusters == "open":
+        at = content.index(b"\x1f\x43\xb6\x75") + 4
+        size = 9 - content[at].bit_length()
+        content = content[:at] + b"\x01" + b"\xff" * 7 + content[at + size :]
+    path = tmp_path / f"clip.{ending}"
+    for more in (b"", b"<html>not found</html>", b"\0\0"):
+        path.write_bytes(content + more)
+        assert len(read_video(path)[0]) == 6
+    last = content.rindex(b"\xa3")  # the kind of a block
+    for end in (10, 300, len(content) // 2, last + 1, last + 3, len(content) - 1):
+        path.write_bytes(content[:end])
+        assert reason(path) == "truncated"
 
 
 def test_an_index_that_points_behind_the_end(tmp_path):
@@ -517,6 +613,30 @@ def test_slow_and_fast(tmp_path, ending, low, high):
     for fps in (low / 2, 2 * high, 1e-9, 1e12):
         with pytest.raises(ValueError, match="frames per second, got"):
             require_fits(f"a.{ending}", 2, 8, 8, fps=fps)
+
+
+@pytest.mark.parametrize("ending", ["gif", "mp4"])
+def test_clips_that_hold_no_pictures(tmp_path, ending):
+    """Bytes would be all white, and NaN black or white."""
+    for bad in (torch.zeros(3, 2, 8, 8, dtype=kind) for kind in (torch.uint8, torch.long, torch.bool, torch.cfloat)):
+        with pytest.raises(ValueError, match=r"expected pictures as floats in \[-1, 1\], got torch\."):
+            write_video(bad, tmp_path / f"a.{ending}")
+    with pytest.raises(ValueError, match="NaN"):
+        write_video(torch.full((3, 2, 8, 8), math.nan), tmp_path / f"a.{ending}")
+    assert not list(tmp_path.iterdir())
+    clip = noise(2).half()
+    for kind in (clip, clip.bfloat16(), clip.double(), clip.transpose(2, 3), clip.clone().requires_grad_(), 9 * clip):
+        assert len(read_video(write_video(kind, tmp_path / f"a.{ending}", scale=2.0))[0]) == 2
+
+
+def test_a_picture_that_stays_too_long_for_a_gif(tmp_path):
+    """Pillow makes one picture of equal neighbours, whose stay has two bytes."""
+    still = torch.zeros(1, 8, 2, 2)
+    assert len(read_video(write_video(still[:, :6], tmp_path / "a.gif", 0.01))[0]) == 6
+    before = (tmp_path / "a.gif").read_bytes()
+    with pytest.raises(ValueError, match="stays for at most 655 s: more frames per second than fps=0.01, or an MP4"):
+        write_video(still, tmp_path / "a.gif", 0.01)
+    assert (tmp_path / "a.gif").read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("ending", ["gif", "mp4"])

@@ -245,6 +245,7 @@ def test_captions_as_people_write_them(tmp_path, encoding, lineterminator):
         (b"videoid|page_dir|name\n1|x|y\n", "lacks the column videoid, page_dir, name; it has videoid.page_dir.name"),
         (b"videoid,page_dir,name,name\n1,x,y,z\n", "has twice the column name; it has videoid, page_dir, name, name"),
         ("videoid,page_dir,name\n1,x,y\n1,x,ü\n".encode("latin-1"), "not UTF-8: line 3"),
+        ("videoid,page_dir,name\n1,x,y\n".encode("utf-16-le"), "not UTF-8: null bytes"),
         (b'videoid,page_dir,name\n1,x,y\n2,x,"open\n3,x,z\n', "the row of line 3, unexpected end of data"),
         (b'videoid,page_dir,name\n1,x,"open\n2,x,y\n3,x,"a ball"\n', "the row of line 2, ',' expected after"),
         (b'videoid,page_dir,name\n1,x,y\n2,x,"he said \\"hi\\""\n', "the row of line 3, ',' expected after"),
@@ -280,11 +281,15 @@ def test_a_caption_that_loses_its_end_is_refused(tmp_path):
     """At a comma without quotes, or by a quote that swallows rows; the lines are named."""
     for i in range(1, 6):
         write_video(counting(8), tmp_path / f"{i}.gif", 10)
-    rows = ["1,,a red, round ball rolls", '2,,"a red, round ball"', '3,,"two', 'lines"', '4,,"swallows', '5,,the next"']
+    rows = ["1,,a red, round ball rolls", '2,,"a red, round ball"', '3,,"two', 'lines"']
+    rows += ['4,,"swallows', '5,,the next"', '4,,"and', '5,,a red, round ball"']
     (tmp_path / "clips.csv").write_text("\n".join(["videoid,page_dir,name", *rows]) + "\n")
     folder = VideoFolder(tmp_path / "clips.csv", frames=4)
     assert [caption for _, caption in folder] == ["a red, round ball", "two\nlines"]
-    assert folder.skipped == {"more cells than columns": ["/1 (line 2)"], "a quote spans rows": ["/4 (line 6)"]}
+    assert folder.skipped == {
+        "more cells than columns": ["/1 (line 2)"],
+        "a quote spans rows": ["/4 (line 6)", "/4 (line 8)"],
+    }
     assert "1 more cells than columns (first /1 (line 2))" in folder.summary()
 
 
@@ -312,6 +317,13 @@ def test_names_as_people_give_them(tmp_path, monkeypatch, file, page_dir, videoi
         folder = VideoFolder(table(video_folder.Path("."), [(videoid, "found", page_dir)]), frames=4)
         assert len(folder) == 1 and folder.clips[0].path == video_folder.Path(place, file)
         path.unlink()
+
+
+def test_a_file_counts_once_however_it_is_written(tmp_path):
+    write_video(counting(4), tmp_path / "a" / "1.gif", 10)
+    rows = [("1", "x", "a"), ("1", "y", "a/"), ("1.gif", "z", "./a"), ("a/1", "u", ""), ("./1", "v", "a")]
+    folder = VideoFolder(table(tmp_path, rows), frames=2, size=4)
+    assert [clip.caption for clip in folder.clips] == ["x"] and list(folder.skipped) == ["listed twice"]
 
 
 def test_what_is_not_there_says_where_was_looked(tmp_path):
@@ -403,8 +415,8 @@ def test_settings_that_no_memory_holds(tmp_path):
     for bad in ({"stride": 1e300}, {"rate": 1e-300}, {"rate": 5e-324}, {"stride": 1e18}):
         with pytest.raises(ValueError, match="1 too short"):
             VideoFolder(path, frames=4, **bad)
-    for bad in ({"stride": math.inf}, {"rate": math.inf}):
-        with pytest.raises(ValueError, match="must be at least 1 and rate above 0"):
+    for bad in ({"stride": math.inf}, {"rate": math.inf}, {"frames": 2.5}, {"frames": math.nan}, {"size": math.inf}):
+        with pytest.raises(ValueError, match="whole numbers from 1 on, stride at least 1 and rate above 0"):
             VideoFolder(path, **bad)
 
 

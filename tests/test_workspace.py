@@ -106,7 +106,7 @@ def test_a_changed_notebook_is_left_and_an_untouched_one_follows_the_course(cour
     assert out[1] == f"left as you have them: {NOTEBOOK}" and out[2].endswith(f"beside yours: {NEWER}")
 
 
-def test_a_new_version_is_offered_once_and_replaced_by_the_next(course, started):
+def test_a_new_version_is_offered_once_and_replaced_by_the_next(course, started, capsys):
     main(["start", "mine"])
     Path("mine", NOTEBOOK).write_text("my work")
     course("v2")
@@ -121,6 +121,7 @@ def test_a_new_version_is_offered_once_and_replaced_by_the_next(course, started)
     Path("mine", NEWER).write_text("my notes")
     course("v5")
     main(["start", "mine"])
+    assert f"left as you have them: {NOTEBOOK}, {NEWER}\n" in capsys.readouterr().out
     assert files("mine")[NEWER] == "my notes" and files("mine")[NOTEBOOK] == "my work"
     os.replace(Path("mine", NEWER), Path("mine", NOTEBOOK))
     main(["start", "mine"])

@@ -31,7 +31,9 @@ plt.rcParams.update(viz.STYLE)
 # %% [markdown]
 # ## Your machine
 #
-# Every notebook runs on a laptop. A CUDA graphics card with 8 GB makes it ten times faster. What did Python find here?
+# Every notebook runs on a laptop; where it was measured, the chapters took two to eight minutes on two cores. With a CUDA
+# graphics card of 8 GB or more they are several times faster, and train larger networks. (The README has the times.) What did
+# Python find here?
 
 # %%
 versions = {"PyTorch": torch.__version__, "minivdm": minivdm.__version__}

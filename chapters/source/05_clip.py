@@ -619,7 +619,7 @@ for n in (2 * b.levels, 4 * b.levels):
     print(f"no guidance and {n} steps: {quality(back):.1f} dB")
 
 # %% [markdown]
-# The steps' own error grows on the way down without any guidance, and four times as many steps lower it by 5 or 6 dB.
+# The steps' own error grows on the way down without any guidance, and four times as many steps lower it by 5 to 9 dB.
 # Guidance adds an error that is larger: the exaggerated prompt pushes each step off the path on which we came up.
 #
 # [Mokady et al. (2023)](https://arxiv.org/abs/2211.09794) repair it with a beautifully small change: keep the model,

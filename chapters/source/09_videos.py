@@ -738,10 +738,10 @@ plt.show()
 # %% [markdown]
 # At step 0 "centre" has exactly the share of the per-frame network (on the fifth of the test clips that is used here),
 # "mean" less: these clips move, and six of their eight frames lie near an end. The random network guesses, one in eight.
-# The inflated ones have a head start, and it is worse than lost: the random network overtakes them, and at the end of
-# these short trainings it is ahead, in the mean over the runs. (A likely reason: the inflated ones begin where all is
-# solved that can be solved without motion, and from there the slope towards motion is gentle. Whether they would catch
-# up in time, these curves do not say.)
+# The inflated ones have a head start, and it is soon lost: the random network overtakes "mean" and catches up with "centre";
+# which of these two is ahead at the end of such short trainings is less than what the runs differ among themselves. (A
+# likely reason: the inflated ones begin where all is solved that can be solved without motion, and from there the slope
+# towards motion is gentle. Whether "mean" would catch up in time, these curves do not say.)
 #
 # So is inflation worth nothing? On this task what was missing, the direction, *was* the task, and what the pictures
 # had taught, the look of eight frames of sprites, is learnt in seconds. Carreira and Zisserman inflated networks that

@@ -979,7 +979,7 @@ with torch.no_grad():
 # %% [markdown]
 # Nearly every clip shows what it should, and those of triples that never occurred are no worse: the model has
 # understood shape, colour and motion apart from each other. The mini-FVD says that the clips are still not like drawn
-# ones: with many clips (the budget `gpu`) it is about twice its floor, further above it than chance can explain. (With
+# ones: with many clips (the budget `gpu`) it is two or three times its floor, further above it than chance can explain. (With
 # few clips the floor itself is high, and hides much of the difference.) Frames in a wrong order cost a great deal more.
 #
 # But it is blind in one eye. Pixels change about twice as much as in drawn clips, which anybody can see as grain, and as

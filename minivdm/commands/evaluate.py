@@ -50,8 +50,8 @@ def evaluate_text2video(
         ValueError, OSError: as for `find_model`, and if a number makes no sense.
     """
     check_sampling(steps, guidance_scale, seed)
-    if copies is not None and copies < 1:
-        raise ValueError(f"copies must be at least 1, got {copies}")
+    if copies is not None and not 1 <= copies <= 1000:
+        raise ValueError(f"copies must lie in 1..1000, got {copies}")
     model, source = find_model(checkpoint)
     device = best_device()
     generator = torch.Generator(device).manual_seed(seed)

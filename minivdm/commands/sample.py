@@ -3,7 +3,9 @@
 Everything that may be wrong with the prompts, the file or the model is found before any computing.
 """
 
+import math
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..datasets.captions import Tokenizer
-from ..datasets.video_files import pyav, write_video
+from ..datasets.video_files import pyav, require_fits, write_video
 from ..files import runs_folder
 from ..pipelines.pretrained import BUILDERS, NotFinite, load_pretrained, load_weights
 from ..pipelines.text2video import VideoModel, text_to_video
@@ -23,6 +25,8 @@ from ..training.precision import best_device
 
 GAP_PIXELS = 2  # pixels between clips side by side; even, as MP4 needs
 COLUMNS = 4  # clips in a row
+CLIPS_AT_A_TIME = 32  # in one call of the model, for memory's sake
+ENDINGS = (".gif", ".mp4")
 
 
 def sample_text2video(
@@ -38,7 +42,7 @@ def sample_text2video(
     """Sample one clip per prompt and write them.
 
     Args:
-        prompts: list of strings.
+        prompts: a list of strings, or one string.
         out: a file (.gif or .mp4), in which several clips stand side by side, or a folder, for one .gif per prompt.
         steps, guidance_scale: as for `text_to_video`.
         seed: of the noise.
@@ -50,10 +54,14 @@ def sample_text2video(
         The paths of the files written.
 
     Raises:
-        ValueError: if a word is unknown, a number makes no sense, or a file's ending or content is not what it must be.
+        ValueError: if a word is unknown, a number makes no sense, the format of the file cannot hold so many pixels, or
+            a file's ending or content is not what it must be.
         OSError: if there is no such checkpoint, or `out` cannot be written.
         ImportError: if it is an MP4 and PyAV is not installed.
     """
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not prompts:
+        raise ValueError("expected at least one prompt, got none")
     Tokenizer().encode(prompts)
     paths = output_paths(out, prompts)
     check_sampling(steps, guidance_scale, seed)
@@ -62,21 +70,32 @@ def sample_text2video(
     if not 1 <= scale <= 64:
         raise ValueError(f"scale must lie in 1..64, got {scale}")
     model, source = find_model(checkpoint)
+    together = len(paths) < len(prompts)
+    in_a_file = torch.empty(len(prompts) if together else 1, 3, model.frames, model.size, model.size, device="meta")
+    require_fits(paths[0], *side_by_side(in_a_file).shape[1:], scale, fps)
     device = best_device()
     model.to(device)
     print(f"model: {source}", flush=True)
 
     start, generator = time.perf_counter(), torch.Generator(device).manual_seed(seed)
-    with tqdm(total=steps, disable=None, unit="step", leave=False) as bar:
+    with tqdm(total=steps * math.ceil(len(prompts) / CLIPS_AT_A_TIME), disable=None, unit="step", leave=False) as bar:
         clips = text_to_video(
-            prompts, model, steps, guidance_scale, generator=generator, callback=lambda s, x, x0: bar.update()
+            prompts,
+            model,
+            steps,
+            guidance_scale,
+            generator=generator,
+            callback=lambda s, x, x0: bar.update(),
+            batch_size=CLIPS_AT_A_TIME,
         )  # (B, 3, F, H, W)
-    seconds = time.perf_counter() - start
-    together = len(paths) < len(prompts)
-    beside = f", {len(prompts)} clips in the order of their prompts" if together else ""
-    for path, film in zip(paths, [side_by_side(clips)] if together else clips):
-        write_video(film.cpu(), path, fps, scale)
-        print(f"{path}: {model.frames} frames of {model.size} x {model.size} pixels{beside}")
+    seconds, written = time.perf_counter() - start, []
+    try:
+        for path, film in zip(paths, [side_by_side(clips)] if together else clips):
+            written.append(write_video(film.cpu(), path, fps, scale))
+    finally:  # files first, then words: whoever listens may have gone
+        for path in written:
+            beside = f", {len(prompts)} clips in the order of their prompts" if together else ""
+            print(f"{path}: {model.frames} frames of {model.size} x {model.size} pixels{beside}")
     print(f"{len(prompts)} clips in {seconds:.1f} s, {steps} steps on {device.type}")
     return paths
 
@@ -104,23 +123,29 @@ def side_by_side(clips: Tensor) -> Tensor:
 def output_paths(out: str | Path, prompts: Sequence[str]) -> list[Path]:
     """Where the clips go: `[out]` if that is a file, else one path per prompt in the folder `out`.
 
+    What has a dot in its name means a file, unless a folder of this name is there, or a slash ends it.
+
     Raises:
-        ValueError: if a file's ending is neither .gif nor .mp4, or the name is empty.
+        ValueError: if a file's ending is neither .gif nor .mp4, or the name is empty or "-".
         OSError: if it cannot be written there.
         ImportError: if it is an MP4 and PyAV is not installed.
     """
-    if not str(out):
-        raise ValueError("expected a file or a folder to write to, got an empty name")
+    if not str(out).strip() or str(out) == "-":
+        came = "'-', but clips are not written to stdout" if str(out) == "-" else "an empty name"
+        raise ValueError(f"expected a file or a folder to write to, got {came}")
     path = Path(out)
-    if path.is_dir() or str(out).endswith(("/", os.sep)) or not path.suffix:
+    means_file = "." in path.name.lstrip(".") or path.name.lower() in ENDINGS
+    if path.is_dir() or str(out).endswith(("/", os.sep)) or not means_file:
         names = ["_".join("".join(c if c.isalnum() else " " for c in p.lower()).split()) or "no_words" for p in prompts]
         require_writable(path)
         return [
             path / f"{name}{f'_{names[:i].count(name) + 1}' if name in names[:i] else ''}.gif"
             for i, name in enumerate(names)
         ]
-    if path.suffix.lower() not in (".gif", ".mp4"):
-        raise ValueError(f"a video file ends in .gif or .mp4, got {path.name!r}")
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"a video file has a name that ends in .gif or .mp4, got {path.name!r}")
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{path} is there, and no file")
     if path.suffix.lower() == ".mp4":
         pyav()
     require_writable(path.parent)
@@ -128,12 +153,14 @@ def output_paths(out: str | Path, prompts: Sequence[str]) -> list[Path]:
 
 
 def require_writable(folder: Path) -> None:
-    """An OSError unless files can be written in this folder, or it can be made."""
+    """An OSError unless files can be written in this folder, or it can be made; a file without name is the trial."""
     there = next(each for each in (folder, *folder.parents, Path(".")) if each.exists())
     if not there.is_dir():
         raise NotADirectoryError(f"{there} is a file, so nothing can be written into {folder}")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(f"no permission to write in {there}")
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(there)) from error
 
 
 def find_model(checkpoint: str | Path | None = None) -> tuple[VideoModel, str]:

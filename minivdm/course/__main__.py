@@ -4,14 +4,20 @@ import argparse
 import sys
 
 from minivdm import share_cores
+from minivdm.console import run_program
 from minivdm.files import home_folder
 
 from .differences import ADVICE
 
 
 def main(arguments=None):
-    """Run one command; the exit code is 0 (fine), 1 (notebooks differ, or not all passed) or 2 (bad usage)."""
+    """Run one command; the exit code is 0 (fine), 1 (notebooks differ, not all passed) or one of `minivdm.console`."""
     share_cores()
+    return run_program(lambda: run(arguments))
+
+
+def run(arguments):
+    """Do what the command line says; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m minivdm.course", description=__doc__.split("`")[0].strip(" :"))
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     building = commands.add_parser(

@@ -47,11 +47,13 @@ def build(root, force=False):
         A list of `Note`s: what was written, and what was left.
 
     Raises:
-        BuildError: one line about a mistake in a source, or a notebook that cannot be read; nothing has been written.
+        BuildError: one line about a mistake in a source, or a notebook that cannot be read, or that somebody has saved
+            in the meantime; nothing has been written.
     """
-    root, texts, copied, notes = Path(root), {}, [], []
+    root, texts, copied, notes, stamps = Path(root), {}, [], [], {}
     made = notebooks(root)
     for path, notebook in made.items():
+        stamps[path] = stamp(path)
         found = former(path, root, force)
         today, given = record(notebook.cells), path.parent.name == "chapters"
         mine = own_cells(found, today) if found else []
@@ -67,6 +69,9 @@ def build(root, force=False):
     changed = [path for path, text in texts.items() if path in copied or not holds(path, text)]
     for path in copied:
         notes.append(Note("copied", path.relative_to(root), f"copied to {keep_copy(path).name}"))
+    for path in changed:
+        if path in stamps and stamp(path) != stamps[path]:  # an editor saves by itself
+            raise BuildError(f"{path.relative_to(root)} was saved while this ran; nothing is written, build again")
     write_all({path: texts[path] for path in changed})
     return [*notes, *(Note("wrote", path.relative_to(root), "written") for path in changed), *strays(root, made)]
 
@@ -213,6 +218,15 @@ def holds(path, text):
         return path.read_text(encoding="utf-8") == text
     except (FileNotFoundError, UnicodeDecodeError):
         return False
+
+
+def stamp(path):
+    """What changes whenever a file is saved; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def write_all(texts):

@@ -33,7 +33,7 @@ def command(path, as_json, chapter=None):
     except GradeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(grades, indent=1, ensure_ascii=False) if as_json else table(grades))
+    print(json.dumps(grades, indent=1) if as_json else table(grades))
     return int(any(each["status"] != "passed" for each in grades["exercises"]))
 
 

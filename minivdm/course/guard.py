@@ -121,12 +121,29 @@ def snapshot(arguments):
     """(path, value, copy, how to compare) for what a call must leave alone: tensors, lists, dicts, networks' state."""
     kept = []
     for name, value in arguments.items():
-        kept += [(path, tensor, tensor.detach().clone(), difference) for path, tensor in tensors(name, value)]
+        for path, tensor in tensors(name, value):
+            kept.append((path, tensor, tensor.detach().clone(), difference))
+            kept.append((path, tensor, gradient_of(tensor), other_gradient))
         if isinstance(value, (list, dict)):
             kept.append((name, value, value.copy(), other_items))
         for path, module in modules(name, value):
             kept.append((path, module, state_of(module), other_state))
     return kept
+
+
+def gradient_of(tensor):
+    """What backward passes could leave behind in a tensor: `requires_grad`, and a copy of `.grad`."""
+    grad = tensor.grad if tensor.is_leaf else None
+    return tensor.requires_grad, None if grad is None else grad.clone()
+
+
+def other_gradient(tensor, before):
+    """What became of a tensor's `requires_grad` and `.grad`, in words; None if nothing."""
+    (asked, grad), (now, grad_now) = before, gradient_of(tensor)
+    if asked != now:
+        return f"its requires_grad was {asked} and is {now} now"
+    same = grad is grad_now if grad is None or grad_now is None else torch.equal(grad, grad_now)
+    return None if same else f"its .grad was {shown(grad)} and is {shown(grad_now)} now"
 
 
 def modules(name, value):

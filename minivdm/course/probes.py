@@ -4,6 +4,7 @@ Every probe also knows when another implementation had the same outcome, up to i
 is recognised as a known misconception.
 """
 
+import inspect
 import re
 from dataclasses import dataclass, field
 
@@ -168,6 +169,8 @@ def describe(value):
     """What came instead of what was expected, in words."""
     if value is None:
         return "None: is a `return` missing?"
+    if inspect.isgenerator(value):
+        return "a generator: is there a `yield` in place of a `return`, or a comprehension in ( )?"
     if torch.is_tensor(value):
         return f"a tensor, {kind_of(value, value.dtype)}"
     if type(value).__module__ == "numpy":

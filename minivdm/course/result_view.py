@@ -2,7 +2,11 @@
 
 import html
 
-COLOURS = {"passed": "#2e9e4f", "wrong": "#d9822b", "error": "#d64545", "not attempted": "#8a8f98"}
+from minivdm.console import take_any_text
+
+# White on each of these has a contrast of 5 : 1 or more; WCAG 2 asks for 4.5. No colour of letters has that in light
+# and in dark themes, so the status brings a ground of its own.
+COLOURS = {"passed": "#1e7e34", "wrong": "#b04a00", "error": "#c53030", "not attempted": "#5c636a"}
 MONO = (
     "white-space: pre-wrap; font-family: monospace; font-size: 0.92em; margin: 0.35em 0 0 0; background: transparent;"
 )
@@ -12,6 +16,7 @@ def show(result):
     """Show a result where the learner is looking."""
     shell = notebook_shell()
     if shell is None:
+        take_any_text()
         print(as_text(result))
         return
     from IPython.display import display
@@ -52,10 +57,14 @@ def indented(text, by=2):
 
 
 def as_html(result):
-    """The card as HTML: inline styles only, no background of its own, so that it suits light and dark themes."""
+    """The card as HTML: inline styles only, and no background but the status's, so that it suits light and dark themes.
+
+    All text is escaped, and none is taken for a formula: a learner's message may hold anything.
+    """
     colour = COLOURS[result.status]
     label = html.escape(title(result).rpartition(": ")[0])
-    parts = [f'<b>{label}</b> &nbsp;<b style="color: {colour};">{result.status}</b>']
+    badge = f"color: #ffffff; background: {colour}; padding: 0.1em 0.5em; border-radius: 0.3em;"
+    parts = [f'<b>{label}</b> &nbsp;<b style="{badge}">{result.status}</b>']
     if result.message:
         parts.append(f'<pre style="{MONO}">{html.escape(result.message)}</pre>')
     if result.hint:
@@ -64,6 +73,5 @@ def as_html(result):
     if result.printed:
         body = f'<pre style="{MONO}">{html.escape(result.printed)}</pre>'
         parts.append(f'<div style="margin-top: 0.35em; opacity: 0.8;">Printed by your code:{body}</div>')
-    return (
-        f'<div style="border-left: 4px solid {colour}; padding: 0.3em 0.8em; margin: 0.3em 0;">{"".join(parts)}</div>'
-    )
+    frame = f"border-left: 4px solid {colour}; padding: 0.3em 0.8em; margin: 0.3em 0;"
+    return f'<div class="mathjax_ignore tex2jax_ignore" style="{frame}">{"".join(parts)}</div>'

@@ -17,6 +17,8 @@ from pathlib import Path
 from minivdm import __version__
 from minivdm.files import replacing, shipped
 
+from .own_cells import Unreadable, own_cells, read_cells
+
 RECORD = ".minivdm.json"
 NEW_FOLDER = "minivdm-course"
 NO_JUPYTER = 'the notebooks need JupyterLab, which is not installed: pip install "minivdm[course]"'
@@ -108,6 +110,8 @@ def lay(folder):
             if lay_file(folder / other, content, laid.get(other)) != "left":
                 laid[name] = laid[other] = new  # so it is offered once: who deletes it is not given it again
                 beside.append(other)
+            else:
+                kept.append(other)
     record = json.dumps({"version": __version__, "laid": laid}, indent=1) + "\n"
     lay_file(folder / RECORD, record.encode(), ...)
     lines = [f"{folder}: {len(written)} files written" if written else f"{folder} is up to date"]
@@ -116,13 +120,40 @@ def lay(folder):
 
 
 def course_files():
-    """What is laid into a folder: each file's name in it, and its bytes."""
+    """What is laid into a folder: each file's name in it, and its bytes.
+
+    Notebooks that somebody has worked in where they are shipped from, as in a checkout, are made anew.
+    """
     found = {"README.md": README.encode()}
-    for part in ("chapters", "solutions"):
-        found |= {f"{part}/{path.name}": path.read_bytes() for path in notebooks_in(shipped(part))}
+    paths = [path for part in ("chapters", "solutions") for path in notebooks_in(shipped(part))]
+    worked_in = [path for path in paths if is_worked_in(path)]
+    fresh = made_anew(worked_in) if worked_in else {}
+    found |= {f"{path.parent.name}/{path.name}": fresh.get(path) or path.read_bytes() for path in paths}
     if len(found) == 1:
         raise WorkspaceError(f"this installation of minivdm carries no notebooks: none in {shipped('chapters')}")
     return found
+
+
+def is_worked_in(path):
+    """Whether somebody has changed a cell of a notebook since it was built."""
+    try:
+        return bool(own_cells(read_cells(path)))
+    except Unreadable:
+        return False
+
+
+def made_anew(paths):
+    """The bytes of notebooks as their sources give them; outputs stay with the cells that are the same."""
+    try:
+        from .build import BuildError, notebooks, text_of, with_outputs
+    except ModuleNotFoundError as error:
+        advice = f'to lay it without that, building needs {error.name}: pip install "minivdm[test]"'
+        raise WorkspaceError(f"{paths[0]} has been worked in; {advice}") from error
+    try:
+        made = notebooks(shipped("chapters").parent)
+    except BuildError as error:
+        raise WorkspaceError(str(error)) from error
+    return {path: text_of(with_outputs(made[path], read_cells(path))).encode() for path in paths}
 
 
 def notebooks_in(folder):

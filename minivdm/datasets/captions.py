@@ -65,7 +65,8 @@ class Tokenizer:
     def encode(self, prompts: "str | Sequence[str]") -> Tensor:
         """Number the words of prompts, in their order; padding fills the rest of a row.
 
-        Case, commas, full stops and extra spaces do not matter.
+        Case does not matter. Commas and full stops part words, as spaces do, and of all these
+        there may be several in a row.
 
         Args:
             prompts: a string, or a list of B strings.

@@ -46,6 +46,8 @@ def read_rows(path: Path) -> list[Row]:
     rows = cells_of(path, text, delimiter)
     _, names = next(rows, (0, []))
     names = [name.strip() for name in names]
+    if "\0" in "".join(names):  # which no screen shows
+        raise ValueError(f"{path} is not UTF-8: null bytes between its letters, as in UTF-16; save it as UTF-8")
     if not any(names):
         raise ValueError(f"{path} is empty: expected a line of column names, among them {', '.join(COLUMNS)}")
     for told, wrong in (
@@ -81,6 +83,6 @@ def row_of(line: int, cells: list[str], names: list[str], delimiter: str) -> Row
     fault = "" if videoid and caption else EMPTY
     if any(cell.strip() for cell in cells[len(names) :]):
         fault = "more cells than columns"
-    elif any(part.count(delimiter) == len(names) - 1 for cell in cells for part in cell.splitlines()[1:]):
+    elif any(part.count(delimiter) >= len(names) - 1 for cell in cells for part in cell.splitlines()[1:]):
         fault = "a quote spans rows"
     return Row(line, videoid, page_dir, caption, fault)

@@ -5,9 +5,11 @@ Here a file is read whole or not at all: what its structure or its decoder gives
 (A few wrong bytes in the middle may give away nothing, in VP8 and HEVC above all. They show as a smear.)
 """
 
+import contextlib
 import io
 import math
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,7 @@ MAX_FRAMES = 36_000  # frames in one recording: 20 minutes at 30 frames per seco
 MAX_PIXELS = 8192 * 4320  # pixels in one frame; ten bytes are enough to announce a GIF of 100 million
 MAX_BYTES = 2 * 2**30  # bytes of pixels that are kept at most
 UPRIGHT = [1, 0, 0, 1]  # no turn, no mirror
+HIGH_RANGE = (16, 18)  # H.273's numbers for PQ and HLG, by which recordings of high dynamic range code brightness
 LIMITS = {"max_pixels": str(MAX_PIXELS)}  # for decoders: also the first frames, which are decoded to open a file
 
 
@@ -105,18 +108,25 @@ def decoded(container: Any, matrix: list[int], path: Path, each: Callable | None
         raise VideoError("broken", path, "it has no frame rate")
     if any(interlaced):
         notes.append("interlaced: a frame holds two moments, in every other line")
+    if stream.codec_context.color_trc in HIGH_RANGE:
+        notes.append("high dynamic range: colours come as they are coded, paler than players show them")
+    if stream.metadata.get("alpha_mode") == "1":  # VP8 and VP9 in WebM: FFmpeg's decoders leave it out
+        notes.append("transparent in places: what lies hidden there is seen")
     times = None
     if None not in begins:
         lost = sum(begin is not None and begin < begins[0] for begin in packets)
         if lost:
             notes.append(f"cut from a longer one: its first {lost} frames need an earlier one, and are left out")
-        times = np.subtract([*begins, begins[-1] + lengths[-1]], begins[0]) * float(stream.time_base)  # (F + 1,)
+        length = lengths[-1] or (begins[-1] - begins[0]) / max(len(frames) - 1, 1)  # Matroska may not say it
+        times = np.subtract([*begins, begins[-1] + length], begins[0]) * float(stream.time_base)  # (F + 1,)
     if times is None or (np.diff(times[:-1]) <= 0).any():
         notes.append("frames without a time, or not in the order of their times: taken as evenly spaced")
         times = None
     elif np.abs(times[:-1] - np.arange(len(frames)) / fps).max() <= jitter(fps):
         times = None
-    return Film(pictures, torch.arange(len(pictures)), fps, times if times is None else torch.from_numpy(times), notes)
+    else:  # what Matroska calls the rate may be that of a part
+        fps, times = float(len(frames) / times[-1]), torch.from_numpy(times)
+    return Film(pictures, torch.arange(len(pictures)), fps, times, notes)
 
 
 def moving_pictures(container: Any, path: Path) -> Any:
@@ -127,12 +137,23 @@ def moving_pictures(container: Any, path: Path) -> Any:
     if not streams:
         found = "a cover picture, but no moving ones" if container.streams.video else "no picture"
         raise VideoError("not a video", path, f"it has {found}")
-    best = container.streams.best("video")  # where no frames are announced, as in Matroska
-    stream = max(streams, key=lambda stream: (stream.frames, stream == best))
+    counts, best = {stream.index: stream.frames for stream in streams}, container.streams.best("video")
+    if len(streams) > 1 and 0 in counts.values():  # Matroska announces no frames
+        counts = packets_by_stream(path)
+    stream = max(streams, key=lambda stream: (counts[stream.index], stream == best))
     if stream.codec_context is None:
         raise VideoError("unknown codec", path)
     require_small(stream.width, stream.height, path)
     return stream
+
+
+def packets_by_stream(path: Path) -> Counter:
+    """How many packets each stream of a file has, as far as it can be read; a frame is a packet."""
+    counts = Counter()
+    with opened(str(path.absolute()), path) as container, contextlib.suppress(pyav().FFmpegError):
+        for packet in container.demux(video=list(range(len(container.streams.video)))):
+            counts[packet.stream_index] += packet.size > 0
+    return counts
 
 
 def require_small(width: int, height: int, path: Path) -> None:
@@ -186,7 +207,7 @@ def display_matrix(source: str, path: Path) -> list[int]:
 
 
 def upright(frame: Any, ratio: Any, matrix: list[int], path: Path) -> np.ndarray:
-    """The pixels of a frame as they are meant to be seen: (H, W, 3) uint8.
+    """The pixels of a frame as they are meant to be seen: (H, W, 3) uint8; white shows where it is transparent.
 
     Args:
         ratio: width of a pixel by its height, or None; one side of the frame is enlarged until pixels are square.
@@ -197,7 +218,11 @@ def upright(frame: Any, ratio: Any, matrix: list[int], path: Path) -> np.ndarray
     width, height = round(frame.width * max(ratio, 1)), round(frame.height / min(ratio, 1))
     require_small(width, height, path)
     # Starting more threads for each frame takes longer.
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=height, threads=1)
+    kind = "rgba" if any(part.is_alpha for part in frame.format.components) else "rgb24"
+    pixels = frame.to_ndarray(format=kind, width=width, height=height, threads=1)
+    if kind == "rgba":
+        colours, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:].astype(np.uint16)
+        pixels = ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     a, b, c, d = matrix
     if abs(b) + abs(c) > abs(a) + abs(d):
         pixels, a, d = pixels.swapaxes(0, 1), c, b

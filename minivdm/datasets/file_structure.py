@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 BOXES = b"ftyp moov mdat free skip wide udta meta uuid moof mfra sidx ssix styp prft pdin emsg pnot".split()
 MATROSKA, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # the file's first element, and its one large one
+IN_SEGMENT = "114d9b74 1549a966 1654ae6b 1f43b675 1c53bb6b 1941a469 1043a770 1254c367"  # the kinds of its elements,
+IN_CLUSTER = "e7 5854 a7 ab a3 a0 af ec bf"  # and of those in its clusters, as hexadecimal numbers
 GIF, CONTROL = b"GIF8", b"!\xf9\4\0\0\0\0\0"  # a control block that asks for nothing
 PLAYED_AT_ONCE, PLAYED_AS = 1, 10  # browsers show a GIF's picture that stays up to 1/100 s for 10/100 s
 
@@ -39,7 +41,7 @@ def cut_short(path: str | Path) -> bool:
         elif head[:4] == b"RIFF":
             return int.from_bytes(head[4:8], "little") + 8 > size
         elif head[:4] == MATROSKA:
-            return matroska_length(head) > size
+            return matroska_length(file, size) > size
     return False
 
 
@@ -64,19 +66,34 @@ def mp4_length(file: BinaryIO, size: int) -> int:
     return end if seen & {b"moov", b"meta"} else size + 1  # the box that explains the others often comes last
 
 
-def matroska_length(head: bytes) -> int:
-    """Where the segment of a Matroska file ends, by its first bytes; 0 if it does not say (a live recording)."""
+def matroska_length(file: BinaryIO, size: int) -> int:
+    """Where the segment of a Matroska file ends. In front of each element: its kind, then its length.
 
-    def number(at: int) -> tuple[int, int]:  # its value, and where it ends: as many zero bits as there are bytes more
-        count = 9 - head[at : at + 1].ljust(1, b"\1")[0].bit_length()
-        value = int.from_bytes(head[at : at + count], "big") - (1 << 7 * count)
-        return (0 if value == (1 << 7 * count) - 1 else value), at + count  # all ones: unknown
+    The length of a segment may be left open, as in what a browser records. Then its elements are gone through, and
+    those of its clusters, whose lengths may be open, too; what is no known element has been appended by somebody.
+    """
 
-    length, start = number(4)
-    if head[start + length :][:4] != SEGMENT:
-        return 0
-    length, start = number(start + length + 4)
-    return start + length if length else 0
+    def number(at: int) -> tuple[int | None, int]:  # its value, and where it ends: as many zero bits as bytes more
+        file.seek(at)
+        data = file.read(8)
+        count = 9 - data[:1].ljust(1, b"\1")[0].bit_length()
+        value = int.from_bytes(data[:count].ljust(count, b"\0"), "big") - (1 << 7 * count)
+        return (None if value == (1 << 7 * count) - 1 else value), at + count  # all ones: open
+
+    length, end = number(4)
+    end += length or 0
+    kinds, inside = [SEGMENT], [bytes.fromhex(each) for each in f"{IN_SEGMENT} {IN_CLUSTER}".split()]
+    while end < size:
+        _, start = number(end)
+        file.seek(end)
+        kind = file.read(start - end)
+        if kind not in kinds:
+            return size + 1 if any(each.startswith(kind) for each in kinds) else end
+        length, start = number(start)
+        if kind == SEGMENT and length is not None:
+            return start + length
+        kinds, end = inside, start + (length or 0)
+    return end
 
 
 def whole_gif(data: bytes, path: str | Path) -> tuple[bytes, list[int]]:

@@ -22,8 +22,8 @@ def in_256_colours(frame: np.ndarray) -> Image.Image:
 def gif_bytes(video: Tensor, fps: float = 8, scale: int = 1) -> bytes:
     """A clip (C, F, H, W) as the bytes of an endless GIF, each pixel repeated `scale` times in a row and in a column.
 
-    A GIF's clock ticks in 1/100 s, so its frame rate is 100 divided by a whole number, at least 2; a ValueError for an
-    `fps` above 50. Its comment tells the tick, for Pillow merges equal neighbours.
+    A GIF's clock ticks in 1/100 s, so its frame rate is 100 divided by a whole number, at least 2. Its comment tells
+    the tick, for Pillow merges equal neighbours. A ValueError for an `fps` above 50, or equal ones for over 655 s.
     """
     tick = round(100 / fps)
     if tick < 2:
@@ -31,15 +31,19 @@ def gif_bytes(video: Tensor, fps: float = 8, scale: int = 1) -> bytes:
     frames = [in_256_colours(frame) for frame in to_uint8(frames_of(video))]
     frames = [frame.resize((frame.width * scale, frame.height * scale), Image.NEAREST) for frame in frames]
     file = io.BytesIO()
-    frames[0].save(
-        file,
-        "GIF",
-        save_all=True,
-        append_images=frames[1:],
-        duration=10 * tick,
-        loop=0,
-        comment=DURATION_COMMENT.format(tick).encode(),
-    )
+    try:
+        frames[0].save(
+            file,
+            "GIF",
+            save_all=True,
+            append_images=frames[1:],
+            duration=10 * tick,
+            loop=0,
+            comment=DURATION_COMMENT.format(tick).encode(),
+        )
+    except OverflowError as error:
+        still = "equal frames one after the other are one picture, and a GIF's picture stays for at most 655 s"
+        raise ValueError(f"{still}: more frames per second than fps={fps:g}, or an MP4, can show this clip") from error
     return file.getvalue()
 
 

@@ -27,13 +27,16 @@ def to_model_range(images: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> np.ndarray:
     """Images or videos with values in [-1, 1] as bytes, channels last: (..., C, H, W) -> (..., H, W, 3) uint8 array.
 
-    Raises:
-        ValueError: if they hold no floats, as bytes do not, or NaN: there is no colour for it.
+    Values beyond become -1 or 1, as a sampler may go a little too far. A ValueError for whole numbers, which are bytes
+    already or by mistake, and for NaN, which has no colour.
     """
-    if not images.is_floating_point() or images.isnan().any():
-        came = "NaN among them" if images.is_floating_point() else images.dtype
-        raise ValueError(f"expected pictures as floats in [-1, 1], got {came}")
+    if not images.is_floating_point():
+        raise ValueError(
+            f"expected pictures as floats in [-1, 1], got {images.dtype}; to_model_range makes them of bytes"
+        )
     images = images.detach().float().cpu()
+    if images.isnan().any():
+        raise ValueError("expected pictures with values in [-1, 1], got NaN among them")
     images = images.expand(*images.shape[:-3], 3, *images.shape[-2:]) if images.shape[-3] == 1 else images
     return ((images.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(-3, -1).numpy()
 

@@ -32,8 +32,9 @@ def read_video(path: str | Path, each: Callable | None = None) -> tuple[Tensor, 
     three times in a row. As in browsers, a stay of 0 or 1 hundredth counts as 10.
 
     What is read, but not as one might think, is told by a warning: interlaced frames (a frame holds two moments, in
-    every other line); a recording that was cut out of a longer one, whose first frames need an earlier one, and are
-    left out; frames without a time.
+    every other line); high dynamic range, whose colours come as they are coded; a WebM that is transparent in places
+    (elsewhere white shows through); a recording that was cut out of a longer one, whose first frames need an earlier
+    one, and are left out; frames without a time.
 
     Args:
         path: an MP4 or GIF file (also MOV, MKV, WebM or AVI).
@@ -112,7 +113,8 @@ def write_video(clip: Tensor, path: str | Path, fps: float = 8, scale: int = 1) 
         The path.
 
     Raises:
-        ValueError: if the clip, the ending, the rate or the size does not fit (`require_fits` asks the same).
+        ValueError: if the ending, the rate or the size does not fit (`require_fits` asks the same), if the clip holds
+            no floats or NaN, or if a picture of a GIF would stay for longer than 655 s.
         OSError: if the file cannot be written; what was there before is still there.
         ImportError: if it is an MP4 and PyAV is not installed.
     """
@@ -121,7 +123,7 @@ def write_video(clip: Tensor, path: str | Path, fps: float = 8, scale: int = 1) 
     if clip.shape[0] not in (1, 3) or 0 in clip.shape:
         raise ValueError(f"expected a clip of shape (C, F, H, W) with C = 1 or 3, got {tuple(clip.shape)}")
     require_fits(path, *clip.shape[1:], scale, fps)
-    WRITERS[path.suffix.lower()](clip, path, fps, scale)
+    WRITERS[path.suffix.lower()](clip, path, fps, int(scale))
     return path
 
 

@@ -134,9 +134,10 @@ class VideoFolder:
                 frames do not fit into memory.
             ImportError: if PyAV is not installed.
         """
-        if frames < 1 or size < 1 or not 1 <= stride < math.inf or not (rate is None or 0 < rate < math.inf):
+        whole = all(number >= 1 and number % 1 == 0 for number in (frames, size))
+        if not whole or not 1 <= stride < math.inf or not (rate is None or 0 < rate < math.inf):
             raise ValueError(
-                "frames, size and stride must be at least 1 and rate above 0, got "
+                "frames and size must be whole numbers from 1 on, stride at least 1 and rate above 0, got "
                 f"frames={frames}, size={size}, stride={stride}, rate={rate}"
             )
         if rate is not None and stride != 1:
@@ -155,17 +156,18 @@ class VideoFolder:
         bar = tqdm(rows, desc="reading videos", unit="file", delay=5, leave=False)
         for number, row in enumerate(bar, start=1):
             name = f"{row.page_dir}/{row.videoid}" if row.videoid else f"row {number}"
-            file, reason = (row.page_dir, row.videoid), row.fault
+            reason = row.fault
             if reason and reason != EMPTY:
                 name = f"{name} (line {row.line})"
-            elif not reason and file in seen:
-                reason = "listed twice"
             self.bytes = kept  # `shrink` adds each frame, of files that turn out to be unusable, too
             try:
-                if not reason:
-                    self.clips.append(self.load(self.files.find(*file), row.caption, name))
+                path = None if reason else self.files.find(row.page_dir, row.videoid)
+                if path in seen:
+                    reason = "listed twice"
+                elif path:
+                    self.clips.append(self.load(path, row.caption, name))
                     kept += self.clips[-1].pictures.nbytes
-                    seen.add(file)
+                    seen.add(path)
             except VideoError as error:
                 reason = error.reason
             if reason:

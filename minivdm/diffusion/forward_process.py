@@ -131,10 +131,6 @@ def diffusion_loss(
 
     Returns:
         Scalar tensor.
-
-    Raises:
-        ValueError: from `require_data` if x0 holds no floats; from `checked_like` if the model's
-            estimate is not like x_t, so that nothing is stretched to fit.
     """
     require_data(x0, schedule)
     like = dict(generator=generator, device=x0.device)

@@ -76,8 +76,7 @@ class ClassifierFreeGuidance:
 
     Called as `guided(x, t, cond)` with x (B, ...), t (B,) long and cond (B, L) long or (B, L, D)
     float; returns a tensor like x.
-    Raises a ValueError if there is no condition to follow; `require_null` raises one if null does
-    not fit it, or is missing for a context: zeros are not what the model was trained with.
+    Raises a ValueError if there is no condition to follow.
     """
 
     def __init__(self, model: "Callable", scale: float, null: Tensor | None = None):
@@ -134,7 +133,7 @@ def null_text_inversion(
         path: dict from level to (B, ...) tensor, in any order: the points of an inversion at
             guidance 1, levels T and 0 included.
         cond: (B, L) long tokens or (B, L, D) context, the prompt.
-        null: (L, D) or (B, L, D) context of the null prompt.
+        null: (L, D), (1, L, D) or (B, L, D) context of the null prompt.
         schedule: a `NoiseSchedule`.
         scale: guidance scale.
         inner_steps: Adam steps per level at most.
@@ -144,8 +143,7 @@ def null_text_inversion(
         dict from level to (B, L, D): the null context for the step that leaves this level.
 
     Raises:
-        ValueError: from `checked_levels(levels, schedule)`, if the path's levels do not end at 0;
-            from `require_context(null, B)`, if null is no context.
+        ValueError: from `checked_levels(levels, schedule)`, if the path's levels do not end at 0.
 
     On a GPU each Adam step waits for the device, to see whether the error is small enough.
     """

@@ -35,7 +35,7 @@ class VPSDE:
 
     As before, x_t = sqrt(alpha_bar(t)) x_0 + sqrt(1 - alpha_bar(t)) eps. It is what DDPM with
     `linear_betas(T)` becomes as T grows: level i stands at the time i/T, and its beta is
-    beta(i/T) / T.
+    beta(i/T) / T. The methods can be differentiated by x and t.
 
     Args:
         beta_min, beta_max: rate of noise at t = 0 and t = 1, per unit of time;
@@ -108,7 +108,8 @@ def reverse_sde_sample(
         sde: a `VPSDE`.
         times: falling times in (0, 1], such as `time_grid(1, T_MIN, steps)`.
         generator: `torch.Generator` on x's device.
-        callback: called as `callback(s, x)` after each step, with s a float.
+        callback: called as `callback(s, x)` after each step, with s a float and an x that stays as
+            it is, so that it can be kept.
 
     Returns:
         The sample at the last time, like the start.
@@ -145,7 +146,8 @@ def probability_flow(score: "Callable", x: Tensor, t: Tensor, sde: "VPSDE") -> T
     Returns:
         dx/dt, like x.
     """
-    return sde.drift(x, t) - expand_like(sde.diffusion(t), x) ** 2 * checked_like(score(x, t), x) / 2
+    s = checked_like(score(x, t), x)
+    return sde.drift(x, t) - expand_like(sde.diffusion(t), x) ** 2 * s / 2
 
 
 @torch.no_grad()
@@ -169,7 +171,8 @@ def probability_flow_ode(
         x: (B, ...) start, at the first of the times.
         sde: a `VPSDE`.
         times: times in (0, 1] that fall or rise, such as `time_grid(1, T_MIN, steps)`.
-        callback: called as `callback(s, x)` after each step, with s a float.
+        callback: called as `callback(s, x)` after each step, with s a float and an x that stays as
+            it is, so that it can be kept.
 
     Returns:
         x at the last time, like the start.

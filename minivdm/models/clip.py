@@ -25,10 +25,10 @@ def pool_words(h: Tensor, tokens: Tensor) -> Tensor:
 
     Args:
         h: (B, L, D) what the text encoder makes of the tokens.
-        tokens: (B, L) long; 0 is padding.
+        tokens: (B, L) long; 0 is padding, wherever it stands.
 
     Returns:
-        (B, D); zero for the empty prompt.
+        (B, D), of h's dtype; zero for the empty prompt.
     """
     words = (tokens != 0)[:, :, None]  # (B, L, 1)
     return (h * words).sum(dim=1) / words.sum(dim=1).clamp(min=1)  # (B, D)

@@ -166,7 +166,8 @@ class UNet(nn.Module):
             raise ValueError(f"height and width must be multiples of {self.shrink}, got {came}")
         if not x.is_floating_point() or t.shape != x.shape[:1]:
             wanted = f"floats and one level for each of {len(x)} pictures"
-            raise ValueError(f"expected {wanted}, got {x.dtype} and levels of shape {tuple(t.shape)}")
+            came = f"{x.dtype} and levels of shape {tuple(t.shape)}"
+            raise ValueError(f"expected {wanted}, got {came}")
         emb = self.embed(timestep_embedding(t, self.channels).to(x.dtype))  # (B, emb_dim)
         if self.context_dim is None:
             if cond is not None:

@@ -45,7 +45,7 @@ REWRITTEN = {  # piece -> edits of its reference that change nothing but the way
     "samplers.ddpm_sample": [
         {
             "pairwise(levels)": "zip(levels, levels[1:])",
-            "torch.full(x.shape[:1], level, device=x.device)": "torch.tensor([level] * len(x))",
+            "torch.full(x.shape[:1], level, device=x.device)": "torch.tensor([level] * len(x), device=x.device)",
             "ddpm_step(x, x0, t, s, noise, schedule)": "ddim_step(x, x0, t, s, noise, schedule, eta=1.0)",
         },
     ],

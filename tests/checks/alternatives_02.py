@@ -52,7 +52,7 @@ versions(
     {"    for": "    x = x.clone()\n    for", "x = x + ": "x += ", "callback(then, x)": "callback(then, x.clone())"},
     {DRAW: "torch.empty_like(x).normal_(generator=generator)", "g * math.sqrt(-dt)": "(g**2 * -dt).sqrt()"},
 )
-FLOW = "sde.drift(x, t) - expand_like(sde.diffusion(t), x) ** 2 * checked_like(score(x, t), x) / 2"
+FLOW = "sde.drift(x, t) - expand_like(sde.diffusion(t), x) ** 2 * s / 2"
 versions(
     "sde.probability_flow",
     {FLOW: "torch.stack([f - g**2 * s / 2 for f, g, s in zip(sde.drift(x, t), sde.diffusion(t), score(x, t))])"},

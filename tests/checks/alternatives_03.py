@@ -45,9 +45,9 @@ DRAW = "torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype
 ZEROS = f"torch.zeros_like(x)\n        if eta:\n            noise = {DRAW}"
 WIDE = """a, b = schedule.alpha_bar[level].double(), schedule.alpha_bar[target].double()
         sigma, eps = eta * ((1 - b) / (1 - a) * (1 - a / b)).sqrt(), (x - a.sqrt() * x0) / (1 - a).sqrt()
-        x = (b.sqrt() * x0 + (1 - b - sigma**2).clamp(min=0).sqrt() * eps + sigma * noise).float()"""
+        x = (b.sqrt() * x0 + (1 - b - sigma**2).clamp(min=0).sqrt() * eps + sigma * noise).to(eps.dtype)"""
 EULER = """(a, b), e = schedule.alpha_bar[[level, target]].double(), eps.double()
-        x = (b.sqrt() * (x / a.sqrt() + ((1 / b - 1).sqrt() - (1 / a - 1).sqrt()) * e)).float()"""
+        x = (b.sqrt() * (x / a.sqrt() + ((1 / b - 1).sqrt() - (1 / a - 1).sqrt()) * e)).to(eps.dtype)"""
 UP = "i, level in enumerate(levels[:0:-1], 2):\n        target = levels[-i]"
 for name, changes in [
     ("samplers.sampling_levels", {"[T * i // n for i in range(n, -1, -1)]": ARANGE}),

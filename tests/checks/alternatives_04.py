@@ -74,7 +74,7 @@ for name, changes in [
     ("layers.Downsample", {"stride=2, ": "", "self.conv(x)": "self.conv(x)[:, :, ::2, ::2]"}),
     ("layers.Downsample", {", padding=1": "", "self.conv(x)": "self.conv(F.pad(x, (1, 1, 1, 1)))"}),
     ("layers.Upsample", {DOUBLED: "x.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)"}),
-    ("layers.Upsample", {DOUBLED: "torch.kron(x, torch.ones(2, 2))"}),
+    ("layers.Upsample", {DOUBLED: "torch.kron(x.contiguous(), x.new_ones(2, 2))"}),
     ("unet.UNet", {"skips = [h]": "skips, used = [h], 0", "skips.pop()]": "skips[-(used := used + 1)]]"}),
     ("ema.EMA", {"average.lerp_(weights, 1 - d)": "average.mul_(d).add_(weights, alpha=1 - d)"}),
 ]:

@@ -97,6 +97,7 @@ def test_a_signature_is_shown_without_type_hints():
         ("schedule.alpha_bar.sqrt_()", "schedule.alpha_bar"),
         ("t[0] = (t[0] + 1) % 11", "t"),
         ("noise.mul_(2)", "noise"),
+        ("noise.requires_grad_()", "noise"),
     ],
 )
 def test_changed_input_is_named(cell, line, path):

@@ -4,12 +4,15 @@ import errno
 import json
 import os
 import re
+import sys
 
 import pytest
 from course_kit import build
 
-from minivdm.course import copies
+import minivdm.course.build as building
+from minivdm.course import copies, workspace
 from minivdm.course.__main__ import main
+from minivdm.course.own_cells import own_cells, read_cells
 
 ANSWER = "    return by * x  # mine"
 
@@ -163,6 +166,43 @@ def test_without_a_record_whatever_differs_counts_as_the_learners(root, chapter,
     mine = change(chapter, lambda notebook: (notebook["metadata"].pop("minivdm"), solve(notebook)))
     assert build(root) == 1 and chapter.read_bytes() == mine
     assert "worked in: cell 3 (toy.scale)" in capsys.readouterr().out
+
+
+def test_a_notebook_that_is_saved_while_it_is_built_is_left(root, chapter, capsys, monkeypatch):
+    """As an editor does by itself; nothing is written then, and the next build sees what was saved."""
+    source = root / "chapters" / "source" / "01_toy.py"
+    source.write_text(source.read_text().replace("x = 1", "x = 2"))
+    text_of, worked = building.text_of, (root / "solutions" / "01_toy.ipynb").read_bytes()
+    mine = []
+
+    def save_meanwhile(made):
+        mine.append(change(chapter, solve)) if not mine else None
+        return text_of(made)
+
+    monkeypatch.setattr(building, "text_of", save_meanwhile)
+    capsys.readouterr()
+    assert build(root) == 2 and chapter.read_bytes() == mine[0]
+    assert "chapters/01_toy.ipynb was saved while this ran; nothing is written" in capsys.readouterr().err
+    assert (root / "solutions" / "01_toy.ipynb").read_bytes() == worked
+    assert build(root) == 1 and chapter.read_bytes() == mine[0], "worked in, and behind its source"
+
+
+def test_a_worked_in_checkout_lays_fresh_notebooks_elsewhere(root, chapter, tmp_path, monkeypatch):
+    """Nobody gets somebody else's answers; what was run there keeps its outputs."""
+    clean = {part: (root / part / "01_toy.ipynb").read_bytes() for part in ("chapters", "solutions")}
+    change(chapter, solve)
+    change(root / "solutions" / "01_toy.ipynb", lambda notebook: (run_it(notebook), add(notebook)))
+    monkeypatch.setattr(workspace, "shipped", lambda part: root / part)
+    laid = tmp_path / "elsewhere"
+    workspace.lay(laid)
+    assert (laid / "chapters" / "01_toy.ipynb").read_bytes() == clean["chapters"]
+    worked = read_cells(laid / "solutions" / "01_toy.ipynb")
+    assert not own_cells(worked, []) and len(worked["cells"]) == len(json.loads(clean["solutions"])["cells"])
+    assert all(cell["outputs"] for cell in worked["cells"] if cell["cell_type"] == "code")
+    assert workspace.lay(laid) == [f"{laid} is up to date"]
+    monkeypatch.setitem(sys.modules, "minivdm.course.build", None)
+    with pytest.raises(workspace.WorkspaceError, match="01_toy.ipynb has been worked in; to lay it without that"):
+        workspace.lay(tmp_path / "third")
 
 
 def test_force_keeps_a_copy_and_no_copy_replaces_another(root, chapter, capsys):

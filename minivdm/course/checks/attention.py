@@ -5,6 +5,7 @@ import torch
 from minivdm.course.exercise import close, holds
 
 from .ch04_common import fresh
+from .common import layer_probes
 
 LIKE = dict(atol=3e-4, rtol=1e-3, dtype=torch.float32)
 
@@ -24,13 +25,14 @@ def attention_probes(f, draw, expected, cases, asking):
     """Probes of an attention layer with random weights, with new ones, and with scores in the hundreds.
 
     Args:
-        expected: `expected(layer, d, *inputs)` is the output in float64, where heads have the size d.
+        expected: `expected(layer, d, *inputs)` is the output in float64, where heads have the size d; and what each
+            part of the layer is given, as `layer_probes` takes it.
         cases: for each case what it is, `f`'s sizes, d, and the inputs. The first has one head.
         asking: `asking(layer)` lists the weights of Q and K in the layer of the first case.
     """
     for name, sizes, d, *inputs in cases:
         layer = fresh(f(*sizes, head_dim=d), draw)
-        yield close(name, layer(*inputs), expected(layer, d, *inputs), **LIKE)
+        yield from layer_probes(name, layer, inputs, *expected(layer, d, *inputs), **LIKE)
     new = f(*sizes, head_dim=d)
     yield close("a new layer, whose `out` is zero, returns x", new(*inputs), inputs[0])
     (new(*inputs) ** 2).sum().backward()
@@ -41,8 +43,9 @@ def attention_probes(f, draw, expected, cases, asking):
     with torch.no_grad():
         for weight in asking(layer):
             weight *= 20
-    want = expected(layer, d, *inputs)
-    yield close("scores in the hundreds: softmax must not overflow", layer(*inputs), want, **LIKE)
+    want, _ = expected(layer, d, *inputs)
+    name = "scores in the hundreds: nothing may overflow, and none is cut off"
+    yield close(name, layer(*inputs), want, **LIKE)
 
 
 # A fused attention in the words of the unfused one, so that a mistake is the same edit of both.
@@ -64,6 +67,11 @@ def attention_mistakes(exercise, looked_at, unfused=UNFUSED):
         {**unfused, " / math.sqrt(q.shape[-1])": ""},
         "The scores are not divided by sqrt(d). A sum of d products grows like sqrt(d), and softmax sees one "
         f"{looked_at} alone.",
+    )
+    exercise.edit(
+        "divided by d",
+        {**unfused, " / math.sqrt(q.shape[-1])": " / q.shape[-1]"},
+        "The scores are divided by d. Divide them by its root, sqrt(d).",
     )
     exercise.edit(
         "root of all channels",
@@ -94,6 +102,26 @@ def map_attention_mistakes(exercise, of_norm):
         "norm(x) added",
         {"return x + ": "return self.norm(x) + "},
         f"norm(x) is added instead of x itself. Only {of_norm} made of norm(x).",
+    )
+    exercise.edit(
+        "rows and columns swapped",
+        {"n (h w) d -> b (n d)": "n (w h) d -> b (n d)"},
+        'On the way back rows and columns are swapped, as by "(w h)". The places came as "(h w)".',
+    )
+    exercise.edit(
+        "softmax over the heads",
+        {**UNFUSED, ".softmax(dim=-1)": ".softmax(dim=1)"},
+        "The softmax runs over the heads. Each head has weights of its own, which add up to 1 over those looked at.",
+    )
+    exercise.edit(
+        "heads take turns in the result",
+        {"-> b (n d) h w": "-> b (d n) h w"},
+        'What the heads found is put together as "(d n)", in turns. They stand one after the other: "(n d)".',
+    )
+    exercise.edit(
+        "the first head's K for all",
+        {**UNFUSED, "q @ k.": "q @ k[:, :1]."},
+        "All heads use the K of the first one. Each has a K of its own.",
     )
     exercise.edit("no norm", {"self.norm(x)": "x"}, f"{of_norm} made of x as it is, not of norm(x).")
     exercise.edit(

@@ -2,21 +2,51 @@
 
 import torch
 
-from minivdm.course.exercise import close, equal, exercise, holds, raises
+from minivdm.course.exercise import close, equal, exercise, holds
+from minivdm.course.probes import alike
 
-from .ch02_shared import SHAPELESS, FreshSDE, GaussianData, callback_probes, per, walk
-from .common import SHAPES
+from .ch02_shared import (
+    CASES,
+    OTHER_SDE,
+    ROWS,
+    SHAPELESS,
+    WALKS,
+    GaussianData,
+    bad_times,
+    callback_probes,
+    fresh_sde,
+    per,
+    walk,
+)
 
 
 @exercise("sde.probability_flow")
 def probability_flow(f, draw):
-    sde = FreshSDE(draw)
-    data = GaussianData(draw, sde)
-    for name, shape in SHAPES.items():
-        x, t = draw.normal(*shape), draw.uniform(shape[0], low=0.05)
+    def flow_probes(name, sde, x, t, atol=1e-5):
+        data = GaussianData(draw, sde)
         lines = [data.slope(time, 0.5) for time in t.double().tolist()]
         a, b = (per(torch.tensor(part, dtype=torch.float64), x.double()) for part in zip(*lines))
-        yield close(f"dx/dt of {name}, data N(m, s^2)", f(data.score, x, t, sde), a * x + b, dtype=torch.float32)
+        got, again = f(data.score, x, t, sde), f(data.score, x, t, sde)
+        yield holds(
+            f"no chance in it, {name}", alike(got, again, 0, 0), "two equal calls differ: the flow has no noise"
+        )
+        yield close(f"the x at which the score is asked, {name}", data.seen[0][0], x)
+        yield close(f"the t at which the score is asked, {name}", data.seen[0][1], t, atol=1e-7)
+        yield close(f"dx/dt of {name}, data N(m, s^2)", got, a * x + b, atol, dtype=torch.float32)
+        same = all(torch.equal(one, copy) for one, copy in data.gave)
+        yield holds("what the score returned stays as it was", same, "it was changed in place, and may be used again")
+
+    for name, shape in CASES.items():
+        yield from flow_probes(name, fresh_sde(draw), draw.normal(*shape), draw.uniform(shape[0], low=0.05))
+    times = torch.tensor([1e-5, 1e-3, 0.5, 1.0])
+    yield from flow_probes("points far away, near t = 0, too", fresh_sde(draw), 30 * draw.normal(4, 3, 2), times, 2e-3)
+
+
+@probability_flow.promises("samples", "dtype", "layout", "device", gradients=("x",))
+def flow(f, draw):
+    sde = fresh_sde(draw)
+    inputs = dict(score=GaussianData(draw, sde).score, x=draw.normal(4, 5, 3, 2), t=torch.tensor([1.0, 0.1, 0.5, 0.3]))
+    return f, {**inputs, "sde": sde}
 
 
 probability_flow.edit(
@@ -41,18 +71,46 @@ probability_flow.edit(
 )
 
 
+probability_flow.edit(
+    "half of g",
+    {" / 2": "", "expand_like(sde.diffusion(t), x)": "(expand_like(sde.diffusion(t), x) / 2)"},
+    "g is halved before it is squared, which leaves a quarter: g^2 / 2.",
+)
+probability_flow.edit(
+    "sigma as g", {"sde.diffusion": "sde.sigma"}, "sigma is all noise up to t. g(t) is the rate at which it comes in."
+)
+probability_flow.edit("drift's sign", {"sde.drift": "-sde.drift"}, "The drift has the wrong sign: add f as it is.")
+probability_flow.edit(
+    "drift without beta", {"sde.drift(x, t)": "-x / 2"}, "The drift is sde.drift(x, t), with beta(t)."
+)
+probability_flow.edit("given SDE ignored", {"sde.": "type(sde)()."}, OTHER_SDE)
+EXPANDED = "expand_like(sde.diffusion(t), x)"
+probability_flow.edit("rows only", {EXPANDED: "sde.diffusion(t)[:, None]"}, ROWS.format(EXPANDED))
+OWN_TIME = "Each sample has a time of its own, and so a g of its own."
+probability_flow.edit(
+    "g of the first", {EXPANDED: "sde.diffusion(t)[0]"}, f"All samples get g of the first. {OWN_TIME}"
+)
+probability_flow.edit("mean of g^2", {f"{EXPANDED} ** 2": "(sde.diffusion(t)**2).mean()"}, f"All get one g. {OWN_TIME}")
+
+
 @exercise("sde.probability_flow_ode")
 def probability_flow_ode(f, draw):
-    sde = FreshSDE(draw)
+    sde = fresh_sde(draw)
     data = GaussianData(draw, sde)
     falling = walk(draw, 4)
     for times, name in ((falling, "from noise to data"), (falling[::-1], "from data to noise")):
-        x = draw.normal(5, 1, 2, 2).double()
+        x = 4 * draw.normal(5, 1, 3, 2).double()
         data.seen.clear()
         got = f(data.score, x, sde, times)
-        asked = [time for pair in zip(times, times[1:]) for time in pair]
-        yield equal(f"times at which the score is asked, {name}", data.times(), [round(t, 5) for t in asked])
+        wanted = [round(time, 5) for pair in zip(times, times[1:]) for time in pair]
+        asked = equal(f"times at which the score is asked, at both ends of each step, {name}", data.times(), wanted)
+        yield asked
+        if not asked.ok:
+            return
         yield close(f"the first x that the score sees, {name}", data.seen[0][0], x)
+        a, b = data.slope(times[0], 0.5)
+        trial = x + (times[1] - times[0]) * (a * x + b)
+        yield close(f"the second x that the score sees, x + (s - t) k_1, {name}", data.seen[1][0], trial)
         for t, s in zip(times, times[1:]):
             x, _ = data.heun(x, t, s)
         yield close(f"x after {len(times) - 1} steps, {name}", got, x)
@@ -61,11 +119,21 @@ def probability_flow_ode(f, draw):
     ratio = (data.variance(end) / data.variance(start)) ** 0.5
     want = sde.alpha_bar(end) ** 0.5 * data.mean + ratio * (x - sde.alpha_bar(start) ** 0.5 * data.mean)
     yield close("150 steps: the exact solution of the ODE", f(data.score, x, sde, fine), want, atol=5e-3, rtol=5e-3)
-    yield from callback_probes(lambda call: f(data.score, x, sde, falling, callback=call), falling)
-    first, again = f(data.score, x, sde, falling), f(data.score, x, sde, falling)
+    first, again = f(data.score, x, sde, falling), f(data.score, x, sde, tuple(falling))
     yield holds("no chance in it", torch.equal(first, again), "two equal calls give different results")
-    for bad in ([0.5, 0.9, 0.3], [0.9, 0.0]):
-        yield raises(f"times {bad}", ValueError, lambda bad=bad: f(data.score, x, sde, bad))
+    path, end = [], x
+    for t, s in zip(falling, falling[1:]):
+        end, _ = data.heun(end, t, s)
+        path.append(end)
+    yield from callback_probes(lambda call: f(data.score, x, sde, falling, callback=call), falling, lambda: path)
+    yield from bad_times(lambda bad: f(data.score, x, sde, bad), {"times that turn back": [0.5, 0.9, 0.3]})
+
+
+@probability_flow_ode.promises("samples", "dtype", "layout", "device", gradients="a walk of many steps needs no graph")
+def few_steps(f, draw):
+    sde = fresh_sde(draw)
+    score = GaussianData(draw, sde).score
+    return f, dict(score=score, x=draw.normal(4, 5, 3, 2), sde=sde, times=[0.2, 0.5, 1.0])
 
 
 probability_flow_ode.edit(
@@ -117,3 +185,44 @@ probability_flow_ode.edit(
 probability_flow_ode.edit(
     "no callback", {"callback(then, x)": "pass"}, "The callback is never called. After each step: callback(s, x)."
 )
+probability_flow_ode.edit(
+    "first only",
+    {"(first + second) / 2": "first"},
+    "Only the first slope is used, which is Euler's step: take the mean.",
+)
+probability_flow_ode.edit(
+    "other weights",
+    {"(first + second) / 2": "(first + 2 * second) / 3"},
+    "The slopes have the weights 1/3 and 2/3, those of Ralston's method. Heun's are 1/2 and 1/2.",
+)
+probability_flow_ode.edit(
+    "half a trial step",
+    {"x + dt * first, s": "x + dt / 2 * first, s"},
+    "The trial step is only half as long as the step. Try the whole: x + (s - t) k_1.",
+)
+probability_flow_ode.edit(
+    "always down",
+    {"then - now": "-abs(then - now)"},
+    "The step is negative whichever way the times run. It is s - t, positive where they rise.",
+)
+probability_flow_ode.edit(
+    "Euler at the end",
+    {"(first + second) / 2": "(first if then == times[-1] else (first + second) / 2)"},
+    "The last step is Euler's, as in samplers that end at noise level 0. Here all steps are Heun's.",
+)
+probability_flow_ode.edit(
+    "returns too early a point",
+    {"x = x + dt": "before, x = x, x + dt", "    return x": "    return before"},
+    "This is the point before the last step.",
+)
+probability_flow_ode.edit(
+    "callback with the old time", {"callback(then": "callback(now"}, "The callback gets t, where the step began, not s."
+)
+probability_flow_ode.edit(
+    "callback with the trial point",
+    {"x = x + dt": "trial, x = x + dt * first, x + dt", "callback(then, x)": "callback(then, trial)"},
+    "The callback gets the trial point. Give it the new x, at the end of the step.",
+)
+for mistake in WALKS:
+    probability_flow_ode.edit(*mistake)
+probability_flow_ode.edit("given SDE ignored", {", sde)": ", type(sde)())"}, OTHER_SDE)

@@ -3,36 +3,77 @@
 import math
 
 import torch
+from torch import nn
 
-from minivdm.course.exercise import close, exercise, holds, raises
+from minivdm.course.exercise import close, exercise, holds
+from minivdm.course.probes import alike
+from minivdm.course.shared_probes import PROMISES
 
-from .ch02_shared import FreshSDE, GaussianData, walk
+from .ch02_shared import OTHER_SDE, SDE, WALKS, GaussianData, bad_times, fresh_sde, per, walk
+
+
+class Field(nn.Module):
+    """A field in which all numbers of a sample act on each other: x_i sin(sum_j x_j mix_ji)."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.mix = nn.Parameter(mix)
+
+    def forward(self, x):
+        return x * torch.sin(x.flatten(1) @ self.mix.to(x.dtype)).reshape(x.shape)
 
 
 @exercise("sde.value_and_divergence")
 def value_and_divergence(f, draw):
     names = ("value", "divergence")
-    for name, shape in {"points (5, 3)": (5, 3), "images (4, 1, 2, 3)": (4, 1, 2, 3)}.items():
+    for name, shape in {
+        "points (5, 3)": (5, 3),
+        "pictures (4, 2, 3, 2), each number a dimension": (4, 2, 3, 2),
+    }.items():
         size = math.prod(shape[1:])
         mix = draw.normal(size, size).double()
 
         def field(x, mix=mix):
-            return torch.sin(x.flatten(1) @ mix).reshape(x.shape) * x
+            return torch.sin(x.flatten(1) @ mix.to(x.dtype)).reshape(x.shape) * x
 
         x, noise = draw.normal(*shape).double(), draw.normal(*shape).double()
+        exact, again = f(field, x), f(field, x)
+        message = "two equal calls differ: without `noise` the divergence is exact, and nothing is drawn"
+        yield holds(f"no chance in it without noise, {name}", alike(exact, again, 0, 0), message)
         flat = x.flatten(1)
         inner = flat @ mix  # d field_i / d x_j = sin(inner_i) [i = j] + cos(inner_i) x_i mix_ji
         jacobian = torch.diag_embed(inner.sin()) + torch.einsum("bi,ji->bij", inner.cos() * flat, mix)
         want = field(x), torch.einsum("bii->b", jacobian)
-        yield close(f"value and exact divergence, {name}", f(field, x), want, names=names)
+        yield close(f"value and exact divergence, {name}", exact, want, names=names)
+        guess, again = f(field, x, noise), f(field, x, noise)
+        message = "two equal calls differ: take the `noise` that is given, and draw none"
+        yield holds(f"the noise is the one that was given, {name}", alike(guess, again, 0, 0), message)
         e = noise.flatten(1)
         estimate = torch.einsum("bi,bij,bj->b", e, jacobian, e)
-        yield close(f"value and noise^T J noise, {name}", f(field, x, noise), (want[0], estimate), names=names)
+        yield close(f"value and noise^T J noise, {name}", guess, (want[0], estimate), names=names)
     with torch.no_grad():
         inside = f(field, x)
     yield close("inside torch.no_grad()", inside, want, names=names)
     free = not any(part.requires_grad for part in (*f(field, x), *f(field, x, noise)))
     yield holds("results detached from the graph", free, "a result still requires grad: the graph would grow and grow")
+    yield close("float32", f(field, x.float()), want, 1e-4, 1e-3, dtype=torch.float32, names=names)
+    x = draw.normal(2, 3, 8, 10).double()
+
+    def neighbours(x):
+        return x.sin() + x * x.flatten(1).roll(1, 1).reshape(x.shape)
+
+    want = neighbours(x), (x.cos().flatten(1) + x.flatten(1).roll(1, 1)).sum(1)
+    yield close("240 dimensions, exact all the same", f(neighbours, x), want, names=names)
+    inputs = dict(field=Field(draw.normal(6, 6)), x=draw.normal(4, 1, 3, 2), noise=draw.normal(4, 1, 3, 2))
+    for promise in ("samples", "layout", "device"):
+        yield from PROMISES[promise](f, inputs, draw)
+
+
+@value_and_divergence.promises(
+    "samples", "dtype", "layout", "device", gradients="the docstring promises results detached from the graph"
+)
+def in_a_network(f, draw):
+    return f, dict(field=Field(draw.normal(6, 6)), x=draw.normal(4, 1, 3, 2))
 
 
 value_and_divergence.edit(
@@ -80,29 +121,121 @@ value_and_divergence.edit(
 )
 
 
+value_and_divergence.edit(
+    "noise once, at the end",
+    {"(value * noise).sum()": "value.sum()"},
+    "The noise comes in at the end alone. Its left factor belongs into the backward pass: (value * noise).sum().",
+)
+value_and_divergence.edit(
+    "last dimension missing",
+    {"unbind(dim=1))": "unbind(dim=1)[:-1])"},
+    "The last dimension is left out of the sum.",
+)
+value_and_divergence.edit(
+    "two dimensions", {"unbind(dim=1))": "unbind(dim=1)[:2])"}, "Only the first two dimensions are summed: take all."
+)
+value_and_divergence.edit(
+    "first axis only",
+    {
+        "value.flatten(1).unbind(dim=1)": "value.unbind(dim=1)",
+        "row.flatten(1)[:, i]": "row[:, i].reshape(len(x), -1).sum(dim=1)",
+    },
+    "This goes through the channels, not through all numbers of a picture. Each number is a dimension: flatten(1).",
+)
+value_and_divergence.edit(
+    "as many dimensions as channels",
+    {"unbind(dim=1))": "unbind(dim=1)[:value.shape[1]])"},
+    "Only as many dimensions are summed as there are channels. Each number of a picture is a dimension.",
+)
+value_and_divergence.edit(
+    "gradients pile up",
+    {
+        "row = torch.autograd.grad(part.sum(), x, retain_graph=True)[0]": "part.sum().backward(retain_graph=True)",
+        "row.flatten": "x.grad.flatten",
+    },
+    "backward() *adds* to x.grad, so each pass holds all earlier ones. torch.autograd.grad returns one pass alone.",
+)
+value_and_divergence.edit(
+    "signs of the noise",
+    {"if noise is not None:": "if noise is not None:\n            noise = noise.sign()"},
+    "The noise's signs are used instead of the noise. Take it as it is given.",
+)
+value_and_divergence.edit(
+    "divided by the noise",
+    {"product * noise": "product / noise"},
+    "noise^T J is divided by the noise. It is multiplied by it: noise^T J noise.",
+)
+value_and_divergence.edit(
+    "the entry before",
+    {"[:, i]": "[:, i - 1]"},
+    "Of the gradient of entry i, entry i - 1 is taken: beside the Jacobian's diagonal.",
+)
+value_and_divergence.edit(
+    "value times noise",
+    {"return value.detach(), (": "return (value * noise).detach(), ("},
+    "The value that comes back has been multiplied by the noise. Return field(x) itself.",
+)
+value_and_divergence.edit(
+    "noise of the first sample",
+    {"* noise)": "* noise[:1])"},
+    "All samples get the noise of the first one. Each has its own.",
+)
+
+
+class Coupled:
+    """A score that is no straight line, in which neighbours act on each other: -(1 + t) (sin x_i + cos x_{i+1})."""
+
+    def __init__(self, sde):
+        self.sde = sde
+
+    def score(self, x, t):
+        y, scale = x.flatten(1), 1 + per(t, x).flatten(1)
+        return -(scale * (y.sin() + y.roll(-1, 1).cos())).reshape(x.shape)
+
+    def flow(self, x, t, e=None):
+        """dx/dt at points (B, D), and its divergence, or e^T J e."""
+        half, scale = self.sde.beta(t) / 2, 1 + t
+        own, next_one = half * (scale * x.cos() - 1), -half * scale * x.roll(-1, 1).sin()  # J_{i,i} and J_{i,i+1}
+        spread = own if e is None else own * e**2 + next_one * e * e.roll(-1, 1)
+        return half * (scale * (x.sin() + x.roll(-1, 1).cos()) - x), spread.sum(1)
+
+
 @exercise("sde.ode_log_likelihood")
 def ode_log_likelihood(f, draw):
-    sde = FreshSDE(draw)
-    data, times = GaussianData(draw, sde), walk(draw, 3)[::-1]
-    x, noise = draw.normal(5, 1, 2, 2).double(), draw.normal(5, 1, 2, 2).double()
-    size = noise.flatten(1).square().sum(1)
-    for name, given, trace in (("exact", None, torch.full((5,), 4.0)), ("with noise", noise, size)):
-        end, total = x, torch.zeros(5, dtype=torch.float64)
+    for name, noisy in (("exact divergences", False), ("divergences by noise", True)):
+        sde = fresh_sde(draw)
+        score, times = Coupled(sde), walk(draw, 3)[::-1]
+        x, noise = draw.normal(5, 2, 4, 3).double(), draw.normal(5, 2, 4, 3).double() if noisy else None
+        got, again = f(score.score, x, sde, times, noise), f(score.score, x, sde, tuple(times), noise)
+        message = "two equal calls differ: exact without `noise`; with it, the same noise at all times"
+        yield holds(f"no chance in it, {name}", alike(got, again, 0, 0), message)
+        end, e, total = x.flatten(1), noise.flatten(1) if noisy else None, torch.zeros(5, dtype=torch.float64)
         for t, s in zip(times, times[1:]):
-            end, stretch = data.heun(end, t, s)
-            total = total + stretch * trace  # J = a I, so noise^T J noise = a |noise|^2
-        normal = torch.distributions.Normal(0, 1).log_prob(end).flatten(1).sum(1)
-        yield close(f"{len(times) - 1} steps, {name}", f(data.score, x, sde, times, given), normal + total)
+            first, one = score.flow(end, t, e)
+            second, other = score.flow(end + (s - t) * first, s, e)
+            end, total = end + (s - t) / 2 * (first + second), total + (s - t) / 2 * (one + other)
+        want = torch.distributions.Normal(0, 1).log_prob(end).sum(1) + total
+        yield close(f"{len(times) - 1} steps, {name}", got, want, 1e-4)
+        got = f(score.score, x.float(), sde, times, noise.float() if noisy else None)
+        yield close(f"the same in float32, {name}", got, want, 1e-3, 1e-3, dtype=torch.float32)
     fine = [0.01 + 0.99 * i / 60 for i in range(61)]
-    big = FreshSDE(draw)  # strong enough that the data has become standard normal at t = 1
-    big.beta_max = 30.0
-    data.sde = big
+    big = SDE(draw.uniform(1, low=0.5, high=2).item(), 30.0)  # strong enough that data becomes standard normal at t = 1
+    data = GaussianData(draw, big)
     mean, v = big.alpha_bar(0.01) ** 0.5 * data.mean, data.variance(0.01)
     x = mean + v**0.5 * draw.normal(6, 3).double()
     want = torch.distributions.Normal(mean, v**0.5).log_prob(x).sum(1)
     yield close("60 steps: log density of Gaussian data", f(data.score, x, big, fine), want, atol=0.03, rtol=0.02)
-    for bad in (fine[::-1], [0.0, 1.0]):
-        yield raises(f"times {bad[0]:g}, ..., {bad[-1]:g}", ValueError, lambda bad=bad: f(data.score, x, big, bad))
+    others = {"times that fall": times[::-1], "times that turn back": [0.3, 0.9, 0.5]}
+    yield from bad_times(lambda bad: f(data.score, x, big, bad), others)
+
+
+@ode_log_likelihood.promises(
+    "samples", "dtype", "layout", "device", gradients="divergences come detached from the graph"
+)
+def few_steps(f, draw):
+    sde = fresh_sde(draw)
+    inputs = dict(score=Coupled(sde).score, x=draw.normal(4, 1, 3, 2), sde=sde, times=[0.2, 0.5, 1.0])
+    return f, {**inputs, "noise": draw.normal(4, 1, 3, 2)}
 
 
 ode_log_likelihood.edit(
@@ -152,3 +285,92 @@ ode_log_likelihood.edit(
     "Good times are walked well, but falling ones (or a 0) are walked without complaint. Call "
     "checked_times(times, falling=False) first.",
 )
+SECOND = "second, divergence_2 = value_and_divergence(flow(s), there, noise)"
+ode_log_likelihood.edit(
+    "divergence at the end only",
+    {"(divergence_1 + divergence_2) / 2": "divergence_2"},
+    "Only the divergence at the end of each step is used: take the mean of both ends, as for x.",
+)
+ode_log_likelihood.edit(
+    "second divergence at the old place",
+    {SECOND: "second, divergence_2 = flow(s)(there), value_and_divergence(flow(s), x, noise)[1]"},
+    "The second divergence is taken where the step began. Like the second slope, it belongs to x + (s - t) k_1.",
+)
+ode_log_likelihood.edit(
+    "old time twice", {"flow(s)": "flow(t)"}, "Both slopes are taken at the time t. The second belongs to s."
+)
+ode_log_likelihood.edit(
+    "points by Euler",
+    {"(first + second) / 2": "first"},
+    "The points go by Euler's steps: take the mean of both slopes.",
+)
+ode_log_likelihood.edit(
+    "all by Euler",
+    {"(first + second) / 2": "first", "(divergence_1 + divergence_2) / 2": "divergence_1"},
+    "These are Euler's steps, for points and integral: take the mean of both ends.",
+)
+ode_log_likelihood.edit(
+    "Euler at the end",
+    {
+        "(first + second) / 2": "(first if then == times[-1] else (first + second) / 2)",
+        "divergence_2)": "(divergence_1 if then == times[-1] else divergence_2))",
+    },
+    "The last step is Euler's. Here all steps are Heun's.",
+)
+ode_log_likelihood.edit(
+    "noise for the first slope only",
+    {"there, noise": "there"},
+    "Only the first divergence of a step is estimated with `noise`; the second is exact. Give it to both.",
+)
+ode_log_likelihood.edit(
+    "signs of the noise",
+    {", noise)": ", None if noise is None else noise.sign())"},
+    "The noise's signs are used instead of the noise. Hand it on as it is given.",
+)
+ode_log_likelihood.edit(
+    "mean over the dimensions",
+    {".sum(dim=1) / 2": ".mean(dim=1) / 2"},
+    "log N is a mean over the dimensions here. Their log densities add up: take the sum.",
+)
+ode_log_likelihood.edit(
+    "constant not halved",
+    {"math.log(2 * math.pi)": "2 * math.log(2 * math.pi)"},
+    "log(2 pi) is subtracted for each dimension. It is half of that: log sqrt(2 pi).",
+)
+ode_log_likelihood.edit(
+    "in bits",
+    {"return log_normal + total": "return (log_normal + total) / math.log(2)"},
+    "This is in bits, not in nats.",
+)
+ode_log_likelihood.edit(
+    "per dimension",
+    {"return log_normal + total": "return (log_normal + total) / x[0].numel()"},
+    "This is divided by the number of dimensions. Asked for is the whole log-likelihood of each sample.",
+)
+ode_log_likelihood.edit(
+    "per time",
+    {"+ total": "+ total / (times[-1] - times[0])"},
+    "The integral is divided by the whole length of time.",
+)
+LOG = "math.log(2 * math.pi)"
+ode_log_likelihood.edit(
+    "constant for the whole batch",
+    {LOG: f"len(x) * {LOG}"},
+    "log(2 pi) / 2 is subtracted for all numbers of the batch. For each sample it is its own numbers that count.",
+)
+ode_log_likelihood.edit(
+    "constant for each channel",
+    {f"(x**2 + {LOG}).flatten(1).sum(dim=1)": f"((x**2).flatten(1).sum(dim=1) + x.shape[1] * {LOG})"},
+    "log(2 pi) / 2 is subtracted once for each channel. It belongs to each number of a picture.",
+)
+ode_log_likelihood.edit(
+    "score's divergence missing",
+    {"probability_flow(score, y": "probability_flow(lambda *given: score(*given).detach(), y"},
+    "The divergence of the score is missing: it must not be asked under no_grad, nor be detached.",
+)
+ode_log_likelihood.edit(
+    "mean integral", {"+ total": "+ total.mean()"}, "All samples get the mean integral of the batch. Each has its own."
+)
+for mistake in WALKS:
+    ode_log_likelihood.edit(*mistake)
+ode_log_likelihood.edit("given SDE ignored", {", sde)": ", type(sde)())"}, OTHER_SDE)

@@ -3,29 +3,59 @@
 import torch
 
 from minivdm.course.exercise import close, equal, exercise, holds, near, raises
+from minivdm.course.shared_probes import PROMISES
 
-from .ch02_shared import SHAPELESS, FreshSDE, GaussianData, callback_probes, per, walk
-from .common import SHAPES, right_device, same_seed_same_result
+from .ch02_shared import (
+    CASES,
+    OTHER_SDE,
+    ROWS,
+    SHAPELESS,
+    WALKS,
+    GaussianData,
+    bad_times,
+    callback_probes,
+    fresh_sde,
+    per,
+    walk,
+)
 
 
 @exercise("sde.VPSDE")
 def vpsde(f, draw):
-    for low, high in ((0.1, 20.0), (draw.uniform(1, low=0.2, high=2).item(), draw.uniform(1, low=3, high=12).item())):
-        sde = f(low, high)
+    low, high = draw.uniform(1, low=0.2, high=2).item(), draw.uniform(1, low=3, high=12).item()
+    cases = {
+        "the default betas": (),
+        f"betas from {low:.3g} to {high:.3g}, no defaults": (low, high),
+        "hardly any data at the end": (2.0, 60.0),
+        "a constant beta of 3": (3.0, 3.0),
+    }
+    for name, betas in cases.items():
+        sde, (start, end) = f(*betas), betas or (0.1, 20.0)
 
-        def beta(t, low=low, high=high):
-            return low + t.double() * (high - low)
+        def beta(t, start=start, end=end):
+            return start + t.double() * (end - start)
 
-        name = f"beta from {low:.3g} to {high:.3g}"
-        t = torch.cat([draw.uniform(5, low=0.05, high=0.95), torch.tensor([0.0, 1.0])]).double()
-        grid = torch.linspace(0, 1, 1001, dtype=torch.float64)[:, None] * t  # (1001, 7)
+        t = torch.cat([torch.tensor([0.0, 1e-5, 1e-3, 1.0]), draw.uniform(5, low=0.05, high=0.95)]).double()
+        grid = torch.linspace(0, 1, 1001, dtype=torch.float64)[:, None] * t  # (1001, 9)
         want = torch.exp(-torch.trapezoid(beta(grid), grid, dim=0))
-        yield close(f"alpha_bar by numerical integration, {name}", sde.alpha_bar(t), want, rtol=1e-4, atol=1e-8)
+        yield close(f"alpha_bar to six digits, {name}", sde.alpha_bar(t), want, rtol=2e-6, atol=0)
         yield close(f"diffusion, {name}", sde.diffusion(t), beta(t).sqrt())
-        for kind, shape in SHAPES.items():
-            x, t = draw.normal(*shape), draw.uniform(shape[0])
+        for kind, shape in CASES.items():
+            x, t = draw.normal(*shape), torch.cat([torch.tensor([1.0, 0.0]), draw.uniform(shape[0])])[: shape[0]]
             want = -0.5 * per(beta(t), x.double()) * x
             yield close(f"drift for {kind}, {name}", sde.drift(x, t), want, dtype=torch.float32)
+    for bad in ((0.0, 1.0), (-1.0, 2.0), (2.0, 1.0)):
+        yield raises("beta_min = {:g}, beta_max = {:g}".format(*bad), ValueError, lambda bad=bad: f(*bad))
+
+
+@vpsde.promises("samples", "dtype", "layout", "device", "gradients")
+def its_methods(f, draw):
+    sde = f(0.3, 7.0)
+
+    def call(x, t):
+        return sde.alpha_bar(t), sde.drift(x, t), sde.diffusion(t)
+
+    return call, dict(x=draw.normal(4, 3, 2, 5), t=torch.tensor([1.0, 0.0, 0.3, 0.7]))
 
 
 vpsde.edit(
@@ -69,44 +99,107 @@ vpsde.edit(
 )
 
 
+LINE = "beta(t) itself goes along a straight line from beta_min to beta_max, and g is its root."
+vpsde.edit(
+    "beta_min not subtracted",
+    {"(self.beta_max - self.beta_min) * t**2": "self.beta_max * t**2"},
+    "beta_max t^2 / 2 is too much by beta_min t^2 / 2: beta grows by beta_max - beta_min in all.",
+)
+vpsde.edit(
+    "no exponential",
+    {"torch.exp(-(": "(1 - ("},
+    "This is 1 minus the integral, right for small t alone. A product of many factors just below 1 is exp(-...).",
+)
+vpsde.edit("power of two", {"torch.exp(": "torch.exp2("}, "This is a power of 2. alpha_bar is one of e.")
+vpsde.edit(
+    "integral from t to 1",
+    {"self.beta_min * t + ": "self.beta_min * (1 - t) + ", "t**2 / 2": "(1 - t**2) / 2"},
+    "This is the integral from t to 1. What has been lost by t is the integral from 0 to t.",
+)
+vpsde.edit(
+    "rows only", {"expand_like(self.beta(t), x)": "self.beta(t)[:, None]"}, ROWS.format("expand_like(self.beta(t), x)")
+)
+vpsde.edit(
+    "integral in the drift",
+    {"expand_like(self.beta(t), x)": "expand_like(-self.alpha_bar(t).log(), x)"},
+    "The drift has the integral of beta up to t. It is the pull *now*: beta(t).",
+)
+vpsde.edit(
+    "root on a line",
+    {"self.beta(t).sqrt()": "self.beta_min**0.5 + t * (self.beta_max**0.5 - self.beta_min**0.5)"},
+    f"The roots of beta_min and beta_max are joined by a line. {LINE}",
+)
+vpsde.edit(
+    "geometric beta",
+    {"self.beta(t).sqrt()": "(self.beta_min * (self.beta_max / self.beta_min) ** t) ** 0.5"},
+    f"beta grows by a constant factor here. {LINE}",
+)
+
+
 @exercise("sde.reverse_sde_sample")
 def reverse_sde_sample(f, draw):
-    sde = FreshSDE(draw)
+    sde = fresh_sde(draw)
     data, times = GaussianData(draw, sde), walk(draw, 4)
 
     def euler(x, t, s):
         (a, b), x = data.slope(t, 1.0), x.double()
         return x + (a * x + b) * (s - t)
 
-    x, last_two = draw.normal(4, 1, 3, 3), times[1:3]
+    x, last_two = 5 * draw.normal(4, 1, 3, 2), times[1:3]
     got = f(data.score, x, sde, last_two, generator=draw.generator())
     want = euler(x, *last_two)
     yield close("a single step, which is the last: no noise", got, want, dtype=torch.float32, atol=1e-4)
 
     data.seen.clear()
     start = draw.normal(20_000, 1)
-    got = f(data.score, start, sde, times, generator=draw.generator())
-    yield equal("times at which the score was asked", data.times(), [round(t, 5) for t in times[:-1]])
+    got = f(data.score, start, sde, tuple(times), generator=draw.generator())
+    asked = equal("times at which the score was asked, once a step", data.times(), [round(t, 5) for t in times[:-1]])
+    yield asked
+    if not asked.ok:
+        return
     yield close("the first x that the score sees is the start", data.seen[0][0], start)
     noises, xs = [], [x for x, _ in data.seen]
     for i, (t, s) in enumerate(zip(times[:-2], times[1:])):  # the last step has none
-        noises.append((xs[i + 1].double() - euler(xs[i], t, s)) / (sde.beta(t) * (t - s)) ** 0.5)
-        yield near(f"mean of the noise in step {i + 1}", noises[-1].mean().item(), 0.0, within=0.04)
-        yield near(f"standard deviation of the noise in step {i + 1}", noises[-1].std().item(), 1.0, within=0.03)
+        noise = (xs[i + 1].double() - euler(xs[i], t, s)) / (sde.beta(t) * (t - s)) ** 0.5
+        one = noise.abs().max() > 1e-3 and noise.std() < 1e-3
+        yield holds(f"each sample gets noise of its own in step {i + 1}", not one, "all get the same: draw x.shape")
+        yield near(f"mean of the noise in step {i + 1}", noise.mean().item(), 0.0, within=0.04)
+        yield near(f"standard deviation of the noise in step {i + 1}", noise.std().item(), 1.0, within=0.03)
+        noises.append(noise)
     message = "the same noise in two steps: its pushes add up. Draw fresh noise for each step"
     yield holds("fresh noise in each step", (noises[0] * noises[1]).mean().abs() < 0.05, message)
-
-    def sample(generator, callback=None):
-        return f(data.score, x, sde, times, generator=generator, callback=callback)
-
-    generator = draw.generator()
-    yield from same_seed_same_result("sample", sample, draw)
-    yield right_device(lambda: sample(generator))
     want = euler(xs[-1], *times[-2:])
     yield close("the last of several steps: no noise", got, want, dtype=torch.float32, atol=1e-4)
-    yield from callback_probes(lambda callback: sample(draw.generator(), callback), times)
-    for bad in ([0.9, 0.0], times[::-1]):
-        yield raises(f"times {bad}", ValueError, lambda bad=bad: f(data.score, x, sde, bad))
+
+    seed, ends = draw.integers(0, 2**31 - 1), []
+
+    def sample(callback):
+        data.seen.clear()
+        torch.manual_seed(seed)  # where the generator is ignored, another probe says so
+        got = f(data.score, x, sde, times, torch.Generator().manual_seed(seed), callback=callback)
+        ends[:] = [*(x for x, _ in data.seen[1:]), got]
+        return got
+
+    yield from callback_probes(sample, times, lambda: ends)
+    yield from bad_times(lambda bad: f(data.score, x, sde, bad), {"times that rise": times[::-1]})
+    one_step = dict(score=data.score, x=draw.normal(4, 5, 3, 2), sde=sde, times=last_two)
+    for promise in ("samples", "layout"):
+        yield from PROMISES[promise](f, one_step, draw)
+
+
+@reverse_sde_sample.promises(
+    "dtype",
+    "device",
+    "generator",
+    "noise",
+    samples="noise is drawn for a whole batch; a step without noise is tried instead",
+    layout="noise may be drawn in the order of memory; a step without noise is tried instead",
+    gradients="a sampler needs no graph",
+)
+def few_steps(f, draw):
+    sde = fresh_sde(draw)
+    inputs = dict(score=GaussianData(draw, sde).score, x=draw.normal(4, 5, 3, 2), sde=sde, times=[0.9, 0.5, 0.2])
+    return f, {**inputs, "generator": draw.generator()}
 
 
 reverse_sde_sample.edit(
@@ -169,3 +262,41 @@ reverse_sde_sample.edit(
 reverse_sde_sample.edit(
     "no callback", {"callback(then, x)": "pass"}, "The callback is never called. After each step: callback(s, x)."
 )
+WHEN = "They belong to the time that x has *before* the step: t."
+reverse_sde_sample.edit(
+    "score at the new time", {"score(x, t)": "score(x, at_time(then, x))"}, f"The score is asked at s. {WHEN}"
+)
+reverse_sde_sample.edit(
+    "drift at the new time", {"drift(x, t)": "drift(x, at_time(then, x))"}, f"The drift is that of the time s. {WHEN}"
+)
+reverse_sde_sample.edit(
+    "no drift", {"sde.drift(x, t) - ": "-"}, "The drift f is missing: the step is f - g^2 score, times s - t."
+)
+reverse_sde_sample.edit(
+    "drift first",
+    {"x + (sde.drift(x, t) - ": "x + sde.drift(x, t) * dt\n        x = x + (-"},
+    "The score is asked where the drift has led already. Drift and score both belong to x_t, before the step.",
+)
+reverse_sde_sample.edit("noise without g", {"g * math": "math"}, "The noise lacks its factor g(t).")
+reverse_sde_sample.edit(
+    "noise with the new g",
+    {"g * math": "expand_like(sde.diffusion(at_time(then, x)), x) * math"},
+    f"The noise has the factor g(s). {WHEN}",
+)
+reverse_sde_sample.edit(
+    "callback with the old time", {"callback(then": "callback(now"}, "The callback gets t, where the step began, not s."
+)
+reverse_sde_sample.edit(
+    "callback before the noise",
+    {
+        "        if then": "        if callback:\n            callback(then, x)\n        if then",
+        "noise\n        if callback:\n            callback(then, x)": "noise",
+    },
+    "The callback is given x before the noise is added. Call it at the end of the step.",
+)
+EXPANDED = "expand_like(sde.diffusion(t), x)"
+reverse_sde_sample.edit("rows only", {EXPANDED: "sde.diffusion(t)[:, None]"}, ROWS.format(EXPANDED))
+reverse_sde_sample.edit("shape (B,)", {EXPANDED: "sde.diffusion(t)"}, SHAPELESS.format("sde.diffusion(t)", EXPANDED))
+for mistake in WALKS:
+    reverse_sde_sample.edit(*mistake)
+reverse_sde_sample.edit("given SDE ignored", {"sde.": "type(sde)()."}, OTHER_SDE)

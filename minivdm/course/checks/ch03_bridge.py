@@ -2,29 +2,49 @@
 
 import torch
 
-from minivdm.course.exercise import close, equal, exercise
+from minivdm.course.exercise import close, exercise
 
-from .ch03_invert import Recorder, travelled
 from .common import fresh_schedule
+from .samplers import LEVELS, SHAPE, Listener, like, questions, refusals, without_noise
 
 
 @exercise("bridge.ddib")
 def ddib(f, draw):
-    schedule, ab = fresh_schedule(draw)
-    T, labels = schedule.T, draw.integers(1, 9, 2, 3, 1).unbind(0)
-    for walk in (list(range(T + 1)), [0, 3, 7, T]):
-        x0, source = draw.normal(3, 1, 4, 4), Recorder(draw.normal(T + 1, 1, 4, 4))
-        target = Recorder(draw.normal(T + 1, 1, 4, 4))
-        given = {} if len(walk) > T else {"levels": walk[::-1], "source_cond": labels[0], "target_cond": labels[1]}
+    up, down = torch.tensor([4, 1, 7, 2]), torch.tensor([6, 9, 3, 8])
+    settings = [
+        (12, 4, {"levels": list(LEVELS), "source_cond": up, "target_cond": down}),
+        (draw.integers(55, 65), 1, {}),
+        (12, 4, {"source_cond": up}),
+        (12, 4, {"levels": LEVELS, "target_cond": down}),
+        (1, 4, {}),
+    ]
+    for T, batch, given in settings:
+        (schedule, ab), x0 = fresh_schedule(draw, T), 3 * draw.normal(batch, *SHAPE)
+        source, target = Listener(draw, T), Listener(draw, T)
         got = f(x0, source, target, schedule, **given)
-        yield equal("levels at which the source's model was asked", source.levels(), walk[1:])
-        yield equal("levels at which the target's model was asked", target.levels(), walk[:0:-1])
-        want = x0.double() + travelled(ab, source.e, walk) - travelled(ab, target.e, walk)
-        yield close(f"{len(walk) - 1} steps up and down", got, want, 1e-4, dtype=torch.float32)
-    for model, name in ((source, "source"), (target, "target")):
-        known = {id(labels[0]): "source_cond", id(labels[1]): "target_cond", id(None): "None"}
-        told = {known.get(id(cond), "something else") for _, _, cond in model.seen}
-        yield equal(f"the condition that the {name}'s model was given", sorted(told), [f"{name}_cond"])
+        yield like(got, x0)
+        walk, conds = (
+            list(given.get("levels", range(T, -1, -1))),
+            [given.get(f"{key}_cond") for key in ("source", "target")],
+        )
+        yield from questions(source, walk[::-1], batch, conds[0], "the source's model", "source_cond")
+        yield from questions(target, walk, batch, conds[1], "the target's model", "target_cond")
+        noise = without_noise(source, x0, ab, walk[::-1], conds[0])
+        want = without_noise(target, noise, ab, walk, conds[1])
+        yield close(f"up and down in {len(walk) - 1} steps", got, want, 1e-3, 1e-3, torch.float32)
+    (schedule, ab), x0, model = fresh_schedule(draw), draw.normal(4, *SHAPE), Listener(draw)
+    noise = without_noise(model, x0, ab, LEVELS[::-1], up)
+    want = without_noise(model, noise, ab, LEVELS, down)
+    got = f(x0, model, model, schedule, list(LEVELS), up, down)
+    yield close("one model for both, with two conditions", got, want, 1e-3, 1e-3, torch.float32)
+    yield from refusals(lambda bad: f(x0, model, model, schedule, bad))
+
+
+@ddib.promises("samples", "dtype", "layout", "device", gradients="sampling keeps no graph")
+def a_bridge(f, draw):
+    x0, (schedule, _) = draw.normal(4, *SHAPE), fresh_schedule(draw)
+    conds = dict(source_cond=torch.tensor([4, 1, 7, 2]), target_cond=torch.tensor([6, 9, 3, 8]))
+    return f, dict(x0=x0, source=Listener(draw), target=Listener(draw), schedule=schedule, levels=list(LEVELS), **conds)
 
 
 ddib.edit(
@@ -68,4 +88,19 @@ ddib.edit(
     "levels for one way only",
     {"noise, schedule, levels": "noise, schedule, None"},
     "`levels` is used on the way up only: hand the same list on to ddim_sample.",
+)
+ddib.edit(
+    "fresh noise on the way down",
+    {"levels, target_cond)": "levels, target_cond, eta=1.0)"},
+    "The way down adds fresh noise (eta = 1), which covers what the inversion has found. Sample with eta = 0.",
+)
+ddib.edit(
+    "clamped on the way down",
+    {"levels, target_cond)": "levels, target_cond, clip_x0=True)"},
+    "The estimates are clamped on the way down (clip_x0=True). Nothing was on the way up: leave it out.",
+)
+ddib.edit(
+    "noise normalised",
+    {"    return": "    noise = (noise - noise.mean()) / noise.std()\n    return"},
+    "The noise is given mean 0 and standard deviation 1 before the way down. Take it as the inversion gives it.",
 )

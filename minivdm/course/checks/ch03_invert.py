@@ -2,64 +2,32 @@
 
 import torch
 
-from minivdm.course.exercise import close, equal, exercise, holds, raises
-from minivdm.course.probes import frozen
+from minivdm.course.exercise import close, exercise
 
 from .common import fresh_schedule
-
-
-def travelled(ab, e, walk):
-    """How x / sqrt(alpha_bar) moves on a rising walk, if the noise at level t is e[t] wherever x is (float64)."""
-    sigma = [((1 - a) / a) ** 0.5 for a in ab]  # noise per unit of signal
-    return sum((sigma[t] - sigma[s]) * e[t].double() for s, t in zip(walk[:-1], walk[1:]))
-
-
-class Recorder:
-    """A model that answers e[t] wherever x is, or shrinks x by `gain`, and remembers what it was asked."""
-
-    def __init__(self, e, gain=0.0):
-        self.e, self.gain, self.seen = e, gain, []
-
-    def __call__(self, x, t, cond=None):
-        self.seen.append((x.clone(), t, cond))
-        t = t if torch.is_tensor(t) and t.ndim else torch.full((len(x),), int(t))
-        return self.e[t.clamp(0, len(self.e) - 1)] + self.gain * x
-
-    def levels(self):
-        return [t.flatten()[0].item() if torch.is_tensor(t) else t for _, t, _ in self.seen]
+from .samplers import LEVELS, SHAPE, Listener, refusals, walk_probes, without_noise
 
 
 @exercise("samplers.ddim_invert")
 def ddim_invert(f, draw):
-    schedule, ab = fresh_schedule(draw)
-    T, label = schedule.T, torch.tensor([4, 1, 7])
-    e, calls = draw.normal(T + 1, 1, 4, 4), []
-    for walk in (list(range(T + 1)), [0, 2, 5, 9, T]):
-        x0, model = draw.normal(3, 1, 4, 4), Recorder(e)
-        given = {"levels": walk[::-1], "cond": label, "callback": lambda *told: calls.append(frozen(told))}
-        got = f(model, x0, schedule, **(given if len(walk) <= T else {}))
-        yield equal("levels at which the model was asked", model.levels(), walk[1:])
-        ok = all(torch.is_tensor(t) and t.dtype == torch.long and tuple(t.shape) == (3,) for _, t, _ in model.seen)
-        yield holds("t given to the model", ok, "expected a long tensor with one level per sample, shape (3,)")
-        yield close("the first x that the model sees is the data", model.seen[0][0], x0)
-        want = ab[T] ** 0.5 * (x0.double() + travelled(ab, e, walk))
-        name = f"{len(walk) - 1} steps up, with an eps that does not depend on x"
-        yield close(name, got, want, 1e-4, dtype=torch.float32)
-    yield holds("cond reaches the model", all(c is label for _, _, c in model.seen), "pass `cond` on to the model")
+    yield from walk_probes(f, draw, list(LEVELS), up=True, cond=torch.tensor([4, 1, 7, 2]))
+    yield from walk_probes(f, draw, up=True)
+    yield from walk_probes(f, draw, T=draw.integers(105, 115), up=True, told=False)
+    yield from walk_probes(f, draw, (7, 3, 0), batch=2, up=True)
+    yield from walk_probes(f, draw, T=1, batch=1, up=True)
+    (schedule, ab), model, x0 = fresh_schedule(draw), Listener(draw, slope=0.0), draw.normal(4, *SHAPE)
+    got = f(model, x0, schedule, levels=list(LEVELS))
+    back = without_noise(model, got, ab, LEVELS) if torch.is_tensor(got) and got.shape == x0.shape else got
+    yield close("there and back, with an eps that does not depend on x", back, x0.double(), 1e-3)
+    call, inputs = a_walk(f, draw)
+    yield from refusals(lambda bad: call(**{**inputs, "levels": bad}))
 
-    yield equal("first argument of each callback(t, x, guess)", [a[0] for a in calls], walk[1:])
-    yield close("x in the first callback: what the model sees next", calls[0][1], model.seen[1][0])
-    yield close("guess in the first callback: from x at level 0", calls[0][2], x0, atol=1e-4)
 
-    gain, x0 = draw.uniform(1, low=0.2, high=0.4).item(), draw.uniform(3, 1, 4, 4, low=2, high=3)
-    model, x = Recorder(torch.zeros_like(e), gain), x0.double()
-    for s, t in zip(walk[:-1], walk[1:]):  # eps = gain * x, written with the two factors of x_t and of x_0
-        guess = (x - (1 - ab[s]) ** 0.5 * gain * x) / ab[s] ** 0.5
-        x = ab[t] ** 0.5 * guess + (1 - ab[t]) ** 0.5 * gain * x
-    got = f(model, x0, schedule, levels=walk[::-1])
-    yield close("an eps that grows with x", got, x, 1e-4, dtype=torch.float32)
-    for bad in ([5, 3], [5, 8, 0]):
-        yield raises(f"levels {bad}", ValueError, lambda bad=bad: f(model, x0, schedule, levels=bad))
+@ddim_invert.promises("samples", "dtype", "layout", "device", gradients="sampling keeps no graph")
+def a_walk(f, draw):
+    x0, cond = draw.normal(4, *SHAPE), torch.tensor([4, 1, 7, 2])
+    schedule, _ = fresh_schedule(draw)
+    return f, dict(model=Listener(draw), x0=x0, schedule=schedule, levels=list(LEVELS), cond=cond)
 
 
 ddim_invert.edit(
@@ -121,4 +89,27 @@ ddim_invert.edit(
     "callback with the old level",
     {"callback(target,": "callback(level,"},
     "The callback gets the level *before* the step. It belongs to the new x, so the level is t.",
+)
+ddim_invert.edit(
+    "callback with the data",
+    {"callback(target, x, guess)": "callback(target, x, x0)"},
+    "The callback gets x0, the data that came in. Give it the estimate of x_0 that the step has used.",
+)
+ddim_invert.edit(
+    "callback with x and the guess swapped",
+    {"callback(target, x, guess)": "callback(target, guess, x)"},
+    "The callback gets x and the guess in the wrong order: first the x that was reached, then the estimate of x_0.",
+)
+ddim_invert.edit(
+    "callback with the old x",
+    {
+        "        eps = model": "        before = x\n        eps = model",
+        "callback(target, x,": "callback(target, before,",
+    },
+    "The callback gets the x from *before* the step: call it after the step, with x at the level reached.",
+)
+ddim_invert.edit(
+    "normalised",
+    {"    return x": "    return (x - x.mean()) / x.std()"},
+    "The result is given mean 0 and standard deviation 1. Return x as the last step leaves it.",
 )

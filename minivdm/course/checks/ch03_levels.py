@@ -4,7 +4,9 @@ from itertools import pairwise
 from numbers import Integral
 
 from minivdm.course.exercise import equal, exercise, holds, raises
-from minivdm.course.probes import shorten
+from minivdm.course.probes import describe, shorten
+
+from .samplers import taken
 
 
 @exercise("samplers.sampling_levels")
@@ -12,19 +14,45 @@ def sampling_levels(f, draw):
     T = draw.integers(40, 200)
     uneven = draw.choice([n for n in range(6, T // 2) if T % n > 1])
     between = draw.choice([n for n in range(T // 2 + 1, T) if T % n])
-    for top, n in [(60, 6), (T, uneven), (T, between), (T, T), (T, 2), (T, 1)]:
-        levels = f(top, n)
-        name = f"T = {top}, n = {n}"
-        whole = isinstance(levels, list) and all(isinstance(level, Integral) for level in levels)
-        yield holds(f"{name}: a list of ints", whole, f"got {shorten(levels)}", usable=False)
-        yield equal(f"{name}: first and last level", (levels[0], levels[-1]), (top, 0))
-        gaps = [t - s for t, s in pairwise(levels)]
-        yield equal(f"{name}: number of steps", len(gaps), n, usable=False)
-        yield holds(f"{name}: the levels fall strictly", min(gaps) > 0, f"got {shorten(levels)}")
-        message = f"steps from {min(gaps)} to {max(gaps)} levels; lengths may differ by 1 at most"
-        yield holds(f"{name}: the steps are even", max(gaps) - min(gaps) <= 1, message)
-    for n in (0, -3, T + 1):
-        yield raises(f"n = {n} for T = {T}", ValueError, lambda n=n: f(T, n))
+    for top, n in [(60, 6), (T, uneven), (T, between), (T, T), (T, 2), (T, 1), (1, 1)]:
+        yield taken(f"T = {top}, n = {n} is allowed", lambda top=top, n=n: f(top, n))
+        yield from even_probes(f, top, n)
+    for top, n in [(T, 0), (T, -3), (T, T + 1), (1, 0), (1, 2)]:
+        yield raises(f"n = {n} for T = {top} must be refused", ValueError, lambda top=top, n=n: f(top, n))
+    f(T, uneven).clear()
+    yield equal("a list that its owner changes leaves the next one alone", len(f(T, uneven)), uneven + 1)
+    for top, n in [(size, n) for size in (96, 200, 1000) for n in range(1, size + 1, 1 + size // 300)]:
+        probes = list(even_probes(f, top, n))
+        if not all(probe.ok for probe in probes):  # a quotient of floats that lies just below a whole number
+            yield from probes
+            return
+
+
+def even_probes(f, T, n):
+    """Probes of one list: n even steps from T to 0."""
+    levels, name = f(T, n), f"T = {T}, n = {n}"
+    yield holds(f"{name}: a list", isinstance(levels, list), f"expected a list, got {describe(levels)}", usable=False)
+    if not isinstance(levels, list):
+        return
+    odd = next((level for level in levels if not isinstance(level, Integral)), None)
+    message = f"expected ints, got {type(odd).__name__}, as in {shorten(levels)}"
+    yield holds(f"{name}: whole numbers", odd is None, message, usable=False)
+    if odd is not None or not levels:
+        yield holds(f"{name}: it has levels", levels, "the list is empty", usable=False)
+        return
+    yield equal(f"{name}: first and last level", (levels[0], levels[-1]), (T, 0))
+    gaps = [t - s for t, s in pairwise(levels)]
+    yield equal(f"{name}: number of steps", len(gaps), n)
+    if len(gaps) != n:
+        return
+    yield holds(f"{name}: the levels fall strictly", min(gaps) > 0, f"got {shorten(levels)}")
+    message = f"steps from {min(gaps)} to {max(gaps)} levels; lengths may differ by 1 at most"
+    yield holds(f"{name}: the steps are even", max(gaps) - min(gaps) <= 1, message)
+
+
+sampling_levels.promises(
+    **dict.fromkeys(("samples", "dtype", "layout", "device", "gradients"), "it answers a list of ints")
+)
 
 
 sampling_levels.edit(
@@ -45,6 +73,12 @@ sampling_levels.edit(
     "These are n levels, which make n - 1 steps. For n steps there must be n + 1 levels, both ends included.",
 )
 sampling_levels.edit(
+    "a float as the step",
+    {"T * i // n": "int(i * (T / n))"},
+    "Right for most pairs. But T / n is rounded, and i times as much may lie a hair below a whole number, which int() "
+    "takes one level too far down. Multiply first, and divide whole numbers: T * i // n.",
+)
+sampling_levels.edit(
     "rising",
     {"range(n, -1, -1)": "range(n + 1)"},
     "The list rises. A sampler starts with noise: the first level is T, the last is 0.",
@@ -52,7 +86,7 @@ sampling_levels.edit(
 sampling_levels.edit(
     "not whole numbers",
     {"T * i // n": "T * i / n"},
-    "The levels are not ints. There is no level 12.5 in the tables: divide with // to round down.",
+    "The levels are floats. There is no level 12.5 in the tables: divide with // to round down.",
 )
 sampling_levels.edit(
     "0 forgotten",

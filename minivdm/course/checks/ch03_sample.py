@@ -2,28 +2,45 @@
 
 import torch
 
-from minivdm.course.exercise import close, exercise, raises
+from minivdm.course.exercise import exercise, raises
+from minivdm.course.shared_probes import PROMISES
 
-from .common import fresh_schedule, listening_models
-from .samplers import MISTAKES, gaussian_walk, noise_probes, walk_probes, walks
+from .common import fresh_schedule
+from .sampler_mistakes import MISTAKES
+from .samplers import LEVELS, SHAPE, Listener, refusals, sampler_probes, taken, walk_probes
 
 
 @exercise("samplers.ddim_sample")
 def ddim_sample(f, draw):
-    yield from walk_probes(f, draw)
-    schedule, ab = fresh_schedule(draw)
-    knows, _, _ = listening_models(schedule)
-    for walk in walks():
-        mean, std = draw.uniform(2, low=0.4, high=0.9).tolist()
-        start = draw.normal(3, 1, 4, 4)
-        got = f(knows(mean, std), start, schedule, levels=walk)
-        slope, shift, _ = gaussian_walk(ab, walk, mean, std, 0.0)
-        name = f"{len(walk) - 1} steps, eta = 0, data N({mean:.2f}, {std:.2f}^2): the start, scaled and shifted"
-        yield close(name, got, slope * start.double() + shift, 1e-4, 1e-3, torch.float32)
-    for eta in (1.0, draw.uniform(1, low=0.5, high=0.8).item()):
-        yield from noise_probes(f, draw, eta, eta=eta)
-    for bad in (1.5, -0.5):
-        yield raises(f"eta = {bad}", ValueError, lambda bad=bad: f(knows(0.0, 1.0), start, schedule, eta=bad))
+    yield from sampler_probes(f, draw, share=0.0, eta=0.0)
+    call, inputs = a_walk(f, draw)
+    for promise in ("samples", "layout", "dtype"):
+        yield from PROMISES[promise](call, {**inputs, "eta": 0.0, "generator": None}, draw)
+    yield taken("eta = 1 is allowed", lambda: call(**{**inputs, "eta": 1.0}))
+    for eta, given in (
+        (1.0, {"levels": list(LEVELS), "clip_x0": True}),
+        (draw.uniform(1, low=0.5, high=0.8).item(), {}),
+    ):
+        yield from walk_probes(f, draw, batch=300, share=eta, eta=eta, generator=draw.generator(), **given)
+    for bad in (1.5, 1.01, -0.01):
+        yield raises(f"eta = {bad} must be refused", ValueError, lambda bad=bad: call(**{**inputs, "eta": bad}))
+    yield from refusals(lambda bad: call(**{**inputs, "levels": bad}))
+
+
+@ddim_sample.promises(
+    "dtype",
+    "device",
+    "generator",
+    "noise",
+    samples="the noise is drawn for a batch as a whole; tried at eta = 0",
+    layout="which of the generator's numbers goes where is left open; tried at eta = 0",
+    gradients="sampling keeps no graph",
+)
+def a_walk(f, draw):
+    x, cond = draw.normal(4, *SHAPE), torch.tensor([4, 1, 7, 2])
+    schedule, _ = fresh_schedule(draw)
+    given = dict(levels=list(LEVELS), cond=cond, eta=0.6, generator=draw.generator())
+    return f, dict(model=Listener(draw), x=x, schedule=schedule, **given)
 
 
 for mistake in MISTAKES:
@@ -35,6 +52,11 @@ ddim_sample.edit(
     "eta has no effect: hand it on to the step, ddim_step(..., schedule, eta).",
 )
 ddim_sample.edit(
+    "eta = 1 unless given",
+    {"eta: float = 0.0": "eta: float = 1.0"},
+    "Right where eta is given. Without it, eta must be 0; here it is 1.",
+)
+ddim_sample.edit(
     "the old step",
     {"if eta:": "if True:", "schedule, eta)": "schedule, 1.0)"},
     "Even at eta = 0 fresh noise comes in, as in ddpm_sample. Take the step with ddim_step, and hand eta on to it.",
@@ -43,6 +65,17 @@ ddim_sample.edit(
     "zeros for noise",
     {"if eta:": "if False:"},
     "With eta > 0, too, the step is given zeros for noise. Draw it, from `generator`.",
+)
+ddim_sample.edit(
+    "the model's noise after a clamp",
+    {
+        "x0 = to_x0(x, t, model(x, t, cond)": "eps = model(x, t, cond)\n        x0 = to_x0(x, t, eps",
+        "x = ddim_step(x, x0, t, s, noise, schedule, eta)": "a, b = schedule.alpha_bar[[level, target]]\n"
+        "        variance = eta**2 * (1 - b) / (1 - a) * (1 - a / b)\n"
+        "        x = b.sqrt() * x0 + (1 - b - variance).clamp(min=0).sqrt() * eps + variance.sqrt() * noise",
+    },
+    "Right without a clamp. With clip_x0=True the step goes on with the model's estimate of the noise, which does not "
+    "fit the clamped x0: read the noise off x and x0 again, as ddim_step does.",
 )
 ddim_sample.edit(
     "eta not checked",

@@ -9,10 +9,12 @@ from .ch04_common import convolved, fresh, normed
 
 
 def expected(layer, d, x):
-    """The layer's equations in float64, on the weights of this very layer."""
-    qkv = convolved(normed(x, layer.norm), layer.qkv).flatten(2).transpose(1, 2)  # (B, HW, 3C)
+    """The layer's equations in float64, on the weights of this very layer; and what each part is given."""
+    parts = dict(norm=x.double(), qkv=normed(x, layer.norm))
+    qkv = convolved(parts["qkv"], layer.qkv).flatten(2).transpose(1, 2)  # (B, HW, 3C)
     found = torch.stack([attended(*one.split(x.shape[1], dim=1), d) for one in qkv])  # (B, HW, C)
-    return x + convolved(found.transpose(1, 2).reshape(x.shape), layer.out)
+    parts["out"] = found.transpose(1, 2).reshape(x.shape)
+    return x + convolved(parts["out"], layer.out), parts
 
 
 @exercise("layers.SelfAttention")

@@ -22,16 +22,14 @@ def averaged(first, later, decay):
 
 
 class Nested(nn.Module):
-    """Weights and buffers of all kinds: its own, a layer's, a layer's layer's, frozen, in two places, not saved."""
+    """Weights and buffers of all kinds: its own, a layer's, a layer's layer's, and frozen."""
 
     def __init__(self):
         super().__init__()
         self.own = nn.Parameter(torch.zeros(2))
         self.layers = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)))
-        self.twin = nn.Linear(3, 4)
-        self.twin.weight = self.layers[0].weight
         self.layers[1][1].weight.requires_grad_(False)
-        self.register_buffer("unsaved", torch.zeros(2), persistent=False)
+        self.register_buffer("count", torch.zeros(2))
 
     def forward(self, x):
         return self.layers(x)
@@ -49,7 +47,7 @@ def ema(f, draw):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(draw.normal(*parameter.shape))
-            model.unsaved += 1
+            model.count += 1
         model.train()(draw.normal(5, 3))  # BatchNorm tracks the batches' statistics: buffers
         later.append(weights_of(model))
         average.update(model)
@@ -66,9 +64,9 @@ def ema(f, draw):
     yield holds("ema.model stays in evaluation mode", not average.model.training, "update set it to training mode")
     for name, buffer in model.named_buffers():
         yield close(f"the buffer {name}", average.model.get_buffer(name), buffer)
-    before = average.model.unsaved.clone()
-    model.unsaved += 1
-    yield close("a buffer is copied: a later change of the model's is not seen", average.model.unsaved, before)
+    before = average.model.count.clone()
+    model.count += 1
+    yield close("a buffer is copied: a later change of the model's is not seen", average.model.count, before)
     free = not any(p.requires_grad for p in average.model.parameters())
     message = "the average now carries gradients, and memory grows with every step: keep @torch.no_grad()"
     yield holds("no gradient is recorded", free, message)

@@ -14,7 +14,7 @@ class Tiny(torch.nn.Module):
         super().__init__()
         self.table = torch.nn.Parameter(draw.normal(20, 4))
         self.w = torch.nn.Parameter(draw.uniform(2, low=0.5, high=1))
-        self.a, self.calls = draw.uniform(T + 1, low=-0.3, high=0.3), 0
+        self.a, self.asked = draw.uniform(T + 1, low=-0.3, high=0.3), []
 
     def read(self, cond):
         """What the context adds to the estimate, (B, 4)."""
@@ -22,7 +22,7 @@ class Tiny(torch.nn.Module):
         return (self.w[:, None] * context).sum(dim=1)
 
     def forward(self, x, t, cond):
-        self.calls += 1
+        self.asked.append(cond.detach().clone())
         return at(self.a, t, x) * x + self.read(cond).reshape(x.shape)
 
 

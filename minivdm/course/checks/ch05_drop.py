@@ -2,19 +2,18 @@
 
 import torch
 
-from minivdm.course.exercise import close, exercise, holds, near
-
-from .common import right_device, same_seed_same_result
+from minivdm.course.exercise import close, equal, exercise, holds, near
+from minivdm.course.probes import describe
 
 
 @exercise("guidance.drop_condition")
 def drop_condition(f, draw):
-    n, share = 3000, draw.choice([0.2, 0.3, 0.7, 0.8])
-    tokens = draw.integers(1, 40, n, 3)
+    n, share = 6000, draw.choice([0.4, 0.7])
+    tokens = draw.integers(1, 40, n, 8)
     got = f(tokens, share, draw.generator())
     like = torch.is_tensor(got) and got.shape == tokens.shape
-    came = tuple(got.shape) if torch.is_tensor(got) else type(got).__name__
-    yield holds("one row for each prompt", like, f"expected a tensor ({n}, 3), got {came}", usable=False)
+    came = tuple(got.shape) if torch.is_tensor(got) else describe(got)
+    yield holds("one row for each prompt", like, f"expected a tensor ({n}, 8), got {came}", usable=False)
     if not like:
         return
     gone, kept = got == 0, got == tokens
@@ -26,21 +25,41 @@ def drop_condition(f, draw):
     yield holds("they are longs still", got.dtype == torch.long, f"expected int64, got {got.dtype}", usable=False)
     message = f"of {n:,} prompts, {'all' if gone.all() else 'none'} dropped at probability = {share}"
     yield holds("one batch has dropped and kept prompts", 0 < gone.sum() < n, message)
-    yield near(f"share dropped of {n:,}, probability = {share}", gone.float().mean().item(), share, within=0.045)
-    halves = [part.float().mean().item() for part in gone.chunk(2)]
-    yield near("share dropped in the first half of the batch", halves[0], share, within=0.065)
-    alone = [f(tokens[i : i + 1], share, draw.generator()).eq(0).all().item() for i in range(250)]
-    yield near("share dropped when prompts come one by one", sum(alone) / 250, share, within=0.14)
-    usual = f(tokens, generator=draw.generator())
-    yield near("share dropped by default", (usual == 0).all(dim=1).float().mean().item(), 0.1, within=0.035)
-    few = tokens[:6]
-    yield close("probability = 0 drops nothing", f(few, 0.0, draw.generator()), few)
-    yield close("probability = 1 drops everything", f(few, 1.0, draw.generator()), torch.zeros_like(few))
+    yield near(f"share dropped of {n:,}, probability = {share}", gone.float().mean().item(), share, within=0.035)
+    first, second = (part.float().mean().item() for part in gone.chunk(2))
+    message = f"{first:.3f} of the first half of the batch were dropped, {second:.3f} of the second"
+    yield holds("where a prompt stands does not matter", abs(first - second) < 0.07, message)
     generator = draw.generator()
-    first, second = f(tokens, 0.5, generator), f(tokens, 0.5, generator)
-    yield holds("two calls drop different prompts", not torch.equal(first, second), "the same ones were dropped twice")
-    yield from same_seed_same_result("dropped prompts", lambda generator: f(tokens, 0.5, generator), draw)
-    yield right_device(lambda: f(tokens, 0.5, generator))
+    counts = [int(f(tokens[:40], share, generator).eq(0).all(dim=1).sum()) for _ in range(30)]
+    message = f"in 30 batches of 40 it was {counts[0]} each time: is it coins that decide, anew in each call?"
+    yield holds("the number of dropped prompts varies", len(set(counts)) > 1, message)
+    alone = [f(tokens[i : i + 1], share, generator) for i in range(250)]
+    shapes = {tuple(one.shape) for one in alone}
+    yield equal("shapes for batches of one", shapes, {(1, 8)}, usable=False)
+    gone = sum(bool((one == 0).all()) for one in alone)
+    message = f"of 250 batches of one, {gone} were dropped at probability = {share}: each coin is thrown by itself"
+    yield holds("a prompt alone is dropped as often as in a batch", abs(gone / 250 - share) < 0.16, message)
+    for p in (0.005, 0.4, 0.7):
+        gone = (f(tokens.repeat(4, 1), p, generator) == 0).all(dim=1).double().mean().item()
+        yield near(f"share dropped of {4 * n:,}, probability = {p}", gone, p, within=5 * (p * (1 - p) / 4 / n) ** 0.5)
+    usual = f(tokens, generator=draw.generator())
+    yield near("share dropped by default", (usual == 0).all(dim=1).float().mean().item(), 0.1, within=0.02)
+    for p, rows in ((0.0, tokens), (1.0, 0 * tokens)):
+        yield close(f"probability = {p:g} drops {'every' if p else 'no'}thing", f(tokens, p, draw.generator()), rows)
+    yield equal("shape for prompts of one word", tuple(f(tokens[:3, :1], 0.5).shape), (3, 1))
+
+
+@drop_condition.promises(
+    "generator",
+    "device",
+    "layout",
+    samples="coins are thrown for the whole batch at once",
+    dtype="tokens are whole numbers",
+    gradients="tokens are whole numbers",
+    noise="a prompt's words share one coin",
+)
+def many_prompts(f, draw):
+    return f, dict(tokens=draw.integers(1, 9, 200, 3), probability=0.5, generator=draw.generator())
 
 
 drop_condition.edit(
@@ -96,4 +115,20 @@ drop_condition.edit(
     "drawn on the CPU",
     {", device=tokens.device": ""},
     "This works on a CPU only: torch.rand draws there unless told device=tokens.device.",
+)
+drop_condition.edit(
+    "a coin for each place",
+    {"len(tokens), 1": "1, tokens.shape[1]"},
+    "A coin is thrown for each *place* in a prompt, for all prompts at once. Each prompt has one coin: draw (B, 1).",
+)
+drop_condition.edit(
+    "normal numbers",
+    {"torch.rand(": "torch.randn("},
+    "The coins are normal numbers, and half of those are below 0. Uniform ones, torch.rand, are below p with "
+    "probability p.",
+)
+drop_condition.edit(
+    "whole percents",
+    {"coins >= probability": "coins >= round(probability * 100) / 100"},
+    "The probability is rounded to whole percents. Compare a uniform number with it as it is.",
 )

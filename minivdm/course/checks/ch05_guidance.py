@@ -7,8 +7,7 @@ from minivdm.course.exercise import close, equal, exercise, holds, raises
 
 @exercise("guidance.ClassifierFreeGuidance")
 def classifier_free_guidance(f, draw):
-    sizes, kinds = [], []
-    weights = draw.normal(50, 4)
+    asked, weights = [], draw.normal(50, 4)
 
     def estimate(x, t, cond):
         """An estimate that depends on the sample, the level and each part of the condition; float64."""
@@ -17,36 +16,65 @@ def classifier_free_guidance(f, draw):
         return torch.tanh(x.double() * level) + told[:, : x.shape[1]] / level
 
     def model(x, t, cond=None):
-        sizes.append([len(x), len(t), len(cond)])
-        kinds.append(cond.dtype)
-        n = max(sizes[-1])
-        rows = [torch.arange(n) % len(part) for part in (x, t, cond)]
-        known = cond if cond.ndim == 3 else cond.long()
-        return estimate(x[rows[0]], t[rows[1]], known[rows[2]]).float()
+        asked.append([each if each is None else each.clone() for each in (x, t, cond)])
+        usable = cond is not None and len(x) == len(t) == len(cond) and x.ndim == 2 and t.ndim == 1
+        whole = usable and (cond.ndim == 3 or not cond.is_floating_point())
+        return estimate(x, t, cond).float() if whole else torch.zeros_like(x)
 
     def want(x, t, cond, null, s):
         return (1 - s) * estimate(x, t, null) + s * estimate(x, t, cond)
 
+    def rows(*parts):
+        """What is asked for each sample, a set."""
+        return {tuple(torch.cat([part.flatten() for part in row]).tolist()) for row in zip(*parts)}
+
     like = dict(atol=1e-4, dtype=torch.float32)
-    x, t, tokens = draw.normal(4, 3), draw.integers(1, 50, 4), draw.integers(1, 49, 4, 3)
+    x, t, tokens = draw.normal(4, 3), torch.tensor([1, 40, 7, 7]), draw.integers(1, 49, 4, 3)
     nothing = torch.zeros_like(tokens)
-    scale = draw.uniform(1, low=2, high=7).item()
-    yield close(f"scale = {scale:.2f}", f(model, scale)(x, t, tokens), want(x, t, tokens, nothing, scale), **like)
-    for s, name in ((0.0, "scale = 0: unconditional"), (0.5, "scale = 0.5: half the way"), (1.0, "scale = 1: off")):
+    scale = draw.uniform(1, low=2.2, high=7).item()
+    got = f(model, scale)(x, t, tokens)
+    shapes = [[each if each is None else tuple(each.shape) for each in call] for call in asked]
+    name = f"shapes of the x, t and cond that the model is given, scale = {scale:.2f}"
+    yield equal(name, shapes, [[(8, 3), (8,), (8, 3)]], usable=False)
+    if shapes != [[(8, 3), (8,), (8, 3)]]:
+        return
+    yield equal("dtype of the cond that the model is given", str(asked[0][2].dtype), "torch.int64", usable=False)
+    message = "x, doubled, and t, doubled, do not belong together"
+    yield holds("each sample's level, twice", rows(*asked[0][:2]) == rows(x, t), message)
+    right = rows(*asked[0]) == rows(x, t, tokens) | rows(x, t, nothing)
+    message = "x and cond do not belong together: each sample is asked once with its `cond` and once with the null"
+    yield holds("each sample's condition, and null", right, message)
+    yield close(f"scale = {scale:.2f}", got, want(x, t, tokens, nothing, scale), **like)
+    asked.clear()
+    got = f(model, 1.0)(x, t, tokens)
+    yield close("scale = 1: off", got, estimate(x, t, tokens), **like)
+    yield equal("scale = 1: samples in each call of the model", [len(call[0]) for call in asked], [4])
+    for s, name in ((0.0, "scale = 0: unconditional"), (0.5, "scale = 0.5: half the way"), (-1.5, "scale = -1.5")):
         yield close(name, f(model, s)(x, t, tokens), want(x, t, tokens, nothing, s), **like)
-    sizes.clear(), kinds.clear()
-    f(model, scale)(x, t, tokens)
-    yield equal("samples in x, t and cond, in each call of the model", sizes, [[8, 8, 8]])
-    right = all(kind == torch.long for kind in kinds)
-    yield holds("tokens reach the model as longs", right, f"the model was given {kinds[-1:]}")
-    cond, x = draw.normal(4, 3, 4), draw.normal(4, 4)
-    name = "a context of vectors"
-    null = draw.normal(4, 3, 4)
-    yield close(f"{name}, with `null`", f(model, scale, null)(x, t, cond), want(x, t, cond, null, scale), **like)
-    got = f(model, scale, null=null[0])(x, t, cond)
-    row = null[:1].expand_as(cond)
-    yield close(f"{name}, one row of `null` for all", got, want(x, t, cond, row, scale), **like)
-    yield raises("no condition", ValueError, lambda: f(model, scale)(x, t))
+    yield close("scale = 3, an int", f(model, 3)(x, t, tokens), want(x, t, tokens, nothing, 3), **like)
+    row = draw.integers(1, 49, 3)
+    got = f(model, scale, row)(x, t, tokens)
+    yield close("a row of tokens as `null`", got, want(x, t, tokens, row.expand(4, 3), scale), **like)
+    guided = f(model, scale)
+    for B, name in ((4, "longer prompts"), (2, "the same object once more, with a smaller batch")):
+        cond, x, t = draw.integers(1, 49, B, 5), draw.normal(B, 4), draw.integers(1, 50, B)
+        yield close(name, guided(x, t, cond), want(x, t, cond, torch.zeros_like(cond), scale), **like)
+    cond, x, t, null = draw.normal(4, 3, 4), draw.normal(4, 4), draw.integers(1, 50, 4), draw.normal(4, 3, 4)
+    name = "a context of vectors, with `null`"
+    for given, shape in ((null, "like cond"), (null[0], "one row, (L, D)"), (null[:1], "one row, (1, L, D)")):
+        got = f(model, scale, null=given)(x, t, cond)
+        yield close(f"{name} {shape}", got, want(x, t, cond, given.expand_as(cond), scale), **like)
+    for s in (scale, 1, 0):
+        yield raises(f"no condition, scale = {s:.3g}", ValueError, lambda s=s: f(model, s)(x, t))
+
+
+@classifier_free_guidance.promises("samples", "dtype", "layout", "device", "gradients")
+def contexts_of_vectors(f, draw):
+    def model(x, t, cond=None):
+        return torch.tanh(x * (1 + t / 50)[:, None, None, None]) * cond.sum((1, 2)).cos()[:, None, None, None]
+
+    x, cond = draw.normal(3, 2, 3, 2), draw.normal(3, 5, 4)
+    return f(model, 2.5, null=draw.normal(5, 4)), dict(x=x, t=torch.tensor([1, 40, 7]), cond=cond)
 
 
 classifier_free_guidance.edit(
@@ -74,8 +102,7 @@ classifier_free_guidance.edit(
 classifier_free_guidance.edit(
     "two calls",
     {"eps.chunk(2)": "self.model(x, t, null), self.model(x, t, cond)", "eps = self.model(": "eps = ("},
-    "The values are right, but the model is called twice. Concatenate null and condition, and call it once with a "
-    "doubled batch.",
+    "The model is called twice. Concatenate null and condition, and call it once with a doubled batch.",
 )
 classifier_free_guidance.edit(
     "t not doubled",
@@ -112,4 +139,30 @@ classifier_free_guidance.edit(
     "no condition, no refusal",
     {"cond is None": "False"},
     "Without a condition this fails somewhere inside. Raise a ValueError that says so, if cond is None.",
+)
+classifier_free_guidance.edit(
+    "s - 1",
+    {"self.scale * (": "(self.scale - 1) * ("},
+    "The step is one difference too short, as with s - 1. Begin at eps_u and go s times the difference: s = 1 ends at "
+    "eps_c.",
+)
+classifier_free_guidance.edit(
+    "the difference turned round",
+    {"(eps_c - eps_u)": "(eps_u - eps_c)"},
+    "This begins at eps_u and walks away from eps_c. The difference is eps_c - eps_u.",
+)
+classifier_free_guidance.edit(
+    "doubled at scale 1",
+    {"self.scale == 1": "False"},
+    "At s = 1 guidance is off, and the batch must not be doubled: return self.model(x, t, cond) at once.",
+)
+classifier_free_guidance.edit(
+    "one difference for the batch",
+    {"(eps_c - eps_u)": "(eps_c - eps_u).mean(dim=0)"},
+    "The difference is averaged over the batch. Each sample follows its own.",
+)
+classifier_free_guidance.edit(
+    "an answer without a condition",
+    {'raise ValueError("guidance needs a condition: expected (B, L) tokens, got None")': "return self.model(x, t)"},
+    "Without a condition the answer is unguided, and nobody notices. Raise a ValueError, whatever the scale.",
 )

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from minivdm.course.exercise import close, exercise, holds
+from minivdm.course.exercise import close, exercise
 
 
 def by_loops(images, texts, scale):
@@ -29,32 +29,37 @@ def by_loops(images, texts, scale):
 @exercise("clip.clip_loss")
 def clip_loss(f, draw):
     def pairs(B, D=5):
-        """Pairs that point roughly the same way, of all lengths."""
+        """Pairs of unit vectors that point roughly the same way."""
         u = draw.normal(B, D)
-        w = u + 1.5 * draw.normal(B, D)
-        return u * draw.uniform(B, 1, low=0.3, high=3), w * draw.uniform(B, 1, low=0.3, high=3)
+        return [rows / rows.norm(dim=1, keepdim=True) for rows in (u, u + 1.5 * draw.normal(B, D))]
 
     like = dict(atol=2e-5, rtol=2e-4, dtype=torch.float32)
-    B = draw.integers(5, 8)
+    B = draw.integers(6, 8)
     u, w = pairs(B)
     for scale in draw.uniform(2, low=2, high=5).tolist():
-        yield close(f"{B} pairs, scale = {scale:.2f}", f(u, w, scale), by_loops(u, w, scale), **like)
+        yield close(f"{B} pairs of unit vectors, scale = {scale:.2f}", f(u, w, scale), by_loops(u, w, scale), **like)
+    u, w = (rows * draw.uniform(B, 1, low=-3, high=3).exp() for rows in (u, w))
+    got = f(u, w, 3.0)
+    yield close(f"{B} pairs of vectors that are short and long, 0.05 to 20", got, by_loops(u, w, 3.0), **like)
     u, w = pairs(B + 3)
     parameter = torch.nn.Parameter(draw.uniform(1, low=2, high=5)[0])
-    leaf = u.clone().requires_grad_()
-    got = f(leaf, w, parameter)
-    yield close(f"{B + 3} pairs, the scale a parameter", got, by_loops(u, w, parameter), **like)
-    learns = torch.is_tensor(got) and got.requires_grad
-    slopes = torch.autograd.grad(got, (leaf, parameter), allow_unused=True) if learns else (None, None)
-    reached = all(slope is not None and bool(slope.abs().max() > 0) for slope in slopes)
-    message = "no gradient arrives there: is there an .item(), a float(), a detach or a no_grad?"
-    yield holds("images and the scale can learn", reached, message)
-    u, w = draw.normal(1, 5).expand(B, 5), draw.normal(1, 5).expand(B, 5)
-    want = torch.tensor(math.log(B))
-    yield close("embeddings that are all the same: ln B", f(u, w, 3.0), want, **like)
+    yield close(f"{B + 3} pairs, the scale a parameter", f(u, w, parameter), by_loops(u, w, parameter), **like)
+    yield close("a single pair: 0", f(u[:1], w[:1], 3.0), torch.zeros(()), **like)
+    same = w.clone()
+    same[1] = same[0]
+    yield close("two captions that are the same are rivals, too", f(u, same, 3.0), by_loops(u, same, 3.0), **like)
+    same = draw.normal(1, 5).expand(B, 5), draw.normal(1, 5).expand(B, 5)
+    yield close("embeddings that are all the same: ln B", f(*same, 3.0), torch.tensor(math.log(B)), **like)
     u, _ = pairs(6)
     others = u.roll(1, 0)  # each caption fits the next picture: the loss is large
-    yield close("scale = 100: nothing may overflow", f(u, others, 100.0), by_loops(u, others, 100.0), **like)
+    for scale in (100.0, 300.0):
+        name = f"scale = {scale:g}: nothing may overflow, and no scale is too large"
+        yield close(name, f(u, others, scale), by_loops(u, others, scale), **like)
+
+
+@clip_loss.promises("dtype", "layout", "device", "gradients", samples="each sample is a rival of all others")
+def five_pairs(f, draw):
+    return f, dict(images=draw.normal(5, 4), texts=draw.normal(5, 4), scale=torch.tensor(2.5))
 
 
 clip_loss.edit(
@@ -111,4 +116,44 @@ clip_loss.edit(
     {"F.cross_entropy(": "(lambda z, _: (z.exp().sum(dim=1).log() - z.diagonal()).mean())("},
     "exp of a large logit is infinite. F.cross_entropy, torch.logsumexp and log_softmax take off the largest one "
     "first.",
+)
+clip_loss.edit(
+    "captions choose alone",
+    {"F.cross_entropy(logits, pairs)": "F.cross_entropy(logits.T, pairs)"},
+    "Only the columns are asked: each caption chooses a picture. Each picture must choose a caption, too, which is the "
+    "softmax along the rows.",
+)
+clip_loss.edit(
+    "half of one direction",
+    {
+        "(F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2": "F.cross_entropy(logits, pairs)"
+        " + F.cross_entropy(logits.T, pairs) / 2"
+    },
+    "Only the second direction is halved. The loss is the mean of both: (a + b) / 2.",
+)
+clip_loss.edit(
+    "the sum over the batch",
+    {"pairs)": "pairs, reduction='sum')"},
+    "The surprises of the batch are added up. Take their mean over the B rows, and over the B columns.",
+)
+for one, other in (("images", "texts"), ("texts", "images")):
+    clip_loss.edit(
+        f"{one} not normalised",
+        {f"F.normalize({one}, dim=-1)": one},
+        f"The {other} are normalised, the {one} are not: divide each of their rows by its length, too.",
+    )
+clip_loss.edit(
+    "one softmax too many",
+    {"logits = scale": "logits = (scale", "dim=-1).T": "dim=-1).T).softmax(dim=1)"},
+    "The table went through a softmax before F.cross_entropy, which takes one itself: give it the logits.",
+)
+clip_loss.edit(
+    "all lengths together",
+    {"F.normalize(images, dim=-1)": "(images / images.norm())", "F.normalize(texts, dim=-1)": "(texts / texts.norm())"},
+    "All embeddings are divided by one number, the length of the whole table. Each row has a length of its own.",
+)
+clip_loss.edit(
+    "the scale capped",
+    {"scale * ": "torch.as_tensor(scale).clamp(max=100) * "},
+    "A scale above 100 is cut off here. CLIP.scale() does that already; the loss takes whatever it is given.",
 )

@@ -2,7 +2,7 @@
 
 import torch
 
-from minivdm.course.exercise import close, exercise, raises
+from minivdm.course.exercise import close, exercise, holds, raises
 
 
 def made_up(draw, n):
@@ -28,19 +28,56 @@ def tokenizer(f, draw):
     def want(*rows):
         return torch.tensor([row + [0] * (length - len(row)) for row in rows])
 
-    exact = dict(atol=0, rtol=0)
-    one = pick(3)
-    yield close("a prompt of 3 words", made.encode(text(one)), want(one), **exact)
+    def numbered(name, prompts, *rows):
+        """A probe: these prompts, whose words are all known, give these numbers."""
+        try:
+            return close(name, made.encode(prompts), want(*rows), atol=0, rtol=0)
+        except (ValueError, LookupError) as error:
+            probe = holds(name, False, f"a {type(error).__name__}, though all words are among the tokenizer's `words`")
+            probe.message, probe.want = f"{probe.message}: {error}", want(*rows)
+            return probe
+
+    one, full = pick(3), pick(length)
     rows = [pick(4), [], pick(2)]
-    got = made.encode([text(row) for row in rows])
-    yield close("a list of 3 prompts, one of them empty", got, want(*rows), **exact)
-    full = pick(length)
-    yield close(f"a prompt of just {length} words, for length={length}", made.encode(text(full)), want(full), **exact)
-    yield close("capital letters", made.encode(text(one).capitalize()), want(one), **exact)
-    parted = f"{words[one[0] - 1]}, {text(one[1:])}."
-    yield close("a comma and a full stop", made.encode(parted), want(one), **exact)
-    for name, bad in (("an unknown word", f"{text(one)} zzyzx"), (f"{length + 1} words", text(pick(length + 1)))):
-        yield raises(f"{name}, for length={length}", ValueError, lambda bad=bad: made.encode(bad))
+    yield numbered("a list of 3 prompts, one of them empty", [text(row) for row in rows], *rows)
+    yield numbered("a string, 3 words", text(one), one)
+    yield numbered(f"a prompt of just {length} words, for length={length}", text(full), full)
+    yield numbered("capital letters", text(one).title(), one)
+    yield numbered("capital letters everywhere", text(one).upper(), one)
+    yield numbered("a comma and a full stop", f"{words[one[0] - 1]}, {text(one[1:])}.", one)
+    yield numbered("full stops inside", f"{text(one)}. {text(rows[2])}.", one + rows[2])
+    signs = f"  {text(full)}   ".replace(" ", "    ", 2).replace(" ", "   ", 1)
+    yield numbered(f"two and more spaces in a row, {length} words", signs, full)
+    yield numbered("commas and full stops without spaces", text(full).replace(" ", ",", 2).replace(" ", "."), full)
+    yield numbered("nothing but signs and spaces", [" ,. .", text(one)], [], one)
+    for sign in "!-'2":
+        name = f"an unknown word, {words[0] + sign!r}"
+        yield raises(name, ValueError, lambda sign=sign: made.encode(text(one) + " " + words[0] + sign))
+    yield raises("an unknown word in a list", ValueError, lambda: made.encode([text(one), f"{text(one)} zzyzx"]))
+    yield raises(f"{length + 1} words, for length={length}", ValueError, lambda: made.encode(text(pick(length + 1))))
+    near = words[one[0] - 1]
+    try:
+        made.encode(f"{text(one)} {near[:-1]}")
+        told = "none came"
+    except ValueError as error:
+        told = str(error)
+    message = f"expected a ValueError that names {near!r}, as `token_id` raises it; {told}"
+    yield holds(f"the error for {near[:-1]!r} names a near word", near in told, message)
+    words, made = words[::-1], f(length=length + 2, words=words[::-1])
+    length += 2
+    yield numbered(f"another tokenizer, length={length}", text(one), one)
+
+
+@tokenizer.promises(
+    "samples",
+    dtype="words come in, no floats",
+    layout="words come in, no tensors",
+    device="words come in, no tensors",
+    gradients="words come in, no floats",
+)
+def several_prompts(f, draw):
+    words = made_up(draw, 4)
+    return f(length=3, words=words).encode, dict(prompts=[words[0], "", f"{words[1]}, {words[3].upper()}"])
 
 
 tokenizer.edit(
@@ -101,10 +138,43 @@ tokenizer.edit(
 tokenizer.edit(
     "numbers with a decimal point",
     {", dtype=torch.long": ""},
-    "The numbers are floats. nn.Embedding looks up longs: dtype=torch.long.",
+    "The numbers have another dtype. nn.Embedding looks up longs: dtype=torch.long.",
 )
 tokenizer.edit(
     "no batch axis for a string",
     {"return tokens": "return tokens.squeeze(0)"},
     "A single string gave (L,). It is a batch of one: (1, L).",
+)
+tokenizer.edit(
+    "as long as the longest prompt",
+    {"return tokens": "return tokens[:, : int((tokens != 0).sum(dim=1).max())]"},
+    "The rows are as long as the longest prompt of this call. They always have L = self.length numbers.",
+)
+tokenizer.edit(
+    "one row for all",
+    {"zeros(len(prompts), self.length, dtype=torch.long)": "zeros(self.length).long().expand(len(prompts), -1)"},
+    "All rows are one and the same in memory, as after [[0] * L] * B: what one prompt writes, the others show, too. "
+    "Make a new row for each prompt.",
+)
+tokenizer.edit(
+    "full stops at the end alone",
+    {'.replace(".", " ")': '.strip().removesuffix(".")'},
+    "Only a full stop at the very end goes. One may stand after each sentence of a prompt: replace them all by spaces.",
+)
+tokenizer.edit(
+    "commas and full stops taken out",
+    {'.replace(",", " ").replace(".", " ")': '.replace(",", "").replace(".", "")'},
+    "Commas and full stops are taken out, so that two words with only a comma between them become one. Replace them "
+    "by spaces.",
+)
+tokenizer.edit(
+    "the nearest word instead",
+    {"self.token_id(word)": "self.token_id((difflib.get_close_matches(word, self.words[1:], 1, 0.5) or [word])[0])"},
+    "An unknown word was taken for a near one. That is a guess: let self.token_id(word) refuse it.",
+)
+tokenizer.edit(
+    "all signs dropped",
+    {".lower()": '.lower().translate({ord(c): " " for c in "!?-_;:\'0123456789"})'},
+    "Other signs than commas and full stops are dropped, too, so words pass that are not in the vocabulary. Only those "
+    "two are no part of a word.",
 )

@@ -11,7 +11,10 @@ from .ch10_common import LAYOUT
 
 
 def expected(layer, d, x, frames, independent_frames=None):
-    """The layer's equations clip by clip and place by place, in float64. A frame that sees itself alone finds its V."""
+    """The layer's equations clip by clip and place by place, in float64; a frame that sees itself alone finds its V.
+
+    And what `norm` is given. The other parts may be given clips laid out in several ways.
+    """
     channels = x.shape[1]
     weights, biases = layer.qkv.weight.double().split(channels), layer.qkv.bias.double().split(channels)
     h, p = normed(x, layer.norm).flatten(2), waves(range(frames), channels)  # (BF, C, HW), (F, C)
@@ -24,7 +27,7 @@ def expected(layer, d, x, frames, independent_frames=None):
             alone = independent_frames is not None and independent_frames[clip]
             found[rows, :, place] = v if alone else attended(q, k, v, d)
     out = torch.einsum("oc,ncp->nop", layer.out.weight.double(), found) + layer.out.bias.double()[:, None]
-    return x + out.reshape(x.shape)
+    return x + out.reshape(x.shape), dict(norm=x.double())
 
 
 @exercise("unet3d.TemporalAttention")
@@ -37,7 +40,7 @@ def temporal_attention(f, draw):
     ]
     yield from attention_probes(f, draw, expected, cases, lambda layer: [layer.qkv.weight[:16]])
     x, layer, short = draw.normal(4, 8, 1, 2), fresh(f(8, head_dim=8), draw), torch.bfloat16
-    want = expected(layer, 8, x, 4)
+    want, _ = expected(layer, 8, x, 4)
     yield close("layer and x in bfloat16", layer.to(short)(x.to(short), 4), want, 0.15, 0.05, short)
 
 

@@ -69,46 +69,26 @@ def layer_probes(name, layer, inputs, want, parts, **like):
             that is not called, or several times, is left out.
         like: for `close`.
     """
-    given, hooks = {}, []
+    given, hooks, problem = {}, [], None
     for part in parts:
 
-        def note(module, arguments, named, result, part=part):
+        def note(module, arguments, named, part=part):
             given.setdefault(part, []).append([*arguments, *named.values()][0].detach().clone())
 
-        hooks.append(getattr(layer, part).register_forward_hook(note, with_kwargs=True))
+        hooks.append(getattr(layer, part).register_forward_pre_hook(note, with_kwargs=True))
     try:
         probe = close(name, layer(*inputs), want, **like)
+    except Exception as error:  # perhaps in a part that was given something wrong
+        probe, problem = holds(name, False), error
     finally:
         for hook in hooks:
             hook.remove()
     for part, expected in parts.items():
         if not probe.ok and len(given.get(part, [])) == 1:
             yield close(f"{name}: what self.{part} is given", given[part][0], expected, **like)
+    if problem:
+        raise problem
     yield probe
-
-
-def listening_models(schedule):
-    """Perfect models of Gaussian data that note what they are asked.
-
-    Returns:
-        knows: `knows(mean, std)` is the perfect noise estimate when the data is N(mean, std^2);
-        seen: the list of what these models were asked, (x, t, cond);
-        levels_asked: a function that lists the levels in `seen`.
-    """
-    seen = []
-
-    def knows(mean, std):
-        def model(x, t, cond=None):
-            seen.append((x.clone(), t.clone() if torch.is_tensor(t) else t, cond))
-            keep = at(schedule.alpha_bar, t.long(), x) if torch.is_tensor(t) and t.ndim else schedule.alpha_bar[int(t)]
-            return (1 - keep).sqrt() * (x - keep.sqrt() * mean) / (keep * std**2 + 1 - keep)
-
-        return model
-
-    def levels_asked():
-        return [t.flatten()[0].item() if torch.is_tensor(t) else t for _, t, _ in seen]
-
-    return knows, seen, levels_asked
 
 
 class OtherDevice(TorchFunctionMode):
@@ -140,7 +120,7 @@ def given_noise(first, second):
     same = torch.is_tensor(first) and torch.is_tensor(second) and first.shape == second.shape
     same = same and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
     message = "two equal calls give different results: use the argument `noise`, and draw none yourself"
-    return holds("the noise is the one that was given", same or first is None, message)
+    return holds("the noise is the one that was given", same or not torch.is_tensor(first), message)
 
 
 def same_seed_same_result(what, run, draw):
