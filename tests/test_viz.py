@@ -96,5 +96,5 @@ def test_only_bytes_become_floats_and_only_floats_bytes():
         with pytest.raises(ValueError, match="expected bytes"):
             to_model_range(images)
     for images in (torch.zeros(1, 2, 2, dtype=torch.uint8), torch.full((1, 2, 2), float("nan"))):
-        with pytest.raises(ValueError, match="pictures as floats"):
+        with pytest.raises(ValueError, match="expected pictures"):
             viz.to_uint8(images)

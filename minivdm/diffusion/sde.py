@@ -58,7 +58,7 @@ class VPSDE:
         return torch.exp(-(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2))
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Factor of the data, sqrt(alpha_bar(t)), (B,), at times t, (B,); ValueError beyond 0..1."""
+        """Factor of the data, sqrt(alpha_bar(t)), (B,), at times t, (B,), which lie in 0..1."""
         require_levels(t, 0, 1)
         return self.alpha_bar(t).sqrt()
 
