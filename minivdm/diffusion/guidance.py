@@ -190,8 +190,7 @@ class NullTextGuidance:
 
     Called as `guided(x, t, cond)` with one level for the whole batch and cond (B, L, D) float. On a
     GPU each call waits for the device, to read the level.
-    Raises a ValueError if the batch has several levels, a KeyError if there is no null for its
-    level.
+    Raises a ValueError if the batch has several levels, a KeyError if one has no null context.
     """
 
     def __init__(self, model: "Callable", scale: float, nulls: dict[int, Tensor]):

@@ -58,12 +58,12 @@ class VPSDE:
         return torch.exp(-(self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2))
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Factor of the data, sqrt(alpha_bar(t)), (B,), at times t, (B,) float in 0..1."""
+        """Factor of the data, sqrt(alpha_bar(t)), (B,), at times t, (B,), which lie in 0..1."""
         require_levels(t, 0, 1)
         return self.alpha_bar(t).sqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Factor of the noise, sqrt(1 - alpha_bar(t)), (B,), at times t, (B,) float in 0..1."""
+        """Factor of the noise, sqrt(1 - alpha_bar(t)), (B,), at times t, (B,), as for `alpha`."""
         require_levels(t, 0, 1)
         return (1 - self.alpha_bar(t)).sqrt()
 

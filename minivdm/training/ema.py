@@ -21,15 +21,14 @@ class EMA:
         decay: the final d, 0 or more and below 1.
 
     Raises:
-        ValueError: if decay is another number, or weights have 16 bits, too few for what an
-            update adds.
+        ValueError: if decay is another number, or weights have 16 bits: too few for an update.
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
         if not 0 <= decay < 1:
             raise ValueError(f"decay must lie between 0 and 1 (1 excluded), got {decay}")
         if any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
-            raise ValueError("expected weights in float32; in 16 bits updates are rounded away")
+            raise ValueError("expected float32 weights, got 16 bits, which lose small updates")
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay, self.updates = decay, 0
 
