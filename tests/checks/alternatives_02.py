@@ -64,7 +64,7 @@ versions(
 )
 ROW = "torch.autograd.grad(part.sum(), x, retain_graph=True)[0]"
 PRODUCT = "torch.autograd.grad((value * noise).sum(), x)[0]"
-ONE_HOT = "torch.eye(x[0].numel(), dtype=x.dtype)[i].expand(len(x), -1).reshape(x.shape)"
+ONE_HOT = "torch.eye(x[0].numel(), dtype=x.dtype, device=x.device)[i].expand(len(x), -1).reshape(x.shape)"
 versions(
     "sde.value_and_divergence",
     {"(value * noise).sum(), x": "value, x, noise", "part.sum(), x": "part, x, torch.ones_like(part)"},
