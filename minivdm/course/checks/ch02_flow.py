@@ -79,6 +79,11 @@ probability_flow.edit(
 probability_flow.edit(
     "sigma as g", {"sde.diffusion": "sde.sigma"}, "sigma is all noise up to t. g(t) is the rate at which it comes in."
 )
+probability_flow.edit(
+    "no score",
+    {" - expand_like(sde.diffusion(t), x) ** 2 * checked_like(score(x, t), x) / 2": ""},
+    "The score is missing.",
+)
 probability_flow.edit("drift's sign", {"sde.drift": "-sde.drift"}, "The drift has the wrong sign: add f as it is.")
 probability_flow.edit(
     "drift without beta", {"sde.drift(x, t)": "-x / 2"}, "The drift is sde.drift(x, t), with beta(t)."
