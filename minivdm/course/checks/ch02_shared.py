@@ -16,6 +16,7 @@ ROWS = (
     "height. {} gives it the shape (B, 1, ..., 1)."
 )
 SHAPELESS = "{} has the shape (B,), and PyTorch lines it up with the *last* axis. {} gives it the shape (B, 1, ..., 1)."
+EULER_AT_END = "(first if then == times[-1] else (first + second) / 2)"
 OTHER_SDE = "The given `sde` is not used: this is right for the default betas alone."
 WALKS = [  # (label, changes, hint): mistakes of those who walk a list of times
     (
