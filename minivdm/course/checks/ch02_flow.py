@@ -7,6 +7,7 @@ from minivdm.course.probes import alike
 
 from .ch02_shared import (
     CASES,
+    EULER_AT_END,
     OTHER_SDE,
     ROWS,
     SHAPELESS,
@@ -69,28 +70,19 @@ probability_flow.edit(
     {"expand_like(sde.diffusion(t), x)": "sde.diffusion(t)"},
     SHAPELESS.format("sde.diffusion(t)", "expand_like(sde.diffusion(t), x)"),
 )
-
-
-probability_flow.edit(
-    "half of g",
-    {" / 2": "", "expand_like(sde.diffusion(t), x)": "(expand_like(sde.diffusion(t), x) / 2)"},
-    "g is halved before it is squared, which leaves a quarter: g^2 / 2.",
-)
-probability_flow.edit(
-    "sigma as g", {"sde.diffusion": "sde.sigma"}, "sigma is all noise up to t. g(t) is the rate at which it comes in."
-)
-probability_flow.edit("drift's sign", {"sde.drift": "-sde.drift"}, "The drift has the wrong sign: add f as it is.")
-probability_flow.edit(
-    "drift without beta", {"sde.drift(x, t)": "-x / 2"}, "The drift is sde.drift(x, t), with beta(t)."
-)
-probability_flow.edit("given SDE ignored", {"sde.": "type(sde)()."}, OTHER_SDE)
-EXPANDED = "expand_like(sde.diffusion(t), x)"
-probability_flow.edit("rows only", {EXPANDED: "sde.diffusion(t)[:, None]"}, ROWS.format(EXPANDED))
-OWN_TIME = "Each sample has a time of its own, and so a g of its own."
-probability_flow.edit(
-    "g of the first", {EXPANDED: "sde.diffusion(t)[0]"}, f"All samples get g of the first. {OWN_TIME}"
-)
-probability_flow.edit("mean of g^2", {f"{EXPANDED} ** 2": "(sde.diffusion(t)**2).mean()"}, f"All get one g. {OWN_TIME}")
+G, OWN = "expand_like(sde.diffusion(t), x)", "Each has a time of its own, and so a g of its own."
+for mistake in (
+    ("half of g", {" / 2": "", G: f"({G} / 2)"}, "g is halved before it is squared, which leaves a quarter: g^2 / 2."),
+    ("sigma as g", {"sde.diffusion": "sde.sigma"}, "sigma is all noise up to t. g(t) is its rate."),
+    ("no score", {f" - {G} ** 2 * checked_like(score(x, t), x) / 2": ""}, "The score is missing."),
+    ("drift's sign", {"sde.drift": "-sde.drift"}, "The drift has the wrong sign: add f as it is."),
+    ("drift without beta", {"sde.drift(x, t)": "-x / 2"}, "The drift is sde.drift(x, t), with beta(t)."),
+    ("given SDE ignored", {"sde.": "type(sde)()."}, OTHER_SDE),
+    ("rows only", {G: "sde.diffusion(t)[:, None]"}, ROWS.format(G)),
+    ("g of the first", {G: "sde.diffusion(t)[0]"}, f"All samples get g of the first. {OWN}"),
+    ("mean of g^2", {f"{G} ** 2": "(sde.diffusion(t)**2).mean()"}, f"All samples get one g. {OWN}"),
+):
+    probability_flow.edit(*mistake)
 
 
 @exercise("sde.probability_flow_ode")
@@ -185,44 +177,21 @@ probability_flow_ode.edit(
 probability_flow_ode.edit(
     "no callback", {"callback(then, x)": "pass"}, "The callback is never called. After each step: callback(s, x)."
 )
-probability_flow_ode.edit(
-    "first only",
-    {"(first + second) / 2": "first"},
-    "Only the first slope is used, which is Euler's step: take the mean.",
-)
-probability_flow_ode.edit(
-    "other weights",
-    {"(first + second) / 2": "(first + 2 * second) / 3"},
-    "The slopes have the weights 1/3 and 2/3, those of Ralston's method. Heun's are 1/2 and 1/2.",
-)
-probability_flow_ode.edit(
-    "half a trial step",
-    {"x + dt * first, s": "x + dt / 2 * first, s"},
-    "The trial step is only half as long as the step. Try the whole: x + (s - t) k_1.",
-)
-probability_flow_ode.edit(
-    "always down",
-    {"then - now": "-abs(then - now)"},
-    "The step is negative whichever way the times run. It is s - t, positive where they rise.",
-)
-probability_flow_ode.edit(
-    "Euler at the end",
-    {"(first + second) / 2": "(first if then == times[-1] else (first + second) / 2)"},
-    "The last step is Euler's, as in samplers that end at noise level 0. Here all steps are Heun's.",
-)
-probability_flow_ode.edit(
-    "returns too early a point",
-    {"x = x + dt": "before, x = x, x + dt", "    return x": "    return before"},
-    "This is the point before the last step.",
-)
-probability_flow_ode.edit(
-    "callback with the old time", {"callback(then": "callback(now"}, "The callback gets t, where the step began, not s."
-)
-probability_flow_ode.edit(
-    "callback with the trial point",
-    {"x = x + dt": "trial, x = x + dt * first, x + dt", "callback(then, x)": "callback(then, trial)"},
-    "The callback gets the trial point. Give it the new x, at the end of the step.",
-)
-for mistake in WALKS:
+BOTH = "(first + second) / 2"
+for mistake in (
+    ("first only", {BOTH: "first"}, "Only the first slope is used, which is Euler's step: take the mean."),
+    ("other weights", {BOTH: "(first + 2 * second) / 3"}, "The slopes have the weights 1/3 and 2/3: take the mean."),
+    ("half a trial", {"x + dt * first, s": "x + dt / 2 * first, s"}, "The trial is half a step: try x + (s - t) k_1."),
+    ("always down", {"then - now": "-abs(then - now)"}, "The step is negative whichever way times run. It is s - t."),
+    ("Euler at the end", {BOTH: EULER_AT_END}, "The last step is Euler's, as in some samplers. Here all are Heun's."),
+    ("too early", {"x = x + dt": "old, x = x, x + dt", "return x": "return old"}, "This is x before the last step."),
+    ("callback with t", {"callback(then": "callback(now"}, "The callback gets t, where the step began, not s."),
+    (
+        "callback with the trial point",
+        {"x = x + dt": "trial, x = x + dt * first, x + dt", "callback(then, x)": "callback(then, trial)"},
+        "The callback gets the trial point. Give it the new x, at the end of the step.",
+    ),
+    *WALKS,
+    ("given SDE ignored", {", sde)": ", type(sde)())"}, OTHER_SDE),
+):
     probability_flow_ode.edit(*mistake)
-probability_flow_ode.edit("given SDE ignored", {", sde)": ", type(sde)())"}, OTHER_SDE)

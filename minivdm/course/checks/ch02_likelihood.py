@@ -9,7 +9,9 @@ from minivdm.course.exercise import close, exercise, holds
 from minivdm.course.probes import alike
 from minivdm.course.shared_probes import PROMISES
 
-from .ch02_shared import OTHER_SDE, SDE, WALKS, GaussianData, bad_times, fresh_sde, per, walk
+from .ch02_shared import EULER_AT_END, OTHER_SDE, SDE, WALKS, GaussianData, bad_times, fresh_sde, per, walk
+
+SIGNS = "The noise's signs are used instead of the noise: take it as it is given."
 
 
 class Field(nn.Module):
@@ -119,67 +121,39 @@ value_and_divergence.edit(
     {"with torch.enable_grad():": "if True:"},
     "Inside torch.no_grad() this fails, and samplers are often called there. Put the work under torch.enable_grad().",
 )
-
-
-value_and_divergence.edit(
-    "noise once, at the end",
-    {"(value * noise).sum()": "value.sum()"},
-    "The noise comes in at the end alone. Its left factor belongs into the backward pass: (value * noise).sum().",
-)
-value_and_divergence.edit(
-    "last dimension missing",
-    {"unbind(dim=1))": "unbind(dim=1)[:-1])"},
-    "The last dimension is left out of the sum.",
-)
-value_and_divergence.edit(
-    "two dimensions", {"unbind(dim=1))": "unbind(dim=1)[:2])"}, "Only the first two dimensions are summed: take all."
-)
-value_and_divergence.edit(
-    "first axis only",
-    {
-        "value.flatten(1).unbind(dim=1)": "value.unbind(dim=1)",
-        "row.flatten(1)[:, i]": "row[:, i].reshape(len(x), -1).sum(dim=1)",
-    },
-    "This goes through the channels, not through all numbers of a picture. Each number is a dimension: flatten(1).",
-)
-value_and_divergence.edit(
-    "as many dimensions as channels",
-    {"unbind(dim=1))": "unbind(dim=1)[:value.shape[1]])"},
-    "Only as many dimensions are summed as there are channels. Each number of a picture is a dimension.",
-)
-value_and_divergence.edit(
-    "gradients pile up",
-    {
-        "row = torch.autograd.grad(part.sum(), x, retain_graph=True)[0]": "part.sum().backward(retain_graph=True)",
-        "row.flatten": "x.grad.flatten",
-    },
-    "backward() *adds* to x.grad, so each pass holds all earlier ones. torch.autograd.grad returns one pass alone.",
-)
-value_and_divergence.edit(
-    "signs of the noise",
-    {"if noise is not None:": "if noise is not None:\n            noise = noise.sign()"},
-    "The noise's signs are used instead of the noise. Take it as it is given.",
-)
-value_and_divergence.edit(
-    "divided by the noise",
-    {"product * noise": "product / noise"},
-    "noise^T J is divided by the noise. It is multiplied by it: noise^T J noise.",
-)
-value_and_divergence.edit(
-    "the entry before",
-    {"[:, i]": "[:, i - 1]"},
-    "Of the gradient of entry i, entry i - 1 is taken: beside the Jacobian's diagonal.",
-)
-value_and_divergence.edit(
-    "value times noise",
-    {"return value.detach(), (": "return (value * noise).detach(), ("},
-    "The value that comes back has been multiplied by the noise. Return field(x) itself.",
-)
-value_and_divergence.edit(
-    "noise of the first sample",
-    {"* noise)": "* noise[:1])"},
-    "All samples get the noise of the first one. Each has its own.",
-)
+for mistake in (
+    (
+        "noise at the end",
+        {"(value * noise)": "value"},
+        "The left factor of noise^T J noise is missing: (value * noise).",
+    ),
+    ("last dimension missing", {"unbind(dim=1))": "unbind(dim=1)[:-1])"}, "The last dimension is left out of the sum."),
+    ("two dimensions", {"unbind(dim=1))": "unbind(dim=1)[:2])"}, "Only the first two dimensions are summed: take all."),
+    ("channels", {"(dim=1))": "(dim=1)[:value.shape[1]])"}, "As many numbers as channels are summed: take all."),
+    ("signs", {"noise).sum()": "noise.sign()).sum()", "product * noise": "product * noise.sign()"}, SIGNS),
+    ("divided by the noise", {"product * noise": "product / noise"}, "noise^T J is divided by the noise: multiply."),
+    ("entry before", {"[:, i]": "[:, i - 1]"}, "Of the gradient of entry i, entry i - 1 is taken: not the diagonal."),
+    ("v * noise", {"value.detach(), (": "(value * noise).detach(), ("}, "The value has been multiplied by noise."),
+    ("first noise", {"* noise)": "* noise[:1])"}, "All samples get the noise of the first one. Each has its own."),
+    (
+        "first axis only",
+        {
+            "value.flatten(1).unbind(dim=1)": "value.unbind(dim=1)",
+            "row.flatten(1)[:, i]": "row[:, i].reshape(len(x), -1).sum(dim=1)",
+        },
+        "This goes through the channels, not through all numbers of a picture: flatten(1) first.",
+    ),
+    (
+        "gradients pile up",
+        {
+            "row = torch.autograd.grad(part.sum(), x, ": "part.sum().backward(",
+            "=True)[0]": "=True)",
+            "row.fl": "x.grad.fl",
+        },
+        "backward() *adds* to x.grad, so each pass holds all earlier ones. torch.autograd.grad returns one pass alone.",
+    ),
+):
+    value_and_divergence.edit(*mistake)
 
 
 class Coupled:
@@ -285,92 +259,47 @@ ode_log_likelihood.edit(
     "Good times are walked well, but falling ones (or a 0) are walked without complaint. Call "
     "checked_times(times, falling=False) first.",
 )
-SECOND = "second, divergence_2 = value_and_divergence(flow(s), there, noise)"
-ode_log_likelihood.edit(
-    "divergence at the end only",
-    {"(divergence_1 + divergence_2) / 2": "divergence_2"},
-    "Only the divergence at the end of each step is used: take the mean of both ends, as for x.",
-)
-ode_log_likelihood.edit(
-    "second divergence at the old place",
-    {SECOND: "second, divergence_2 = flow(s)(there), value_and_divergence(flow(s), x, noise)[1]"},
-    "The second divergence is taken where the step began. Like the second slope, it belongs to x + (s - t) k_1.",
-)
-ode_log_likelihood.edit(
-    "old time twice", {"flow(s)": "flow(t)"}, "Both slopes are taken at the time t. The second belongs to s."
-)
-ode_log_likelihood.edit(
-    "points by Euler",
-    {"(first + second) / 2": "first"},
-    "The points go by Euler's steps: take the mean of both slopes.",
-)
-ode_log_likelihood.edit(
-    "all by Euler",
-    {"(first + second) / 2": "first", "(divergence_1 + divergence_2) / 2": "divergence_1"},
-    "These are Euler's steps, for points and integral: take the mean of both ends.",
-)
-ode_log_likelihood.edit(
-    "Euler at the end",
-    {
-        "(first + second) / 2": "(first if then == times[-1] else (first + second) / 2)",
-        "divergence_2)": "(divergence_1 if then == times[-1] else divergence_2))",
-    },
-    "The last step is Euler's. Here all steps are Heun's.",
-)
-ode_log_likelihood.edit(
-    "noise for the first slope only",
-    {"there, noise": "there"},
-    "Only the first divergence of a step is estimated with `noise`; the second is exact. Give it to both.",
-)
-ode_log_likelihood.edit(
-    "signs of the noise",
-    {", noise)": ", None if noise is None else noise.sign())"},
-    "The noise's signs are used instead of the noise. Hand it on as it is given.",
-)
-ode_log_likelihood.edit(
-    "mean over the dimensions",
-    {".sum(dim=1) / 2": ".mean(dim=1) / 2"},
-    "log N is a mean over the dimensions here. Their log densities add up: take the sum.",
-)
-ode_log_likelihood.edit(
-    "constant not halved",
-    {"math.log(2 * math.pi)": "2 * math.log(2 * math.pi)"},
-    "log(2 pi) is subtracted for each dimension. It is half of that: log sqrt(2 pi).",
-)
-ode_log_likelihood.edit(
-    "in bits",
-    {"return log_normal + total": "return (log_normal + total) / math.log(2)"},
-    "This is in bits, not in nats.",
-)
-ode_log_likelihood.edit(
-    "per dimension",
-    {"return log_normal + total": "return (log_normal + total) / x[0].numel()"},
-    "This is divided by the number of dimensions. Asked for is the whole log-likelihood of each sample.",
-)
-ode_log_likelihood.edit(
-    "per time",
-    {"+ total": "+ total / (times[-1] - times[0])"},
-    "The integral is divided by the whole length of time.",
-)
-LOG = "math.log(2 * math.pi)"
-ode_log_likelihood.edit(
-    "constant for the whole batch",
-    {LOG: f"len(x) * {LOG}"},
-    "log(2 pi) / 2 is subtracted for all numbers of the batch. For each sample it is its own numbers that count.",
-)
-ode_log_likelihood.edit(
-    "constant for each channel",
-    {f"(x**2 + {LOG}).flatten(1).sum(dim=1)": f"((x**2).flatten(1).sum(dim=1) + x.shape[1] * {LOG})"},
-    "log(2 pi) / 2 is subtracted once for each channel. It belongs to each number of a picture.",
-)
-ode_log_likelihood.edit(
-    "score's divergence missing",
-    {"probability_flow(score, y": "probability_flow(lambda *given: score(*given).detach(), y"},
-    "The divergence of the score is missing: it must not be asked under no_grad, nor be detached.",
-)
-ode_log_likelihood.edit(
-    "mean integral", {"+ total": "+ total.mean()"}, "All samples get the mean integral of the batch. Each has its own."
-)
-for mistake in WALKS:
+MEAN, BOTH, LOG = "(divergence_1 + divergence_2) / 2", "(first + second) / 2", "math.log(2 * math.pi)"
+SUM, RESULT = f"(x**2 + {LOG}).flatten(1).sum(dim=1)", "return log_normal + total"
+for mistake in (
+    ("second only", {MEAN: "divergence_2"}, "Only the divergence at each step's end is used: take both ends' mean."),
+    (
+        "second divergence at the old place",
+        {"second, divergence_2 =": "divergence_2 = value_and_divergence(flow(s), x, noise)[1]\n        second, _ ="},
+        "The second divergence is taken where the step began. Like the second slope, it belongs to x + (s - t) k_1.",
+    ),
+    ("old time twice", {"flow(s)": "flow(t)"}, "Both slopes are taken at the time t. The second belongs to s."),
+    ("points by Euler", {BOTH: "first"}, "The points go by Euler's steps: take the mean of both slopes."),
+    ("all by Euler", {BOTH: "first", MEAN: "divergence_1"}, "These are Euler's steps: take the mean of both ends."),
+    (
+        "Euler at the end",
+        {BOTH: EULER_AT_END, "divergence_2)": "(divergence_1 if then == times[-1] else divergence_2))"},
+        "The last step is Euler's. All are Heun's.",
+    ),
+    (
+        "noise once",
+        {"there, noise": "there"},
+        "Only a step's first divergence is estimated with `noise`: give it to both.",
+    ),
+    ("signs of the noise", {", noise)": ", None if noise is None else noise.sign())"}, SIGNS),
+    ("mean", {".sum(dim=1) / 2": ".mean(dim=1) / 2"}, "log N is a mean over the dimensions: take the sum."),
+    ("not halved", {LOG: f"2 * {LOG}"}, "log(2 pi) is subtracted for each dimension. It is half: log sqrt(2 pi)."),
+    ("bits", {RESULT: "return (log_normal + total) / math.log(2)"}, "This is in bits, not in nats."),
+    ("average", {RESULT: "return (log_normal + total) / x[0].numel()"}, "This is divided by the number of dimensions."),
+    ("per time", {"+ total": "+ total / (times[-1] - times[0])"}, "The integral is divided by the length of time."),
+    ("batch", {LOG: f"len(x) * {LOG}"}, "log(2 pi) / 2 is subtracted for the whole batch's numbers, not a sample's."),
+    (
+        "channels",
+        {SUM: f"((x**2).flatten(1).sum(dim=1) + x.shape[1] * {LOG})"},
+        "log(2 pi) / 2: each number, not channel.",
+    ),
+    ("mean integral", {"+ total": "+ total.mean()"}, "All samples get the batch's mean integral. Each has its own."),
+    (
+        "score's divergence missing",
+        {"probability_flow(score, y": "probability_flow(lambda *given: score(*given).detach(), y"},
+        "The divergence of the score is missing: it must not be asked under no_grad, nor be detached.",
+    ),
+    *WALKS[:2],
+    ("given SDE ignored", {", sde)": ", type(sde)())"}, OTHER_SDE),
+):
     ode_log_likelihood.edit(*mistake)
-ode_log_likelihood.edit("given SDE ignored", {", sde)": ", type(sde)())"}, OTHER_SDE)

@@ -16,6 +16,7 @@ ROWS = (
     "height. {} gives it the shape (B, 1, ..., 1)."
 )
 SHAPELESS = "{} has the shape (B,), and PyTorch lines it up with the *last* axis. {} gives it the shape (B, 1, ..., 1)."
+EULER_AT_END = "(first if then == times[-1] else (first + second) / 2)"
 OTHER_SDE = "The given `sde` is not used: this is right for the default betas alone."
 WALKS = [  # (label, changes, hint): mistakes of those who walk a list of times
     (
@@ -27,6 +28,11 @@ WALKS = [  # (label, changes, hint): mistakes of those who walk a list of times
         "last step missing",
         {"pairwise(": "pairwise((lambda walked: walked[:-1])(", ":\n        t,": "):\n        t,"},
         "The last step is missing: walk all pairs of neighbours, up to the last time.",
+    ),
+    (
+        "return inside the loop",
+        {"\n    return ": "\n        return "},
+        "Only one step is made: the `return` stands inside the loop. Move it one level to the left.",
     ),
 ]
 
@@ -136,6 +142,7 @@ def callback_probes(run, times, wants):
     without, got = run(None), run(callback)
     expected = wants()
     yield close("what a callback returns changes nothing", got, without)
+    yield holds("the callback is called", calls, "it never is: after each step, callback(s, x)", usable=False)
     odd = [call for call in calls if len(call) != 2 or not isinstance(call[0], float) or not torch.is_tensor(call[1])]
     message = f"expected a float and a tensor, got {' and '.join(map(describe, odd[0]))}" if odd else ""
     yield holds("the arguments of each callback(s, x)", not odd, message, usable=False)
