@@ -1,6 +1,7 @@
 """What every test runs under: a folder of its own for kept pieces, the smallest budget, and no window to draw in."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("P
 os.environ["MINIVDM_PIECES"] = tempfile.mkdtemp(prefix="minivdm-pieces-")
 os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
 os.environ.setdefault("MPLBACKEND", "Agg")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background, where Ctrl-C means nothing
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import torch  # noqa: E402  (reads OMP_NUM_THREADS when it is imported)
 

@@ -48,7 +48,7 @@ def until(notebook, last):
 
 def test_training_calls_the_learners_q_sample(chapter, tmp_path):
     cell_with(chapter, '@piece("forward_process.q_sample")').source = COUNTING
-    training = cell_with(chapter, "= train(model")
+    training = cell_with(chapter, " train(model")
     training.source = "before = torch.calls_of_my_q_sample\n" + training.source
     training.source += "\nprint('calls while training:', torch.calls_of_my_q_sample - before, 'steps:', b.steps)"
     chapter.cells = until(chapter, training)
@@ -60,7 +60,7 @@ def test_training_calls_the_learners_q_sample(chapter, tmp_path):
 
     # In a new kernel the kept piece is installed again, though the notebook's own cell is unsolved.
     again = built(CHAPTER)
-    training = cell_with(again, "= train(model")
+    training = cell_with(again, " train(model")
     training.source += "\nprint('calls in a new kernel:', torch.calls_of_my_q_sample)"
     again.cells = until(again, training)
     run(again, tmp_path)

@@ -35,7 +35,7 @@ def temporal_attention(f, draw):
     x, layer = draw.normal(2 * 4, 8, 3, 2), fresh(f(8, head_dim=8), draw)
     with torch.no_grad():
         layer.qkv.weight[:16], layer.qkv.bias[:16] = 0, 0
-    want = expected(layer, 8, x, 4)
+    want, _ = expected(layer, 8, x, 4)
     yield close("W_q = W_k = 0: a frame finds the mean of V over its clip, at each place", layer(x, 4), want, **LIKE)
     stills, x = torch.tensor([True, False, False]), draw.normal(3 * 3, 16, 2, 1)
     cases = [
