@@ -74,7 +74,7 @@ G, OWN = "expand_like(sde.diffusion(t), x)", "Each has a time of its own, and so
 for mistake in (
     ("half of g", {" / 2": "", G: f"({G} / 2)"}, "g is halved before it is squared, which leaves a quarter: g^2 / 2."),
     ("sigma as g", {"sde.diffusion": "sde.sigma"}, "sigma is all noise up to t. g(t) is its rate."),
-    ("no score", {f" - {G} ** 2 * checked_like(score(x, t), x) / 2": ""}, "The score is missing."),
+    ("no score", {f" - {G} ** 2 * s / 2": ""}, "The score is missing."),
     ("drift's sign", {"sde.drift": "-sde.drift"}, "The drift has the wrong sign: add f as it is."),
     ("drift without beta", {"sde.drift(x, t)": "-x / 2"}, "The drift is sde.drift(x, t), with beta(t)."),
     ("given SDE ignored", {"sde.": "type(sde)()."}, OTHER_SDE),
