@@ -1,4 +1,4 @@
-"""The program: `minivdm start | train | sample | evaluate`, which is the same as `python -m minivdm ...`.
+"""The program: `minivdm start | train | sample | evaluate | speedrun`, which is the same as `python -m minivdm ...`.
 
 It is the program, not the library: it alone may use `minivdm.course`, to lay out the course (`start`) and to run a
 learner's own pieces (`--mine`).
@@ -33,7 +33,7 @@ def parser() -> Parser:
         description="Learn how a text-to-video model is made; train one, sample from it, and measure it.",
     )
     top.add_argument("--mine", action="store_true", help="run with your own pieces, as kept in my_pieces/")
-    commands = top.add_subparsers(dest="command", required=True, metavar="start | train | sample | evaluate")
+    commands = top.add_subparsers(dest="command", required=True, metavar="start | train | sample | evaluate | speedrun")
 
     starting = commands.add_parser(
         "start",
@@ -57,7 +57,9 @@ def parser() -> Parser:
 
     training = commands.add_parser("train", help="train from nothing; the same command goes on after an interruption")
     training.add_argument("model", choices=["text2video"], help="what to train")
-    training.add_argument("--budget", help="smoke, cpu or gpu (default: MINIVDM_BUDGET, or what the machine allows)")
+    training.add_argument(
+        "--budget", help="smoke, cpu, gpu or gpu-small (default: MINIVDM_BUDGET, or what the machine allows)"
+    )
     training.add_argument("--out", help="folder of the run (default: runs/text2video/BUDGET)")
     training.add_argument("--steps", type=int, help="optimiser steps in all")
     training.add_argument("--image-steps", "--stills", type=int, help="steps on single frames before them")
@@ -73,6 +75,7 @@ def parser() -> Parser:
     training.add_argument("--frames", type=int, help="frames per clip, at least 4")
     training.add_argument("--size", type=int, help="height and width in pixels, at least 16")
     training.add_argument("--channels", type=int, help="width of the network, a multiple of 32")
+    training.add_argument("--optimizer", help="muon or adamw")
     training.add_argument("--lr", type=float, help="learning rate at its highest")
     training.add_argument("--seed", type=int, help="the same seed gives the same run (default: 0)")
 
@@ -101,6 +104,12 @@ def parser() -> Parser:
     )
     add_sampling_options(judging, steps=20)
     judging.add_argument("--json", action="store_true", help="print the results as JSON, and all else to stderr")
+
+    racing = commands.add_parser("speedrun", help="measure the time from nothing to clips that obey, by fixed rules")
+    racing.add_argument("event", nargs="?", default="16x32", help="16x32 or 8x16: frames x size (default: 16x32)")
+    racing.add_argument("--changed", default="", help="what makes it faster, in a few words, for the table")
+    racing.add_argument("--out", help="a new folder for the three models (default: they are not kept)")
+    racing.add_argument("--json", action="store_true", help="print the results as JSON, and all else to stderr")
     return top
 
 
@@ -165,6 +174,12 @@ def run(command: str, mine: bool, **options: object) -> object:
         from .commands.sample import sample_text2video
 
         return sample_text2video(**options)
+    if command == "speedrun":
+        from .commands.speedrun import speedrun
+
+        if mine:
+            raise ValueError("--mine is for train, sample and evaluate; a speedrun is of the package as it is")
+        return speedrun(**options)
     from .commands.evaluate import evaluate_text2video
 
     return evaluate_text2video(**options)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from minivdm.diffusion.forward_process import diffusion_loss
 from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 from minivdm.models.unet import UNet
 from minivdm.training import engine, loop, parallel
@@ -191,7 +192,7 @@ def test_buffers_that_change_in_training_are_those_of_the_model_and_of_its_avera
 def test_several_processes_refuse_statistics_that_only_one_of_them_would_see(monkeypatch):
     monkeypatch.setattr(engine, "world_size", lambda: 2)
     with pytest.raises(ValueError, match="not share the running statistics of BatchNorm1d: use one process"):
-        engine.Engine(Counting())
+        engine.Engine(Counting(), diffusion_loss, SCHEDULE)
 
 
 def test_seeds_that_are_neighbours_share_no_draws():

@@ -50,6 +50,7 @@ def error_of(capsys, *arguments):
 
 def at_step(monkeypatch, step, do):
     """Do something instead of writing the samples of a step, whose checkpoint is written by then."""
+    monkeypatch.setattr(train, "SAMPLES", 8)  # at every step of a short run
     monkeypatch.setattr(train, "write_samples", lambda model, path: do() if path.stem == f"step_{step:06d}" else None)
 
 

@@ -23,6 +23,10 @@ CHECKPOINT, FORMER_CHECKPOINT, LOCK = "checkpoint.pt", "stills.pt", "lock"
 PHASES = {"images": "image step", "clips": "step"}
 
 
+# Settings that older runs do not tell, since all had the same.
+BEFORE_THERE_WAS_A_CHOICE = {"image_steps": 0, "image_batch": 96, "optimizer": "adamw", "warm_up": 100}
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM came, as from a batch system whose time is up."""
 
@@ -133,7 +137,7 @@ def saved_settings(out: Path, saved: dict[str, object]) -> Settings:
     try:
         told = saved.get("settings") or json.loads(path.read_text())
         told = {FORMER_NAMES.get(name, name): value for name, value in told.items()}
-        told = {"image_steps": 0, "image_batch": 96} | told  # older runs knew neither
+        told = BEFORE_THERE_WAS_A_CHOICE | told
         return Settings(**{field.name: told[field.name] for field in dataclasses.fields(Settings)})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

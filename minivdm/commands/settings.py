@@ -7,6 +7,8 @@ from numbers import Integral, Real
 
 import torch
 
+from ..training.optimizers import OPTIMIZERS
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -20,29 +22,33 @@ class Settings:
     # The model
     channels: int = 32  # width of the network at full resolution, a multiple of 32
     mults: tuple[int, ...] = (2, 3)  # width at each resolution, in multiples of `channels`
-    shift: float = 2.0  # of the noise schedule: so many times the noise (see `shifted_betas`)
+    shift: float = 2.5  # of the noise schedule: so many times the noise (see `shifted_betas`)
 
     # Single frames first, where time is short
     image_steps: int = 0  # optimiser steps on single frames, before those on clips
     image_batch: int = 96  # frames in each of them, rounded up to a multiple of `micro_batches`
 
     # Clips
-    steps: int = 4_500  # optimiser steps
+    steps: int = 1_400  # optimiser steps
     batch: int = 64  # clips in each of them
     micro_batches: int = 1  # parts of each batch, one after the other (less memory) or on several GPUs
-    lr: float = 1e-3  # learning rate of AdamW after the warm-up; it falls to 0 along half a cosine
+    optimizer: str = "muon"  # or "adamw" (see `build_optimizer`)
+    lr: float = 1e-3  # of AdamW after the warm-up, ten times that of Muon; it falls to 0 along half a cosine
+    warm_up: int = 100  # steps in which it grows
     seed: int = 0  # of weights, clips, batches, levels and noise
 
     def __post_init__(self) -> None:
         """A ValueError that names the first number that makes no sense."""
         if isinstance(self.mults, list):  # as JSON gives tuples back
             object.__setattr__(self, "mults", tuple(self.mults))
-        for name in (*AT_LEAST_1, "image_steps", "seed"):
+        for name in (*AT_LEAST_1, *AT_LEAST_0, "seed"):
             require(isinstance(getattr(self, name), Integral), self, name, "a whole number")
             object.__setattr__(self, name, int(getattr(self, name)))  # not NumPy's, which files cannot hold
         for name in AT_LEAST_1:
             require(getattr(self, name) >= 1, self, name, "at least 1")
-        require(self.image_steps >= 0, self, "image_steps", "at least 0")
+        for name in AT_LEAST_0:
+            require(getattr(self, name) >= 0, self, name, "at least 0")
+        require(self.optimizer in OPTIMIZERS, self, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
         for name in ("lr", "shift"):
             value = getattr(self, name)
             require(isinstance(value, Real) and 0 < value < math.inf, self, name, "a positive number")
@@ -69,6 +75,7 @@ class Settings:
 
 
 AT_LEAST_1 = ("frames", "size", "pool", "channels", "image_batch", "steps", "batch", "micro_batches")
+AT_LEAST_0 = ("image_steps", "warm_up")
 
 
 def require(holds: bool, settings: Settings, name: str, wanted: str) -> None:
@@ -93,14 +100,25 @@ BUDGETS = {
         frames=8,
         size=16,
         mults=(1, 2),
+        shift=2.0,
         pool=16_384,
         image_steps=1500,
         batch=16,
         steps=3000,
+        optimizer="adamw",
         lr=2e-3,
     ),
     # any CUDA card with 8 GB
     "gpu": Settings(),
+    # the same network for small clips, in a quarter of a minute
+    "gpu-small": Settings(
+        frames=8,
+        size=16,
+        shift=1.0,
+        steps=800,
+        lr=1.5e-3,
+        warm_up=20,
+    ),
 }
 # Settings of runs that were begun before they had their present names.
 FORMER_NAMES = {"stills": "image_steps", "pictures": "image_batch", "parts": "micro_batches"}

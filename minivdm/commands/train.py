@@ -5,7 +5,7 @@ other is named:
 
     settings.json               the numbers of this run, before the first step
     checkpoint.pt               the same numbers, and all that the next step depends on: the same command goes on here
-    samples/step_000500.gif     clips for the eight `PROMPTS` by the averaged weights, about eight times in a run
+    samples/step_000500.gif     clips for the eight `PROMPTS` by the averaged weights, about four times in a run
     model.pt                    the averaged weights, at the end
     lock                        who is training here, as long as it lasts: a folder belongs to one run at a time
 
@@ -65,7 +65,7 @@ PROMPTS = (
     "an orange circle bouncing",
     "a blue square blinking",
 )
-SAMPLES, SAVES, LINES = 8, 20, 20  # in a run: files of samples, checkpoints, lines about the loss
+SAMPLES, SAVES, LINES = 4, 20, 20  # in a run: files of samples, checkpoints, lines about the loss
 
 
 def train_text2video(
@@ -192,6 +192,8 @@ class TrainingRun:
             progress=progress,
             loss=prediction_loss,
             cuda_graph=True,
+            optimizer=settings.optimizer,
+            warm_up=settings.warm_up,
         )
 
     def steps(self, phase: str, total: int, draw: Callable, batch: int, ema: EMA, **options: object) -> Iterator[int]:

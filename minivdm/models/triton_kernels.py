@@ -76,7 +76,7 @@ def per_channel(values, CB: tl.constexpr, GS: tl.constexpr):
     return tl.reshape(tl.broadcast_to(values[:, None], [CB // GS, GS]), [CB])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["G"])  # else it is compiled once more for each kind of number
 def norm_kernel(x, y, weight, bias, mean, rstd, P, C, G, eps, CB: tl.constexpr, PB: tl.constexpr, GS: tl.constexpr):
     """Sums over the places of one sample and block of channels, then the normalised values."""
     n, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -111,7 +111,7 @@ def norm_kernel(x, y, weight, bias, mean, rstd, P, C, G, eps, CB: tl.constexpr, 
         tl.store(y + at, (v * w[None, :] + b[None, :]).to(y.dtype.element_ty), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["G"])
 def norm_backward_kernel(
     x, grad, dx, weight, mean, rstd, of_weight, of_bias, P, C, G, CB: tl.constexpr, PB: tl.constexpr, GS: tl.constexpr
 ):

@@ -37,7 +37,6 @@ class EMA:
         """Take in the present weights of `model`, which stay as they are; buffers are copied."""
         d = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        for average, weights in zip(self.model.parameters(), model.parameters(), strict=True):
-            average.lerp_(weights, 1 - d)
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - d)
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)

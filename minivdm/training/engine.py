@@ -1,11 +1,15 @@
-"""What a training step computes with: precision, recorded kernels and several processes, behind three methods."""
+"""What a training step computes with: precision, recorded kernels and several processes, behind two methods."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from .parallel import broadcast, world_size
-from .precision import LowPrecisionCopy, capture_cuda_graph, in_dtype, layers_with_statistics
+from ..diffusion.schedules import NoiseSchedule
+from .optimizers import build_optimizer
+from .parallel import all_reduce_gradients, broadcast, world_size
+from .precision import LowPrecisionCopy, in_dtype, layers_with_statistics
+from .recording import Recorded
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -13,22 +17,21 @@ MAX_GRADIENT_NORM = 1.0
 class Engine:
     """A model in training, and how its steps are computed.
 
-        engine = Engine(model, dtype=torch.bfloat16)
-        loss = loss_of(engine.forward)
-        engine.backward(loss)                   # as often as there are micro-batches
+        engine = Engine(model, loss, schedule, dtype=torch.bfloat16)
+        value = engine.add_gradients(x0, cond, generator)       # as often as there are micro-batches
         engine.step(lr=1e-3)
 
-    `model` holds the weights in float32, and the optimiser (AdamW, with PyTorch's weight decay of 0.01) changes these
-    alone. What computes is `network`: the model itself; or a `LowPrecisionCopy` of it, if that is to have 16 bits or to
-    be recorded (what is recorded cannot be copied any more, so it is never the model itself). With several processes
-    it stands inside `DistributedDataParallel`, which averages gradients over the processes.
+    `model` holds the weights in float32, and the optimiser changes these alone. What computes is `network`: the model
+    itself or, if that is to have 16 bits, a `LowPrecisionCopy` of it.
 
     Args:
         model: `model(x, t, cond)`, on its device; all processes begin with the weights of the first.
+        loss: `loss(model, x0, schedule, cond, generator)` returns a scalar tensor.
+        schedule: a `NoiseSchedule`, on the model's device.
         dtype: what the network computes in; float16 adds a gradient scaler.
-        example: None, or a batch (x0, cond) as it will come: on CUDA the kernels for it are recorded and launched as
-            one graph (see `capture_cuda_graph`). Then every batch must have the same size, and a loss call `forward`
-            once.
+        optimizer: see `build_optimizer`.
+        record: on CUDA, record the kernels of a step once, and launch them as two graphs: the gradients, and the
+            optimiser's step (see `Recorded`). Then every batch must have the same size.
 
     Raises:
         ValueError: if the model's weights have 16 bits, for which the optimiser's steps are too small; if a layer keeps
@@ -36,11 +39,16 @@ class Engine:
     """
 
     def __init__(
-        self, model: nn.Module, dtype: torch.dtype = torch.float32, example: tuple[Tensor, Tensor | None] | None = None
+        self,
+        model: nn.Module,
+        loss: Callable,
+        schedule: NoiseSchedule,
+        dtype: torch.dtype = torch.float32,
+        optimizer: str = "muon",
+        record: bool = False,
     ):
         device = next(model.parameters()).device
-        cuda = device.type == "cuda"
-        self.model, self.dtype = model, dtype
+        self.model, self.loss, self.schedule, self.dtype = model, loss, schedule, dtype
         if any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
             raise ValueError(
                 f"expected a model with float32 weights, got 16 bits: give model.float() and dtype={dtype}"
@@ -50,50 +58,71 @@ class Engine:
             kind = type(with_statistics[0]).__name__
             raise ValueError(f"several processes would not share the running statistics of {kind}: use one process")
         broadcast(model.train())
-        self.optimizer = torch.optim.AdamW(model.parameters(), fused=cuda, foreach=not cuda)
+        self.optimizer = build_optimizer(model, optimizer)
         self.optimizer.zero_grad(set_to_none=True)  # whatever was there before
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self.skipped = torch.zeros((), dtype=torch.long, device=device)  # the last steps, as far as they were left out
-        recorded = cuda and example is not None  # a copy is recorded, never the model itself
-        self.copy = LowPrecisionCopy(model, dtype) if dtype != torch.float32 or recorded else None
+        self.copy = LowPrecisionCopy(model, dtype) if dtype != torch.float32 else None
         self.network = self.copy.network if self.copy else model
-        if recorded:
-            x0, cond = example
-            capture_cuda_graph(self.network, x0.to(dtype), in_dtype(cond, dtype))
-            self.copy.refresh()  # recording has changed buffers that count or average
-        if world_size() > 1:
-            devices = [device.index] if cuda else None
-            self.network = DistributedDataParallel(self.network, device_ids=devices)
+        self.record = record and device.type == "cuda"
+        self.gradients, self.update = self.gradients_of, self.updated
+        if self.record:
+            self.gradients = Recorded(self.gradients)
+            if not self.scaler.is_enabled():  # whose step is a matter of Python, too
+                self.update = Recorded(self.update)
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """What the model estimates, like x; computed in `dtype`."""
         if self.copy:
             x, cond = x.to(self.dtype), in_dtype(cond, self.dtype)
-        inputs = (x, t) if cond is None else (x, t, cond)  # a recorded graph takes tensors only
-        out = self.network(*inputs)
+        out = self.network(x, t) if cond is None else self.network(x, t, cond)
         return out.float() if self.copy else out
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a scalar loss to those of the model's float32 weights."""
-        self.scaler.scale(loss).backward()
+    def add_gradients(self, x0: Tensor, cond: Tensor | None, generator: torch.Generator, share: float = 1.0) -> Tensor:
+        """Add `share` times the gradients of the loss on a batch to those of the model's float32 weights.
+
+        Returns:
+            `share` times the loss, a detached scalar tensor.
+        """
+        return self.gradients(x0, cond, generator, share)
+
+    def gradients_of(self, x0: Tensor, cond: Tensor | None, generator: torch.Generator, share: float) -> Tensor:
+        """`add_gradients`, as it is recorded."""
+        value = self.loss(self.forward, x0, self.schedule, cond, generator) * share
+        self.scaler.scale(value).backward()
         if self.copy:
             self.copy.move_gradients()
+        return value.detach()
 
     def step(self, lr: float) -> Tensor:
         """One step of the optimiser at this learning rate, on gradients clipped to the norm `MAX_GRADIENT_NORM`.
+
+        With several processes, the gradients are averaged over them before.
 
         Returns:
             The norm of the gradients before clipping, a scalar tensor. With float16, a step whose norm is not finite
             was left out, and the scaler scales less from now on; `skipped` counts how many such steps came last.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            value, known = lr * group.get("lr_ratio", 1.0), group["lr"]
+            if not self.record:
+                group["lr"] = value
+            elif isinstance(known, Tensor) and known.is_cuda:  # where a recorded step looks for it
+                known.fill_(value)
+            else:
+                group["lr"] = torch.full((), value, device=self.skipped.device)
+        all_reduce_gradients(self.model)
+        norm = self.update()
+        self.skipped = torch.where(norm.isfinite(), 0, self.skipped + 1)
+        return norm
+
+    def updated(self) -> Tensor:
+        """`step`, as it is recorded: at the present learning rate."""
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
-        self.skipped = torch.where(norm.isfinite(), 0, self.skipped + 1)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not self.record)  # what is recorded finds them at the same place
         if self.copy:
             self.copy.move_buffers()
             self.copy.refresh()

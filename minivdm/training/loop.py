@@ -23,7 +23,6 @@ from .parallel import all_reduce_mean, rank, world_size
 from .seeds import mixed_seed
 from .torch_files import torch_bytes
 
-WARM_UP_STEPS = 100
 STEPS_BETWEEN_LOOKS = 50  # reading the loss waits for the device, so do it rarely
 MAX_SKIPPED_STEPS = 20  # one after the other in float16: by then the scale has fallen from 65,536 to 1/16
 
@@ -64,6 +63,8 @@ def train(
     phase: str = "",
     settings: dict[str, object] | None = None,
     saved: dict[str, object] | None = None,
+    optimizer: str = "adamw",
+    warm_up: int = 100,
 ) -> Iterator[tuple[int, Tensor]]:
     """Train `model` with a diffusion loss; a generator, so the caller looks on and may stop at any step.
 
@@ -79,7 +80,7 @@ def train(
         batch: `batch(generator)` returns clean data (B, ...) on the model's device and a condition or None.
         schedule: a `NoiseSchedule`, on the model's device.
         steps: number of optimiser steps in all, those of an interrupted run included.
-        lr: learning rate of AdamW, after a linear warm-up over `WARM_UP_STEPS`.
+        lr: learning rate of AdamW, after the warm-up; Muon's is ten times as large.
         dtype: what the network computes in (see `Engine`); float16 adds a gradient scaler.
         seed: seed of levels, noise and batches; what is drawn in a step depends on it, on the phase and on the number
             of the step alone (see `seeds`).
@@ -91,12 +92,14 @@ def train(
         micro_batches: gradient accumulation: each step averages the gradients of so many calls of `batch`, each with a
             seed of its own. Several processes (see `parallel`) divide them among themselves: their number changes
             nothing but the speed.
-        cuda_graph: on CUDA, record the kernels of a step once and launch them as one graph: every batch must have the
-            same size, and `loss` call the model once.
+        cuda_graph: on CUDA, record the kernels of a step once, and launch them as graphs (see `Recorded`): every batch
+            must have the same size, and `loss` do the same each time, with nothing but tensors on the device.
         phase: name of this stretch of a run that has several. A checkpoint of another phase is not gone on from, and
             the first save of this one overwrites it.
         settings: what the run is made with, in the caller's words; kept in the checkpoint, and compared.
         saved: what `find_checkpoint` has found, or {} if that is of no use; by default it is read here.
+        optimizer: "adamw" or "muon"; see `build_optimizer`.
+        warm_up: in so many steps the learning rate grows to `lr`, along a straight line.
 
     Yields:
         (step, loss): steps done, from 1, and the loss as a detached scalar tensor.
@@ -109,7 +112,7 @@ def train(
         FloatingPointError: if the loss or the gradient is not finite, or in float16 was not for `MAX_SKIPPED_STEPS`
             steps; nothing is saved then.
     """
-    require_numbers(lr, steps, save_every, micro_batches)
+    require_numbers(lr, steps, save_every, micro_batches, warm_up)
     require_same_shapes(model, ema)
     seed, micro_batches = operator.index(seed), operator.index(micro_batches)  # Python's own, as files hold them
     facts = dict(phase=phase, settings=settings, seed=seed, micro_batches=micro_batches)
@@ -117,8 +120,6 @@ def train(
         torch_bytes(facts, checkpoint)
     device = next(model.parameters()).device
     own, generator = range(rank(), micro_batches, world_size()), torch.Generator(device)
-    recorded = cuda_graph and device.type == "cuda"
-    example = batch(generator.manual_seed(mixed_seed(seed, "example"))) if recorded else None
 
     step, saved = 0, find_checkpoint(checkpoint) if saved is None else saved
     if saved and saved.get("phase", phase) != phase:  # one from before there were phases counts as of this one
@@ -129,7 +130,7 @@ def train(
         step = restore_weights(saved, model, ema, seed, micro_batches, device)
         if step > steps:
             raise ValueError(f"{saved['path']} holds step {step}, more than steps={steps}")
-    engine = Engine(model, dtype, example)  # copies and records the weights, so they are in place by now
+    engine = Engine(model, loss, schedule, dtype, optimizer, cuda_graph)  # copies the weights, which are in place now
     if saved:
         restore_engine(saved, engine, device)
     saved, known = None, written_at(checkpoint)
@@ -140,10 +141,8 @@ def train(
             for i in own:
                 generator.manual_seed(mixed_seed(seed, phase, step, i))
                 x0, cond = batch(generator)
-                value = loss(engine.forward, x0, schedule, cond, generator) / len(own)
-                engine.backward(value)
-                total += value.detach()
-            norm = engine.step(learning_rate(step, steps, lr, decay))
+                total += engine.add_gradients(x0, cond, generator, 1 / len(own))
+            norm = engine.step(learning_rate(step, steps, lr, decay, warm_up))
             ema.update(model)
             step += 1
 
@@ -162,11 +161,14 @@ def train(
             yield step, total
 
 
-def require_numbers(lr: float, steps: int, save_every: int, micro_batches: int) -> None:
+def require_numbers(lr: float, steps: int, save_every: int, micro_batches: int, warm_up: int) -> None:
     """A ValueError that names the first of `train`'s numbers that makes no sense."""
     if not 0 < lr < math.inf:
         raise ValueError(f"lr must be a positive number, got {lr}")
-    for name, value, least in (("steps", steps, 0), ("save_every", save_every, 1), ("micro_batches", micro_batches, 1)):
+    least_values = dict(steps=0, save_every=1, micro_batches=1, warm_up=0)
+    values = dict(steps=steps, save_every=save_every, micro_batches=micro_batches, warm_up=warm_up)
+    for name, value in values.items():
+        least = least_values[name]
         if not isinstance(value, Integral) or value < least:
             raise ValueError(f"{name} must be a whole number, at least {least}, got {value}")
     if micro_batches % world_size():
@@ -183,10 +185,10 @@ def require_same_shapes(model: nn.Module, ema: EMA) -> None:
         raise ValueError(f"expected an EMA of this model, got that of another one: {came}")
 
 
-def learning_rate(step: int, steps: int, lr: float, decay: bool = False) -> float:
+def learning_rate(step: int, steps: int, lr: float, decay: bool = False, warm_up: int = 100) -> float:
     """The learning rate of a step, counted from 0: a linear warm-up to `lr`; with `decay`, times half a cosine."""
     falling = (1 + math.cos(math.pi * step / steps)) / 2 if decay else 1.0
-    return lr * min(1.0, (step + 1) / WARM_UP_STEPS) * falling
+    return lr * min(1.0, (step + 1) / max(1, warm_up)) * falling
 
 
 def require_finite(loss: Tensor, norm: Tensor, engine: Engine, step: int, steps: int, lr: float) -> None:

@@ -72,6 +72,18 @@ def all_reduce_mean(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def all_reduce_gradients(module: nn.Module) -> None:
+    """The mean of a module's gradients over all processes, as one message; on all of them.
+
+    All have computed gradients for the same parameters.
+    """
+    grads = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    if world_size() > 1 and grads:
+        message = all_reduce_mean(torch.cat([grad.flatten() for grad in grads]))
+        parts = message.split([grad.numel() for grad in grads])
+        torch._foreach_copy_(grads, [part.view_as(grad) for part, grad in zip(parts, grads)])
+
+
 def broadcast(module: nn.Module) -> nn.Module:
     """A broadcast from rank 0: give every process the weights and buffers that it has."""
     if world_size() > 1:

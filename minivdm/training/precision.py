@@ -32,21 +32,17 @@ class LowPrecisionCopy:
         """Add the copy's gradients to the network's, in float32, and clear the copy's.
 
         To be called after every backward pass. The sum is not left to `.grad` of the copy: it would be rounded to 16
-        bits, and wrong for a recorded network, which returns its gradients in the same memory each time
-        (https://github.com/pytorch/pytorch/issues/181723).
+        bits.
         """
-        first, more = ([], []), ([], [])
-        for exact, rounded in zip(self.weights, self.rounded):
-            if rounded.grad is not None:
-                sums, terms = first if exact.grad is None else more
-                exact.grad = torch.empty_like(exact) if exact.grad is None else exact.grad
-                sums.append(exact.grad)
-                terms.append(rounded.grad)
-                rounded.grad = None
-        if first[0]:
-            torch._foreach_copy_(*first)
-        if more[0]:
-            torch._foreach_add_(*more)
+        pairs = [(e, r) for e, r in zip(self.weights, self.rounded) if r.grad is not None]
+        terms = [torch.empty_like(exact) for exact, _ in pairs]
+        torch._foreach_copy_(terms, [rounded.grad for _, rounded in pairs])
+        sums = [(exact, term) for (exact, _), term in zip(pairs, terms) if exact.grad is not None]
+        if sums:
+            torch._foreach_add_([exact.grad for exact, _ in sums], [term for _, term in sums])
+        for (exact, rounded), term in zip(pairs, terms):
+            exact.grad = term if exact.grad is None else exact.grad
+            rounded.grad = None
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -82,23 +78,3 @@ def best_dtype(device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def capture_cuda_graph(model: nn.Module, x0: Tensor, cond: Tensor | None) -> None:
-    """On CUDA, record the kernels of `model` (forward and backward) once as a graph, to be replayed in training.
-
-    Small networks spend most of a step on launching kernels one by one; a graph launches them all at once. It holds for
-    this batch size and for training mode only; each backward pass must come before the next forward one, since both use
-    the same memory again; and a `copy.deepcopy` of a recorded model would compute with the weights of the original. So
-    record a network that nobody else holds, as `Engine` does.
-
-    Args:
-        model: an `nn.Module` in training mode, on a CUDA device; from now on it is called with tensors alone, as
-            `model(x, t)` or `model(x, t, cond)`.
-        x0, cond: a batch as it will come: (B, ...) data and (B, ...) condition, or None for a model without one.
-    """
-    t = torch.ones(len(x0), dtype=torch.long, device=x0.device)
-    inputs = (torch.zeros_like(x0), t) if cond is None else (torch.zeros_like(x0), t, cond.clone())
-    if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # newer torch
-        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)  # a graph has a stream of its own
-    torch.cuda.make_graphed_callables(model, inputs)
