@@ -87,7 +87,7 @@ def parser() -> Parser:
         required=True,
         help="a .gif or .mp4 file (several prompts stand side by side in it), or a folder (one .gif per prompt)",
     )
-    add_sampling_options(sampling, steps=50)
+    add_sampling_options(sampling, steps=20)
     sampling.add_argument(
         "--fps",
         type=float,

@@ -46,7 +46,7 @@ def test_zeros_around_a_matrix_change_nothing_and_a_matrix_of_zeros_stays():
     around = torch.zeros(2, 8, 16)
     around[:, :3, :5] = inside
     got = orthogonalized(around)
-    assert torch.allclose(got[:, :3, :5], orthogonalized(inside), atol=1e-6)
+    assert torch.allclose(got[:, :3, :5], orthogonalized(inside), atol=1e-5)
     assert not got[:, 3:].any() and not got[..., 5:].any()
     assert torch.equal(orthogonalized(torch.zeros(2, 3)), torch.zeros(2, 3))
 

@@ -32,7 +32,7 @@ ENDINGS = (".gif", ".mp4")
 def sample_text2video(
     prompts: Sequence[str],
     out: str | Path,
-    steps: int = 50,
+    steps: int = 20,
     guidance_scale: float = 2.0,
     seed: int = 0,
     checkpoint: str | Path | None = None,

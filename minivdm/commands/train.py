@@ -65,7 +65,7 @@ PROMPTS = (
     "an orange circle bouncing",
     "a blue square blinking",
 )
-SAMPLES, SAVES, LINES = 4, 20, 20  # in a run: files of samples, checkpoints, lines about the loss
+SAMPLES, SAVES, LINES = 4, 8, 20  # in a run: files of samples, checkpoints, lines about the loss
 
 
 def train_text2video(
