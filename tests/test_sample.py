@@ -207,3 +207,8 @@ def test_one_string_is_one_prompt(model):
         assert film.size == (16, 16)
     with pytest.raises(ValueError, match="at least one prompt, got none"):
         sample.sample_text2video([], "y.gif", checkpoint=model)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 5, 9])
+def test_the_size_is_known_before_the_clips_are(n):
+    assert sample.size_side_by_side(n, 16, 20) == sample.side_by_side(torch.zeros(n, 3, 2, 16, 20)).shape[-2:]

@@ -71,8 +71,8 @@ def sample_text2video(
         raise ValueError(f"scale must lie in 1..64, got {scale}")
     model, source = find_model(checkpoint)
     together = len(paths) < len(prompts)
-    in_a_file = torch.empty(len(prompts) if together else 1, 3, model.frames, model.size, model.size, device="meta")
-    require_fits(paths[0], *side_by_side(in_a_file).shape[1:], scale, fps)
+    height, width = size_side_by_side(len(prompts) if together else 1, model.size, model.size)
+    require_fits(paths[0], model.frames, height, width, scale, fps)
     device = best_device()
     model.to(device)
     print(f"model: {source}", flush=True)
@@ -118,6 +118,13 @@ def side_by_side(clips: Tensor) -> Tensor:
     clips = torch.cat([clips, torch.ones_like(clips[:1]).expand(missing, -1, -1, -1, -1)])
     rows = rearrange(clips, "(a b) c f h w -> c f (a h) (b w)", b=columns)
     return rows[..., :-GAP_PIXELS, :-GAP_PIXELS]
+
+
+def size_side_by_side(n: int, height: int, width: int) -> tuple[int, int]:
+    """The height and width of `side_by_side` for n clips of this size."""
+    columns = min(n, COLUMNS)
+    rows = math.ceil(n / columns)
+    return rows * (height + GAP_PIXELS) - GAP_PIXELS, columns * (width + GAP_PIXELS) - GAP_PIXELS
 
 
 def output_paths(out: str | Path, prompts: Sequence[str]) -> list[Path]:
