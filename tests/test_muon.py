@@ -11,6 +11,7 @@ from torch import nn
 from minivdm.diffusion.predictions import prediction_loss
 from minivdm.pipelines.text2video import build_text2video
 from minivdm.training import muon
+from minivdm.training.ema import EMA, update_average
 from minivdm.training.engine import Engine
 from minivdm.training.muon import COEFFICIENTS, Muon, hidden_weights, orthogonalized
 from minivdm.training.optimizers import MUON_LR_RATIO, build_optimizer
@@ -221,3 +222,18 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_says_so_once():
         got = run(6, device="cuda", cuda_graph=True, optimizer="muon", loss=looking)
     assert len([w for w in told if "cannot be recorded as a CUDA graph" in str(w.message)]) == 1
     assert got[2] == pytest.approx(run(6, device="cuda", optimizer="muon", loss=looking)[2], rel=1e-3)
+
+
+@needs_cuda
+def test_the_average_in_a_few_kernels_is_the_average():
+    model = small().cuda()
+    one, other = EMA(model), EMA(model)
+    for _ in range(12):
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight += torch.randn_like(weight)
+        one.update(model)
+        update_average(other, model)
+    assert one.updates == other.updates == 12
+    for a, b in zip(one.model.parameters(), other.model.parameters()):
+        assert torch.allclose(a, b, atol=1e-6)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..diffusion.forward_process import diffusion_loss
 from ..diffusion.schedules import NoiseSchedule
 from .checkpoint import find_checkpoint, restore_engine, restore_weights, save_run, written_at
-from .ema import EMA
+from .ema import EMA, update_average
 from .engine import Engine
 from .parallel import all_reduce_mean, rank, world_size
 from .seeds import mixed_seed
@@ -143,7 +143,7 @@ def train(
                 x0, cond = batch(generator)
                 total += engine.add_gradients(x0, cond, generator, 1 / len(own))
             norm = engine.step(learning_rate(step, steps, lr, decay, warm_up))
-            ema.update(model)
+            update_average(ema, model)
             step += 1
 
             bar.update()
