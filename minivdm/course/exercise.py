@@ -37,9 +37,12 @@ class Exercise:
         self.ordinary, self.applied, self.excused = None, {}, {}
 
     def probes(self, f, draw):
-        """All probes: the exercise's own, then the shared ones that it names."""
-        yield from self.own_probes(f, draw)
-        for name, options in self.applied.items():
+        """All probes: the exercise's own, then, if all of these hold, the shared ones that it names."""
+        fine = True
+        for probe in self.own_probes(f, draw):
+            fine = fine and probe.ok
+            yield probe
+        for name, options in self.applied.items() if fine else ():
             call, inputs = self.ordinary(f, draw)
             yield from PROMISES[name](call, inputs, draw, **options)
 

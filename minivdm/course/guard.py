@@ -72,6 +72,7 @@ class Guard:
             before.append(("self", args[0], modes_of(args[0]), other_modes))
         if self.depth == 0 and skip and args and function.__name__ in ("forward", "__call__"):
             before += snapshot({"self": args[0]})  # a layer that is called computes, and learns nothing
+        self.given = arguments if self.depth == 0 else self.given
         self.depth += 1
         try:
             result = function(*args, **kwargs)
@@ -82,7 +83,7 @@ class Guard:
             self.depth -= 1
         self.compare(before, settings)
         if self.depth == 0:
-            self.returned, self.given = result, arguments
+            self.returned = result
         return self.generator(result) if inspect.isgenerator(result) else result
 
     def compare(self, before, settings):
@@ -129,7 +130,8 @@ def snapshot(arguments):
         if isinstance(value, (list, dict)):
             kept.append((name, value, value.copy(), other_items))
         for path, module in modules(name, value):
-            kept.append((path, module, state_of(module), other_state))
+            state = {key: was.clone() if torch.is_tensor(was) else was for key, was in state_of(module).items()}
+            kept.append((path, module, state, other_state))
     return kept
 
 
@@ -170,16 +172,19 @@ def other_modes(module, before):
 
 def state_of(module):
     """What a call could leave behind in a network: its modes, and each weight's value, `requires_grad` and `.grad`."""
-    state = {f"the mode of {key or 'the network'}": mode for key, mode in modes_of(module).items()}
-    for key, weight in module.named_parameters():
-        state[f"{key}.requires_grad"] = weight.requires_grad
-        state[f"{key}.grad"] = None if weight.grad is None else weight.grad.detach().clone()
-        state[key] = weight.detach().clone()
+    state = {}
+    for path, part in module.named_modules():
+        state[f"the mode of {path or 'the network'}"] = part.training
+        for name, weight in part._parameters.items():
+            if weight is not None:
+                key = f"{path}.{name}".lstrip(".")
+                state |= {f"{key}.requires_grad": weight.requires_grad, f"{key}.grad": weight.grad}
+                state[key] = weight.detach()
     return state
 
 
 def other_state(module, before):
-    """What became of a network's state, in words; None if nothing."""
+    """What became of a network's state since it was copied, in words; None if nothing."""
     now = state_of(module)
     for key, was in before.items():
         both = torch.is_tensor(was) and torch.is_tensor(now.get(key))

@@ -4,12 +4,15 @@ A sign, a constant factor, a square, a swapped or reversed axis, the mean of the
 all, too much or too little of an input: each is looked for, simplest first, and named only if it explains every value.
 """
 
-import itertools
 import math
+import re
+from functools import partial
 
 import torch
 
+from .factor_names import names_of
 from .probes import number, tensors_alike
+from .wrong_axes import constant, of_axes, of_shapes
 from .wrong_factors import of_shares, where_wrong
 
 FACTORS = {
@@ -31,6 +34,8 @@ SHAPES = {  # of a function of each number
     "the absolute value of what is expected": lambda x: x.abs(),
     "what is expected, rounded to whole numbers": lambda x: x.round(),
     "what is expected, rounded down": lambda x: x.floor(),
+    "what is expected, with a SiLU after it": lambda x: x * x.sigmoid(),
+    "what is expected, with a tanh after it": lambda x: x.tanh(),
 }
 
 
@@ -55,9 +60,24 @@ def how_it_differs(got, want, given):
     got, want = got.detach().cpu().double(), want.detach().cpu().double()
     if not got.isfinite().all() or not want.isfinite().all() or tensors_alike(got, want):
         return ""
+    of_sums = partial(of_shares, names=names_of(given))
     given = {key: value.detach().cpu().double() for key, value in given.items() if usable(value, got.shape)}
-    looks = (of_inputs, of_constants, of_axes, of_ranges, of_shares, of_samples, of_functions, of_parts)
+    looks = (of_inputs, of_constants, of_axes, of_ranges, of_sums, of_samples, of_functions, of_parts)
     return next(filter(None, (look(got, want, given) for look in looks)), "")
+
+
+def of_error(error, given):
+    """What PyTorch's complaint about two sizes means where one of them is the number of samples; else ""."""
+    sizes = re.search(r"tensor a \((\d+)\) must match the size of tensor b \((\d+)\) .* dimension (\d+)", str(error))
+    *pair, axis = map(int, sizes.groups()) if sizes else (0,)
+    data = next((value for value in given.values() if torch.is_tensor(value) and value.ndim), torch.ones(1))
+    batch = len(data)
+    if batch > 2 and 0 < axis < data.ndim and sorted(pair) == sorted((batch, data.shape[axis])):
+        return (
+            f"Something with one number for each of the {batch} samples met the data along another axis than theirs, "
+            "axis 0: give it the shape (B, 1, ..., 1)."
+        )
+    return ""
 
 
 def usable(value, shape):
@@ -115,49 +135,6 @@ def of_tuples(got, want, given):
     return ""
 
 
-def of_shapes(got, want):
-    """Another shape, but the same numbers, or something that tells how it came about."""
-    if got.numel() == want.numel():
-        if got.ndim == want.ndim:
-            return of_axes(got.detach().double(), want.detach().double(), {})
-        if tensors_alike(got.reshape(want.shape), want):
-            return f"The numbers are right, but their shape is {tuple(got.shape)}, not {tuple(want.shape)}."
-    said = of_lengths(got, want)
-    if said:
-        return said
-    if got.ndim > want.ndim and got.shape[-want.ndim :] == want.shape:
-        return (
-            f"The result has {got.ndim - want.ndim} axes too many: something with one number a sample, (B,), met the "
-            "last axis of the data. Give it the shape (B, 1, ..., 1) of that data."
-        )
-    if got.ndim == 0 and tensors_alike(got.double(), want.double().mean()):
-        return "This is the mean of all that is expected: one number instead of many."
-    if got.ndim == 0 and tensors_alike(got.double(), want.double().sum()):
-        return "This is the sum of all that is expected: one number instead of many."
-    for axis in range(want.ndim):
-        for name, reduced in (("mean", want.double().mean(axis)), ("sum", want.double().sum(axis))):
-            if tensors_alike(got.double(), reduced) or tensors_alike(got.double(), reduced.unsqueeze(axis)):
-                return f"This is the {name} along axis {axis} of what is expected."
-    return ""
-
-
-def of_lengths(got, want):
-    """One place more or fewer along an axis, the rest being right."""
-    if got.ndim != want.ndim:
-        return ""
-    for axis in range(want.ndim):
-        rest = [size for other, size in enumerate(want.shape) if other != axis]
-        if [size for other, size in enumerate(got.shape) if other != axis] != rest:
-            continue
-        more = got.shape[axis] == want.shape[axis] + 1
-        long, short = (got, want) if more else (want, got)
-        if long.shape[axis] == short.shape[axis] + 1:
-            for end, start in (("beginning", 1), ("end", 0)):
-                if tensors_alike(long.narrow(axis, start, short.shape[axis]), short):
-                    return f"One place too {'many' if more else 'few'} at the {end} of axis {axis}; the rest is right."
-    return ""
-
-
 def of_inputs(got, want, given):
     """An argument that came back as it was."""
     for key, value in given.items():
@@ -178,6 +155,11 @@ def of_constants(got, want, given):
     shift = (got - want).mean()
     if want.numel() > 1 and tensors_alike(got, want + shift):
         return f"Every number is {abs(shift):.4g} too {'large' if shift > 0 else 'small'}."
+    for axis in range(1, want.ndim):
+        others = [other for other in range(want.ndim) if other != axis]
+        shift = (got - want).mean(others, keepdim=True)
+        if 1 < want.shape[axis] < want.numel() / 2 and tensors_alike(got, want + shift):
+            return f"Along axis {axis}, each place is off by a number of its own, everywhere the same: is it a bias?"
     return ""
 
 
@@ -194,32 +176,6 @@ def of_factor(scale, want):
                 if abs(scale - sign * factor) < 1e-3 * factor:
                     return f"Every number is {'minus ' if sign < 0 else ''}{said} times what is expected."
     return f"Every number is {scale:.4g} times what is expected: a constant factor."
-
-
-def of_axes(got, want, given):
-    """Axes exchanged, reversed, or moved on by one."""
-    if want.ndim and want.numel() > 1:
-        for order in itertools.permutations(range(want.ndim)) if 1 < want.ndim <= 5 else ():
-            moved = want.permute(order)
-            if order != tuple(range(want.ndim)) and moved.shape == got.shape and tensors_alike(got, moved):
-                return f"The values are right, but the axes are exchanged: they stand in the order {list(order)}."
-        for axis in range(want.ndim if got.shape == want.shape else 0):
-            if want.shape[axis] < 2:
-                continue
-            if tensors_alike(got, want.flip(axis)):
-                return f"The values are right, but run backwards along axis {axis}."
-            for by in (1, -1):
-                inner = slice(1, None) if by == 1 else slice(None, -1)
-                rest = slice(None, -1) if by == 1 else slice(1, None)
-                there, here = got.movedim(axis, 0)[inner], want.movedim(axis, 0)[rest]
-                if want.shape[axis] > 2 and not constant(here, 0) and tensors_alike(there, here):
-                    return (
-                        f"The values are right, but one place too {'late' if by == 1 else 'early'} along axis {axis}."
-                    )
-    if got.shape == want.shape and want.numel() > 2:
-        if tensors_alike(got.flatten().sort().values, want.flatten().sort().values):
-            return "The numbers are right, but in the wrong places: look at each reshape, and at the order of axes."
-    return ""
 
 
 def of_samples(got, want, given):
@@ -263,7 +219,8 @@ def of_ranges(got, want, given):
     for one, other, said in ((got, want, "The result is cut off"), (want, got, "The result is not cut off")):
         low, high = one.min(), one.max()
         if other.min() < low - 1e-4 or other.max() > high + 1e-4:
-            if tensors_alike(one, other.clamp(low, high)) and not constant(one.flatten(), 0):
+            several = (~torch.isclose(one, other, 1e-3, 1e-4)).sum() > 1
+            if several and tensors_alike(one, other.clamp(low, high)) and not constant(one.flatten(), 0):
                 ends = [f"below {low:.4g}"] * bool(other.min() < low - 1e-4) + [f"above {high:.4g}"] * bool(
                     other.max() > high + 1e-4
                 )
@@ -290,11 +247,6 @@ def of_parts(got, want, given):
             verb = "is" if len(where) == 1 and "only" in edges else "are"
             return f"Along axis {axis}, {edges} {verb} wrong; the rest is right."
     return ""
-
-
-def constant(values, axis):
-    """Whether nothing changes along an axis."""
-    return tensors_alike(values, values.narrow(axis, 0, 1).expand_as(values))
 
 
 def some(numbers, limit=6):

@@ -8,6 +8,7 @@ import inspect
 import re
 from dataclasses import dataclass, field
 
+import numpy
 import torch
 
 from .guard import InputChanged
@@ -140,7 +141,7 @@ def tensor_problem(got, want, atol, rtol, dtype=None):
     if not off.any():
         return None
     error = torch.where(off, (got - want).abs().nan_to_num(torch.inf), -torch.ones(()).double())
-    index = torch.unravel_index(error.argmax(), error.shape)
+    index = numpy.unravel_index(int(error.argmax()), error.shape)  # torch's imports SymPy first, half a second
     where = f" at {[int(i) for i in index]}" if index else ""
     values = f"expected {want[index].item():.6g}, got {got[index].item():.6g}"
     return (

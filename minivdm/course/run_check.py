@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from .exercise import Draw
 from .guard import Guard, InputChanged
-from .how_it_differs import how_it_differs
+from .how_it_differs import how_it_differs, of_error
 from .originals import reference
 from .sandbox import seed_everything
+
+ENOUGH = 5  # failed probes tell one mistake from another: more of them would only repeat it, slowly
 
 
 @dataclass
@@ -14,7 +16,7 @@ class Run:
     """One implementation's way through a check: its probes, what ended it early, and who was watching."""
 
     probes: list
-    end: tuple | None  # ("raised", error), ("changed", path), ("unusable", error), ("stopped", None) or None
+    end: tuple | None  # ("raised", error), ("changed", path), ("unusable", error), ("stopped", why) or None
     guard: Guard
 
     @property
@@ -58,7 +60,10 @@ def run_probes(exercise, target, seed, methods=None, run=None, like=None):
             probe.given = run.guard.given
             run.probes.append(probe)
             if like and not run.follows(like):
-                run.end = ("stopped", None)
+                run.end = ("stopped", "it went another way")
+                return run
+            if sum(not each.ok for each in run.probes) == ENOUGH:
+                run.end = ("stopped", "enough has failed")
                 return run
         run.end = run.guard.changed and ("changed", run.guard.changed.path)
     except InputChanged as error:
@@ -72,7 +77,9 @@ def run_probes(exercise, target, seed, methods=None, run=None, like=None):
 
 def general_hint(run):
     """How the first wrong values differ from the expected ones, in a sentence; "" if nothing simple explains them."""
-    probe = run.failed
+    probe, (kind, error) = run.failed, run.end or (None, None)
+    if not probe and kind == "raised":
+        return of_error(error, run.guard.given)
     return how_it_differs(probe.got, probe.want, probe.given) if probe and probe.want is not None else ""
 
 

@@ -12,6 +12,7 @@ minutes stand in its piece cells. Nothing of this is written anywhere else:
     # %% piece="forward_process.q_sample" exercise="1.3" points=2 minutes=10
 """
 
+import functools
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from ..files import PACKAGE, home_folder, shipped
 SETTING = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\[[^\]]*\]|[^\s"\[\]]+)')
 
 
+@functools.cache
 def modules(package=PACKAGE):
     """The modules that may hold pieces, by their last names, which no two share: "samplers" -> its file."""
     paths = sorted(Path(package).glob("*/[a-z]*.py"))

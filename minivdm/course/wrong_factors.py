@@ -8,28 +8,52 @@ import itertools
 
 import torch
 
+from .factor_names import name_of
 from .probes import tensors_alike
 
 
-def of_shares(got, want, given):
-    """Both are sums of the arguments, sample by sample, and some factors differ: which, and how."""
+def of_shares(got, want, given, names=()):
+    """Both are sums of the arguments, sample by sample, and some factors differ: which, and how.
+
+    Args:
+        names: (name, values) of likely factors, as of `factor_names.names_of`.
+    """
     parts = {key: value for key, value in given.items() if value.shape == got.shape and value.any()}
     if got.ndim < 2 or not parts or got[0].numel() < 2 * len(parts) + 2:
         return ""
     columns = torch.stack([value.flatten(1) for value in parts.values()], dim=2)  # (B, N, arguments)
     mine, right = (torch.linalg.lstsq(columns, each.flatten(1)[..., None]).solution[..., 0] for each in (got, want))
-    sums = [torch.einsum("bna,ba->bn", columns, factors).reshape(got.shape) for factors in (mine, right)]
-    if not tensors_alike(sums[0], got) or not tensors_alike(sums[1], want):
+
+    def is_sum(result, parts, factors, axis=0):
+        shape = [-1 if other == axis else 1 for other in range(got.ndim)]
+        fits = got.shape[axis] == len(got)
+        terms = (part * factor.reshape(shape) for part, factor in zip(parts.values(), factors.T)) if fits else ()
+        return fits and tensors_alike(result, sum(terms))
+
+    if not is_sum(want, parts, right):
+        return ""
+    for axis in range(1, got.ndim):
+        if is_sum(got, parts, right, axis):
+            return (
+                f"The samples' factors lie along axis {axis}, as a shape like (B,) or (B, 1) makes them do. They "
+                "belong to axis 0: give them the shape (B, 1, ..., 1)."
+            )
+    for key, part in parts.items():
+        if is_sum(got, {**parts, key: part.clamp(-1, 1)}, right):
+            return f"`{key}` is clamped to [-1, 1]. Take it as it is."
+        if is_sum(got, {**parts, key: part[:1].expand_as(part)}, right):
+            return f"All samples get the `{key}` of the first one. Each has its own."
+    if not is_sum(got, parts, mine):
         return ""
     for i, j in itertools.combinations(range(len(parts)), 2):
         one, other = (list(parts)[k] for k in (i, j))
         if not tensors_alike(mine, right) and tensors_alike(mine[:, [i, j]], right[:, [j, i]]):
             return f"`{one}` and `{other}` are exchanged: each has the factor of the other."
     pairs = zip(parts, mine.T, right.T)
-    return " ".join(dict.fromkeys(filter(None, (of_factors(key, *factors, given) for key, *factors in pairs))))
+    return " ".join(dict.fromkeys(filter(None, (of_factors(key, *factors, given, names) for key, *factors in pairs))))
 
 
-def of_factors(key, mine, right, given):
+def of_factors(key, mine, right, given, names=()):
     """What is wrong with the factors of one argument, one a sample; "" if nothing."""
     if tensors_alike(mine, right):
         return ""
@@ -40,8 +64,9 @@ def of_factors(key, mine, right, given):
     known = {
         f"The sign of `{key}` is wrong.": -right,
         f"`{key}` has no factor; it needs one that depends on the sample.": torch.ones_like(right),
-        f"The factor of `{key}` is the square of the right one: a root is missing.": right**2,
-        f"The factor of `{key}` is the root of the right one: there is a root too much.": right.clamp(min=0).sqrt(),
+        f"The factor of `{key}` is the square of the right one: a root is missing.": right * right.abs(),
+        f"The factor of `{key}` is the root of the right one: there is a root too much.": right.sign()
+        * right.abs().sqrt(),
         f"The factor of `{key}` is 1 divided by the right one.": 1 / right,
         f"The factor of `{key}` should be subtracted from 1.": 1 - right,
         f"All samples get the factor of `{key}` of the first one.": right[:1].expand_as(right),
@@ -51,6 +76,9 @@ def of_factors(key, mine, right, given):
     for said, factors in known.items():
         if factors.isfinite().all() and tensors_alike(mine, factors):
             return said
+    came, wanted = name_of(mine, names), name_of(right, names)
+    if came:
+        return f"`{key}` has the factor {came}; it should be {wanted}." if wanted else f"`{key}` has the factor {came}."
     wrong = [i for i in range(len(right)) if not tensors_alike(mine[i], right[i])]
     where = where_wrong(wrong, given) if len(wrong) < len(right) else ""
     i = wrong[0]

@@ -33,7 +33,7 @@ def to_eps(x_t: Tensor, t: Tensor, x0: Tensor, schedule: "NoiseSchedule") -> Ten
         eps = ( x_t - sqrt(alpha_bar_t) x_0 ) / sqrt(1 - alpha_bar_t)
 
     Args:
-        x_t: (B, ...) noisy data at level t.
+        x_t: (B, ...) noisy data at level t, in 32 bits or more.
         t: (B,) long, levels 1..T; level 0 has no noise to find, and gives infinity or NaN.
         x0: like x_t, the clean data or an estimate of it.
         schedule: a `NoiseSchedule`.
@@ -53,7 +53,7 @@ def to_v(x0: Tensor, t: Tensor, eps: Tensor, schedule: "NoiseSchedule") -> Tenso
         v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0
 
     Args:
-        x0: (B, ...) clean data.
+        x0: (B, ...) clean data, in 32 bits or more.
         t: (B,) long, levels 0..T.
         eps: like x0, the noise in x_t.
         schedule: a `NoiseSchedule`.
@@ -74,7 +74,7 @@ def from_v(x_t: Tensor, t: Tensor, v: Tensor, schedule: "NoiseSchedule") -> tupl
         eps = sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) x_t
 
     Args:
-        x_t: (B, ...) noisy data at level t.
+        x_t: (B, ...) noisy data at level t, in 32 bits or more.
         t: (B,) long, levels 0..T.
         v: like x_t, the velocity or an estimate of it.
         schedule: a `NoiseSchedule`.
@@ -95,7 +95,8 @@ def to_score(eps: Tensor, t: Tensor, schedule: "NoiseSchedule") -> Tensor:
         grad log p(x_t) = -E[eps | x_t] / sqrt(1 - alpha_bar_t)
 
     Args:
-        eps: (B, ...) an estimate of the noise in x_t; the score is exact where it is E[eps | x_t].
+        eps: (B, ...) an estimate of the noise in x_t, in 32 bits or more; the score is exact where
+            it is E[eps | x_t].
         t: (B,) long, levels 1..T.
         schedule: a `NoiseSchedule`.
 

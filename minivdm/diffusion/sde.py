@@ -104,7 +104,7 @@ def reverse_sde_sample(
 
     Args:
         score: `score(x, t)` returns grad log p_t(x), like x; t is a (B,) float tensor.
-        x: (B, ...) start, standard normal for a walk from t = 1.
+        x: (B, ...) start, in 32 bits or more, standard normal for a walk from t = 1.
         sde: a `VPSDE`.
         times: falling times in (0, 1], such as `time_grid(1, T_MIN, steps)`.
         generator: `torch.Generator` on x's device.

@@ -1,9 +1,11 @@
 """General hints: what was made of the expected result is said in a sentence, or nothing is."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from minivdm.course.how_it_differs import how_it_differs
+from minivdm.course.how_it_differs import how_it_differs, of_error
 
 torch.manual_seed(0)
 A, B = torch.randn(2, 4, 3, 5)
@@ -22,6 +24,7 @@ EITHER = torch.where(T.reshape(4, 1, 1) == 0, 0, WANT)
         (WANT / 15, "constant factor"),
         (WANT / 3, "Every number is 1/3 (the size of axis 1) times what is expected."),
         (WANT + 0.5, "Every number is 0.5 too large."),
+        (WANT + torch.randn(3, 1), "Along axis 1, each place is off by a number of its own"),
         (A, "What comes back is `a`, unchanged."),
         (torch.zeros(4, 3, 5), "The result is 0 everywhere."),
         (WANT.flip(2), "run backwards along axis 2"),
@@ -37,6 +40,7 @@ EITHER = torch.where(T.reshape(4, 1, 1) == 0, 0, WANT)
         (EITHER, "Wrong only where `t` is 0."),
         (WANT.clamp(-0.4, 0.6), "The result is cut off below -0.4 and above 0.6."),
         (WANT.abs(), "the absolute value"),
+        (torch.nn.functional.silu(WANT), "with a SiLU after it"),
         (FACTORS**2 * A + (1 - FACTORS**2).sqrt() * B, "The factor of `a` is the square of the right one"),
         (FACTORS * A + (1 - FACTORS**2) * B, "The factor of `b` is the square of the right one"),
         (FACTORS * A - (1 - FACTORS**2).sqrt() * B, "The sign of `b` is wrong."),
@@ -77,3 +81,56 @@ def test_a_tensor(got, said):
 def test_other_results(got, want, said):
     found = how_it_differs(got, want, {})
     assert said in found if said else found == ""
+
+
+C, D = torch.randn(2, 5, 3, 5)
+LEVELS = torch.tensor([3, 1, 7, 4, 2])
+SCHEDULE = SimpleNamespace(alpha_bar=torch.linspace(1, 0.1, 9), beta=torch.linspace(0, 0.6, 9) ** 2)
+
+
+def noisy(keep, noise):
+    """A sum with these factors, one for each sample."""
+    return keep.reshape(-1, 1, 1) * C + noise.reshape(-1, 1, 1) * D
+
+
+def table(t):
+    return SCHEDULE.alpha_bar[t]
+
+
+KEEP, NOISE = table(LEVELS).sqrt(), (1 - table(LEVELS)).sqrt()
+
+
+@pytest.mark.parametrize(
+    "got, said",
+    [
+        (
+            noisy(table(LEVELS - 1).sqrt(), NOISE),
+            "`c` has the factor sqrt(alpha_bar_(t - 1)); it should be sqrt(alpha_bar_t).",
+        ),
+        (noisy(table(8 - LEVELS).sqrt(), NOISE), "`c` has the factor sqrt(alpha_bar_(T - t))"),
+        (noisy(KEEP, 1 - KEEP), "`d` has the factor (1 - sqrt(alpha_bar_t)); it should be sqrt(1 - alpha_bar_t)."),
+        (
+            noisy(KEEP, SCHEDULE.beta[LEVELS].sqrt()),
+            "`d` has the factor sqrt(beta_t); it should be sqrt(1 - alpha_bar_t).",
+        ),
+        (noisy(KEEP, NOISE / KEEP), "`d` has the factor sqrt(1 - alpha_bar_t) / sqrt(alpha_bar_t)"),
+        (noisy(KEEP, KEEP + NOISE), "The factor of `d` is wrong"),
+        (KEEP * C + NOISE * D, "The samples' factors lie along axis 2"),
+        (noisy(KEEP, NOISE) + KEEP.reshape(-1, 1, 1) * (C.clamp(-1, 1) - C), "`c` is clamped to [-1, 1]."),
+        (noisy(KEEP, NOISE) + NOISE.reshape(-1, 1, 1) * (D[:1] - D), "All samples get the `d` of the first one."),
+    ],
+)
+def test_factors_of_a_schedule(got, said):
+    assert said in how_it_differs(got, noisy(KEEP, NOISE), dict(c=C, t=LEVELS, d=D, schedule=SCHEDULE))
+
+
+def test_an_error_about_sizes():
+    with pytest.raises(RuntimeError) as caught:
+        table(LEVELS) * C[..., :2]
+    assert "one number for each of the 5 samples" in of_error(caught.value, dict(c=C[..., :2]))
+    assert (
+        of_error(caught.value, dict(c=C[:3]))
+        == of_error(caught.value, dict(c=C[:, :, :1]))
+        == of_error(ValueError("no"), dict(c=C))
+        == ""
+    )

@@ -41,17 +41,6 @@ q_sample.edit(
     "take square roots of both.",
 )
 q_sample.edit(
-    "signal and noise swapped",
-    {"alpha_bar.sqrt() * x0 + (1 - alpha_bar)": "(1 - alpha_bar).sqrt() * x0 + alpha_bar"},
-    "The two factors are swapped: at low levels this is nearly all noise. sqrt(alpha_bar) belongs to x0.",
-)
-q_sample.edit(
-    "one minus the root",
-    {"(1 - alpha_bar).sqrt()": "(1 - alpha_bar.sqrt())"},
-    "The noise is multiplied by 1 - sqrt(alpha_bar). Subtract first, then take the root: "
-    "the *squares* of the two factors add up to 1.",
-)
-q_sample.edit(
     "level off by one",
     {"alpha_bar, t,": "alpha_bar, t - 1,"},
     "This is the answer for level t - 1. The tables already start at level 0, so level t stands at index t.",
@@ -61,30 +50,6 @@ q_sample.edit(
     {"schedule.alpha_bar": "1 - schedule.beta"},
     "beta_t is the noise of the one step from t - 1 to t. The jump from clean data to level t uses alpha_bar_t, "
     "which all steps up to t share.",
-)
-q_sample.edit(
-    "one level for the batch",
-    {"per_sample(schedule.alpha_bar, t, x0, noise)": "schedule.alpha_bar[t[0]]"},
-    "All samples got the level of the first one. t holds a level per sample: look up all of them, "
-    "and give the result the shape (B, 1, 1, 1).",
-)
-q_sample.edit(
-    "noise subtracted",
-    {" + ": " - "},
-    "The noise comes with a minus sign. For a symmetric noise that makes no difference by itself, "
-    "but whoever compares with `noise` later would look for its opposite.",
-)
-q_sample.edit(
-    "no shape for broadcasting",
-    {"per_sample(schedule.alpha_bar, t, x0, noise)": "schedule.alpha_bar[t]"},
-    "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis, the columns of the "
-    "picture. per_sample(schedule.alpha_bar, t, x0) gives it the shape (B, 1, 1, 1).",
-)
-q_sample.edit(
-    "images only",
-    {"per_sample(schedule.alpha_bar, t, x0, noise)": "schedule.alpha_bar[t].view(-1, 1, 1, 1)"},
-    "view(-1, 1, 1, 1) fits images, but not points (B, 2) or videos (B, C, F, H, W). "
-    "per_sample looks at the shape of x0 and works for all.",
 )
 
 
@@ -119,44 +84,13 @@ to_x0.edit(
     "The noise is taken off, but the signal is still shrunk by sqrt(alpha_bar): divide by it.",
 )
 to_x0.edit(
-    "multiplied instead of divided",
-    {"/ alpha_bar": "* alpha_bar"},
-    "The signal was multiplied by sqrt(alpha_bar) on the way up. To undo that, divide by it.",
-)
-to_x0.edit(
-    "divided by alpha_bar",
-    {"/ alpha_bar.sqrt()": "/ alpha_bar"},
-    "The signal was multiplied by sqrt(alpha_bar); here it is divided by alpha_bar.",
-)
-to_x0.edit(
     "no square roots",
     {".sqrt()": ""},
     "Both factors are square roots, just as in q_sample: this function undoes it.",
-)
-to_x0.edit(
-    "one minus the root",
-    {"(1 - alpha_bar).sqrt()": "(1 - alpha_bar.sqrt())"},
-    "The noise has the factor sqrt(1 - alpha_bar): subtract first, then take the root.",
-)
-to_x0.edit(
-    "noise added",
-    {"(x_t - ": "(x_t + "},
-    "The sign of the noise is wrong: q_sample added it, so it must be subtracted.",
 )
 to_x0.edit(
     "parentheses missing",
     {"(x_t - ": "x_t - ("},
     "Only the noise is divided by sqrt(alpha_bar), because a division binds more tightly than a minus. "
     "Put parentheses around the difference.",
-)
-to_x0.edit(
-    "no shape for broadcasting",
-    {"per_sample(schedule.alpha_bar, t, x_t, eps)": "schedule.alpha_bar[t]"},
-    "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis. "
-    "per_sample gives it the shape (B, 1, 1, 1).",
-)
-to_x0.edit(
-    "clamped",
-    {"return (": "return ((", "/ alpha_bar.sqrt()": "/ alpha_bar.sqrt()).clamp(-1, 1)"},
-    "The result is clamped to [-1, 1]. That is a decision for the sampler; this function only solves the equation.",
 )

@@ -80,24 +80,6 @@ def loss_of_a_line(f, draw):
 
 
 diffusion_loss.edit(
-    "one level for the whole batch",
-    {"x0.shape[:1], **like)": "(1,), **like).expand(len(x0))"},
-    "The whole batch shares one level. The estimate of the loss is then very noisy; "
-    "draw a level for each sample, shape (B,).",
-)
-diffusion_loss.edit(
-    "levels 0..T-1",
-    {"1, schedule.T + 1": "0, schedule.T"},
-    "Levels run from 0 to T - 1 here. Level 0 has no noise to find, and level T, where sampling starts, "
-    "is never trained: draw from 1..T.",
-)
-diffusion_loss.edit(
-    "level T never drawn",
-    {"schedule.T + 1": "schedule.T"},
-    "The largest level drawn is T - 1: the upper end of torch.randint is exclusive. "
-    "Sampling starts at T, where the model would never have been trained.",
-)
-diffusion_loss.edit(
     "the model sees clean data",
     {"model(x_t,": "model(x0,"},
     "The model is given x0 itself, in which there is no noise to find. Make x_t with q_sample and give it that.",
@@ -119,20 +101,10 @@ diffusion_loss.edit(
     "draw once and use it in both places.",
 )
 diffusion_loss.edit(
-    "sum instead of mean",
-    {".mean()": ".sum()"},
-    "The squared errors are summed. Take the mean, so that the loss does not depend on the size of batch and image.",
-)
-diffusion_loss.edit(
     "absolute error",
     {"square": "abs"},
     "This is the mean absolute error. The best guess under it is a median, not the mean that the theory needs: "
     "square the difference.",
-)
-diffusion_loss.edit(
-    "a plain number",
-    {".mean()": ".mean().item()"},
-    "This is a Python number, cut off from the network: no gradient can flow back. Leave out .item().",
 )
 diffusion_loss.edit(
     "levels without the generator",

@@ -58,20 +58,10 @@ def mixed_steps(f, draw):
 
 
 q_posterior.edit(
-    "mean's factors swapped",
-    {"beta * x0": "beta * x_t", "(1 - ab_s) * x_t": "(1 - ab_s) * x0"},
-    "The factors of x0 and x_t are swapped. Check with s = 0: there the mean must be x0, and x_t must not matter.",
-)
-q_posterior.edit(
     "variance beta",
     {"beta * (1 - ab_s) / (1 - ab_t)": "beta"},
     "The mean is right, but the variance is beta, that of the step up. Knowing x_0 makes x_s less uncertain: "
     "the factor (1 - alpha_bar_s) / (1 - alpha_bar_t) is missing.",
-)
-q_posterior.edit(
-    "standard deviation",
-    {"mean, beta * (1 - ab_s) / (1 - ab_t)": "mean, (beta * (1 - ab_s) / (1 - ab_t)).sqrt()"},
-    "The second result is the standard deviation. The variance is asked for: leave out the square root.",
 )
 q_posterior.edit(
     "beta of a single step",
@@ -103,13 +93,4 @@ q_posterior.edit(
     "parentheses missing",
     {"(ab_s.sqrt()": "ab_s.sqrt()", "* x_t) /": "* x_t /"},
     "Only the second summand of the mean is divided by 1 - alpha_bar_t. Put parentheses around the sum.",
-)
-q_posterior.edit(
-    "no shape for broadcasting",
-    {
-        "per_sample(schedule.alpha_bar, t, x_t)": "schedule.alpha_bar[t]",
-        "per_sample(schedule.alpha_bar, s, x_t)": "schedule.alpha_bar[s]",
-    },
-    "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis. "
-    "per_sample gives it the shape (B, 1, 1, 1).",
 )

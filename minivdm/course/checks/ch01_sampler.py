@@ -36,19 +36,3 @@ def a_walk(f, draw):
 
 for mistake in MISTAKES:
     ddpm_sample.edit(*mistake)
-
-ddpm_sample.edit(
-    "the same noise at every step",
-    {
-        "    for level": "    once = torch.randn(x.shape, generator=generator)\n    for level",
-        "s, noise, schedule)": "s, once, schedule)",
-    },
-    "The noise is drawn once, outside the loop, and its pushes add up in one direction. "
-    "Draw fresh noise for each step.",
-)
-ddpm_sample.edit(
-    "no noise",
-    {"s, noise, schedule)": "s, 0 * noise, schedule)"},
-    "Only the mean is followed, so the samples are not spread as the data is. "
-    "Draw fresh noise for each step and hand it to ddpm_step.",
-)

@@ -41,31 +41,10 @@ def mixed_steps(f, draw):
 
 
 ddpm_step.edit(
-    "variance instead of its root",
-    {"variance.sqrt()": "variance"},
-    "The noise is multiplied by the variance. Its standard deviation must be the *root* of the variance.",
-)
-ddpm_step.edit(
-    "no noise",
-    {" + variance.sqrt() * noise": ""},
-    "This is the mean alone. Without fresh noise all samples drift to an average; add sqrt(variance) * noise.",
-)
-ddpm_step.edit(
     "noised again from x0",
     {"mean + variance.sqrt() * noise": "q_sample(x0, s, noise, schedule)"},
     "This forgets x_t and noises x0 afresh to level s. The step must stay close to where the sample is: "
     "draw from the posterior, whose mean uses x0 *and* x_t.",
-)
-ddpm_step.edit(
-    "x0 and x_t swapped",
-    {"(x0, x_t,": "(x_t, x0,"},
-    "q_posterior takes x0 first, then x_t; here they are the other way round.",
-)
-ddpm_step.edit(
-    "noise of the step up",
-    {"variance.sqrt()": "per_sample(schedule.beta, t, x_t).sqrt()"},
-    "The noise has the variance beta of the step up from s to t. That leaves noise on the last step; "
-    "use the posterior's own variance, the second result of q_posterior.",
 )
 ddpm_step.edit(
     "t and s swapped",

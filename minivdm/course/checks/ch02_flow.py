@@ -9,8 +9,6 @@ from .ch02_shared import (
     CASES,
     EULER_AT_END,
     OTHER_SDE,
-    ROWS,
-    SHAPELESS,
     WALKS,
     GaussianData,
     bad_times,
@@ -65,11 +63,6 @@ probability_flow.edit("no drift", {"sde.drift(x, t) -": "-"}, "The drift f is mi
 probability_flow.edit(
     "everything halved", {"drift(x, t)": "drift(x, t) / 2"}, "The drift is halved, too: only the score has the half."
 )
-probability_flow.edit(
-    "shape (B,)",
-    {"expand_like(sde.diffusion(t), x)": "sde.diffusion(t)"},
-    SHAPELESS.format("sde.diffusion(t)", "expand_like(sde.diffusion(t), x)"),
-)
 G, OWN = "expand_like(sde.diffusion(t), x)", "Each has a time of its own, and so a g of its own."
 for mistake in (
     ("half of g", {" / 2": "", G: f"({G} / 2)"}, "g is halved before it is squared, which leaves a quarter: g^2 / 2."),
@@ -78,7 +71,8 @@ for mistake in (
     ("drift's sign", {"sde.drift": "-sde.drift"}, "The drift has the wrong sign: add f as it is."),
     ("drift without beta", {"sde.drift(x, t)": "-x / 2"}, "The drift is sde.drift(x, t), with beta(t)."),
     ("given SDE ignored", {"sde.": "type(sde)()."}, OTHER_SDE),
-    ("rows only", {G: "sde.diffusion(t)[:, None]"}, ROWS.format(G)),
+    ("shape (B,)", {G: "sde.diffusion(t)"}, f"g has the shape (B,), which lines up with the *last* axis: {G}."),
+    ("rows only", {G: "sde.diffusion(t)[:, None]"}, f"g has the shape (B, 1), which fits rows (B, D) alone: {G}."),
     ("g of the first", {G: "sde.diffusion(t)[0]"}, f"All samples get g of the first. {OWN}"),
     ("mean of g^2", {f"{G} ** 2": "(sde.diffusion(t)**2).mean()"}, f"All samples get one g. {OWN}"),
 ):
@@ -163,20 +157,6 @@ probability_flow_ode.edit(
     {"then - now": "now - then"},
     "The step must be s - t: negative when times fall, and then the same formula leads from noise to data.",
 )
-probability_flow_ode.edit(
-    "one direction only",
-    {"checked_times(times)": "checked_times(times, falling=True)"},
-    "Rising times are refused, but they are the way from data to noise. Call checked_times(times) without `falling`.",
-)
-probability_flow_ode.edit(
-    "times not checked",
-    {"checked_times(times)": "times"},
-    "Good times are walked well, but a list that turns back or contains 0 is walked without complaint. Call "
-    "checked_times(times) first.",
-)
-probability_flow_ode.edit(
-    "no callback", {"callback(then, x)": "pass"}, "The callback is never called. After each step: callback(s, x)."
-)
 BOTH = "(first + second) / 2"
 for mistake in (
     ("first only", {BOTH: "first"}, "Only the first slope is used, which is Euler's step: take the mean."),
@@ -185,7 +165,6 @@ for mistake in (
     ("always down", {"then - now": "-abs(then - now)"}, "The step is negative whichever way times run. It is s - t."),
     ("Euler at the end", {BOTH: EULER_AT_END}, "The last step is Euler's, as in some samplers. Here all are Heun's."),
     ("too early", {"x = x + dt": "old, x = x, x + dt", "return x": "return old"}, "This is x before the last step."),
-    ("callback with t", {"callback(then": "callback(now"}, "The callback gets t, where the step began, not s."),
     (
         "callback with the trial point",
         {"x = x + dt": "trial, x = x + dt * first, x + dt", "callback(then, x)": "callback(then, trial)"},

@@ -4,28 +4,8 @@ import torch
 
 from minivdm.course.exercise import close, exercise, holds
 
-from .ch02_shared import CASES, ROWS, SHAPELESS, SQUARE
+from .ch02_shared import CASES, SQUARE
 from .common import column, fresh_schedule, wide_schedule
-
-ROOTS = "The factors are square roots: their squares add up to 1, as the sine's and the cosine's do."
-LOOK_UPS = [  # (label, changes, hint): mistakes of all four
-    (
-        "one level too low",
-        {"alpha_bar, t,": "alpha_bar, t - 1,"},
-        "This is the answer for level t - 1. The tables begin with level 0, so level t stands at index t.",
-    ),
-    (
-        "one level too high",
-        {"alpha_bar, t,": "alpha_bar, t + 1,"},
-        "This is the answer for level t + 1. The tables begin with level 0, so level t stands at index t.",
-    ),
-    (
-        "levels from the other end",
-        {"alpha_bar, t,": "alpha_bar, schedule.T - t,"},
-        "This is the answer for level T - t. Noise grows with the level: clean data is level 0.",
-    ),
-]
-ONE_MINUS_ROOT = "This has 1 - sqrt(alpha_bar) where sqrt(1 - alpha_bar) belongs: subtract first, then take the root."
 
 
 def noisy_data(draw):
@@ -69,39 +49,16 @@ def ordinary_score(f, draw):
 
 
 to_score.edit(
-    "sign", {"-eps": "eps"}, "The sign is wrong: noise points away from the data, the score towards it: put a minus."
-)
-to_score.edit(
     "divided by the variance",
     {".sqrt()": ""},
     "This is divided by the variance 1 - alpha_bar. That would be right for the whole noise in x_t, which is "
     "sqrt(1 - alpha_bar) eps; eps itself has variance 1, so one root remains.",
-)
-to_score.edit("multiplied", {"/": "*"}, "Divide by sqrt(1 - alpha_bar); the less noise, the steeper the density.")
-to_score.edit(
-    "not divided",
-    {"/ (1 - per_sample(schedule.alpha_bar, t, eps)).sqrt()": ""},
-    "This is -eps. The score is that over the standard deviation of the noise.",
-)
-to_score.edit(
-    "the picture's factor",
-    {"1 - per_sample": "per_sample"},
-    "This is divided by sqrt(alpha_bar), the factor of the picture. The noise has the factor sqrt(1 - alpha_bar).",
 )
 to_score.edit(
     "a single step",
     {"1 - per_sample(schedule.alpha_bar": "per_sample(schedule.beta"},
     "beta_t is the noise of one step. x_t has gathered the noise of all steps up to t, which is 1 - alpha_bar_t.",
 )
-to_score.edit(
-    "shape (B,)",
-    {"per_sample(schedule.alpha_bar, t, eps)": "schedule.alpha_bar[t]"},
-    SHAPELESS.format("schedule.alpha_bar[t]", "per_sample(schedule.alpha_bar, t, eps)"),
-)
-to_score.edit(
-    "rows only", {"per_sample(schedule.alpha_bar, t, eps)": "schedule.alpha_bar[t][:, None]"}, ROWS.format("per_sample")
-)
-to_score.edit("one minus the root", {"(1 - per": "((1 - per", "eps)).sqrt()": "eps).sqrt()))"}, ONE_MINUS_ROOT)
 to_score.edit(
     "score of x_0",
     {"-eps": "-per_sample(schedule.alpha_bar, t, eps).sqrt() * eps"},
@@ -131,52 +88,15 @@ to_eps.edit(
     "not divided", {"/ (1 - alpha_bar).sqrt()": ""}, "The noise is shrunk, as in x_t: divide by sqrt(1 - alpha_bar)."
 )
 to_eps.edit(
-    "x0 not shrunk", {"alpha_bar.sqrt() * x0": "x0"}, "x_t holds the picture times sqrt(alpha_bar): subtract *that*."
-)
-to_eps.edit(
-    "no square roots", {".sqrt()": ""}, "Both factors are square roots, just as in q_sample: this function undoes it."
-)
-to_eps.edit(
     "to_x0 again",
     {"alpha_bar.sqrt() * x0) / (1 - alpha_bar)": "(1 - alpha_bar).sqrt() * x0) / alpha_bar"},
     "This is to_x0 with other names: it solves q_sample for what sqrt(alpha_bar) multiplies. Here it is the other "
     "part that is wanted, the one with sqrt(1 - alpha_bar).",
 )
 to_eps.edit(
-    "rows only",
-    {"per_sample(schedule.alpha_bar, t, x_t, x0)": "schedule.alpha_bar[t][:, None]"},
-    ROWS.format("per_sample"),
-)
-to_eps.edit("one minus the root", {"(1 - alpha_bar).sqrt()": "(1 - alpha_bar.sqrt())"}, ONE_MINUS_ROOT)
-to_eps.edit(
-    "x0's factor without root",
-    {"alpha_bar.sqrt() * x0": "alpha_bar * x0"},
-    "x0 is multiplied by alpha_bar, a share of variance. In x_t its factor is the root of that.",
-)
-to_eps.edit(
-    "divided by the variance",
-    {"/ (1 - alpha_bar).sqrt()": "/ (1 - alpha_bar)"},
-    "This is divided by the variance 1 - alpha_bar. The noise has the factor sqrt(1 - alpha_bar): take the root.",
-)
-to_eps.edit(
     "parentheses missing",
     {"(x_t - alpha_bar.sqrt() * x0) /": "x_t - alpha_bar.sqrt() * x0 /"},
     "Only x0 is divided, because a division binds more tightly than a minus. Put parentheses around the difference.",
-)
-to_eps.edit(
-    "x0 clamped",
-    {"alpha_bar.sqrt() * x0": "alpha_bar.sqrt() * x0.clamp(-1, 1)"},
-    "x0 is clamped to [-1, 1] first. That is a decision for the sampler; this function only solves the equation.",
-)
-to_eps.edit(
-    "sign",
-    {"(x_t - alpha_bar.sqrt() * x0)": "(alpha_bar.sqrt() * x0 - x_t)"},
-    "The sign is wrong: x_t minus the picture is the noise, not the other way round.",
-)
-to_eps.edit(
-    "shape (B,)",
-    {"per_sample(schedule.alpha_bar, t, x_t, x0)": "schedule.alpha_bar[t]"},
-    SHAPELESS.format("schedule.alpha_bar[t]", "per_sample(schedule.alpha_bar, t, x_t)"),
 )
 
 
@@ -203,36 +123,9 @@ to_v.edit(
     "v has the opposite sign: it points from the picture towards the noise, so eps has the plus.",
 )
 to_v.edit(
-    "plus",
-    {V: "alpha_bar.sqrt() * eps + (1 - alpha_bar).sqrt() * x0"},
-    "The two parts are added. v is at a right angle to x_t, so one of them has a minus: x0.",
-)
-to_v.edit(
     "factors swapped",
     {V: "(1 - alpha_bar).sqrt() * eps - alpha_bar.sqrt() * x0"},
     "The two factors are swapped. In v each of them stands at the *other* place than in x_t: sqrt(alpha_bar) with eps.",
-)
-to_v.edit("no square roots", {".sqrt()": ""}, ROOTS)
-to_v.edit("one minus the root", {"(1 - alpha_bar).sqrt()": "(1 - alpha_bar.sqrt())"}, ONE_MINUS_ROOT)
-to_v.edit(
-    "rows only",
-    {"per_sample(schedule.alpha_bar, t, x0, eps)": "schedule.alpha_bar[t][:, None]"},
-    ROWS.format("per_sample"),
-)
-to_v.edit(
-    "shape (B,)",
-    {"per_sample(schedule.alpha_bar, t, x0, eps)": "schedule.alpha_bar[t]"},
-    SHAPELESS.format("schedule.alpha_bar[t]", "per_sample(schedule.alpha_bar, t, x0)"),
-)
-to_v.edit(
-    "x0's factor without root",
-    {"(1 - alpha_bar).sqrt() * x0": "(1 - alpha_bar) * x0"},
-    "x0 is multiplied by 1 - alpha_bar, a share of variance: take the root.",
-)
-to_v.edit(
-    "x0 clamped",
-    {"* x0": "* x0.clamp(-1, 1)"},
-    "x0 is clamped to [-1, 1] first. v is defined for any x0: leave it as it is.",
 )
 to_v.edit(
     "no factors",
@@ -264,44 +157,15 @@ def ordinary_back(f, draw):
 
 
 X0, EPS = "keep * x_t - noise * v", "keep * v + noise * x_t"
-from_v.edit("order", {f"{X0}, {EPS}": f"{EPS}, {X0}"}, "x0 and eps come in the wrong order: x0 first.")
-from_v.edit(
-    "sign of v", {"- noise * v": "+ noise * v"}, "In x0, v has the wrong sign: put in what x_t and v are made of."
-)
-from_v.edit(
-    "sign of x_t",
-    {"+ noise * x_t": "- noise * x_t"},
-    "In eps, x_t has the wrong sign: put in what x_t and v are made of.",
-)
 from_v.edit(
     "turned the wrong way",
     {"- noise * v": "+ noise * v", "+ noise * x_t": "- noise * x_t"},
     "Both signs are wrong: this turns on, away from the data. Turn *back*: then x0 has the minus, and eps the plus.",
 )
 from_v.edit(
-    "factors swapped", {"keep, noise =": "noise, keep ="}, "The factors are swapped: at low levels x0 is nearly x_t."
-)
-from_v.edit("no square roots", {".sqrt()": ""}, ROOTS)
-from_v.edit("one minus the root", {"(1 - alpha_bar).sqrt()": "(1 - alpha_bar.sqrt())"}, ONE_MINUS_ROOT)
-from_v.edit(
-    "rows only",
-    {"per_sample(schedule.alpha_bar, t, x_t, v)": "schedule.alpha_bar[t][:, None]"},
-    ROWS.format("per_sample"),
-)
-from_v.edit(
-    "shape (B,)",
-    {"per_sample(schedule.alpha_bar, t, x_t, v)": "schedule.alpha_bar[t]"},
-    SHAPELESS.format("schedule.alpha_bar[t]", "per_sample(schedule.alpha_bar, t, x_t)"),
-)
-from_v.edit(
     "x_t overwritten",
     {EPS: f"keep * v + noise * ({X0})"},
     "x0 is right, but eps is made of x0 and v: was x_t overwritten before it was used again?",
-)
-from_v.edit(
-    "divided once more",
-    {X0: f"({X0}) / keep"},
-    "x0 is divided by sqrt(alpha_bar) at the end. That belongs to to_x0; turning back needs no division.",
 )
 from_v.edit(
     "v taken for eps",
@@ -314,7 +178,3 @@ from_v.edit(
     "x0 is right, but eps is found by dividing by sqrt(1 - alpha_bar), which is 0 at level 0: NaN. Turning back "
     "needs no division: eps = sqrt(alpha_bar) v + sqrt(1 - alpha_bar) x_t.",
 )
-
-for piece in (to_score, to_eps, to_v, from_v):
-    for mistake in LOOK_UPS:
-        piece.edit(*mistake)

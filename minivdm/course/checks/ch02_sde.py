@@ -9,8 +9,6 @@ from minivdm.course.shared_probes import PROMISES
 from .ch02_shared import (
     CASES,
     OTHER_SDE,
-    ROWS,
-    SHAPELESS,
     WALKS,
     GaussianData,
     bad_times,
@@ -66,45 +64,19 @@ vpsde.edit(
     "to t has a half: beta_min t + (beta_max - beta_min) t^2 / 2.",
 )
 vpsde.edit(
-    "square root of alpha_bar",
-    {"t**2 / 2)": "t**2 / 2) / 2"},
-    "This is sqrt(alpha_bar), the factor of the picture. alpha_bar is a share of *variance*: exp(-integral), without "
-    "the half that stands in the drift.",
-)
-vpsde.edit("noise instead of picture", {"torch.exp": "1 - torch.exp"}, "This is the share of noise, 1 - alpha_bar.")
-vpsde.edit("growing", {"exp(-": "exp("}, "alpha_bar grows here. The exponent is minus the integral.")
-vpsde.edit("drift's sign", {"-expand_like": "expand_like"}, "The drift points away from zero: put a minus in front.")
-vpsde.edit(
-    "drift without half", {"x / 2": "x"}, "The drift is twice too strong: sqrt(1 - beta dt) is about 1 - beta dt / 2."
-)
-vpsde.edit(
     "root in the drift", {"beta(t), x": "beta(t).sqrt(), x"}, "The drift has beta(t) itself; the root belongs to g."
-)
-vpsde.edit(
-    "shape (B,)",
-    {"expand_like(self.beta(t), x)": "self.beta(t)"},
-    SHAPELESS.format("beta(t)", "expand_like(self.beta(t), x)"),
-)
-vpsde.edit(
-    "variance as g", {".sqrt()": ""}, "This is a variance per time. g multiplies the noise itself: take the root."
 )
 vpsde.edit(
     "the noise so far",
     {"self.beta(t).sqrt()": "(1 - self.alpha_bar(t)).sqrt()"},
     "This is the standard deviation of all noise up to t. g(t) is the rate at which it comes in *now*.",
 )
-vpsde.edit(
-    "half in the diffusion",
-    {"self.beta(t).sqrt()": "(self.beta(t) / 2).sqrt()"},
-    "There is no half in g: g^2 = beta(t). The half belongs to the drift alone.",
-)
-BETA, EXPANDED = "self.beta(t).sqrt()", "expand_like(self.beta(t), x)"
+BETA = "self.beta(t).sqrt()"
 LINE = "beta(t) goes along a straight line from beta_min to beta_max, and g is its root."
 for mistake in (
     ("all", {"(self.beta_max - self.beta_min) * t**2": "self.beta_max * t**2"}, "beta grows by beta_max - beta_min."),
     ("power of two", {"torch.exp(": "torch.exp2("}, "This is a power of 2. alpha_bar is one of e."),
     ("no exp", {"torch.exp(-(": "(1 - ("}, "This is 1 - integral, right for small t alone: take exp of minus that."),
-    ("rows only", {EXPANDED: "self.beta(t)[:, None]"}, ROWS.format(EXPANDED)),
     (
         "integral as rate",
         {"self.beta(t), x": "-self.alpha_bar(t).log(), x"},
@@ -207,16 +179,6 @@ reverse_sde_sample.edit(
     "drift turned, too", {"(sde.drift": "(-sde.drift"}, "The drift is turned by hand, but dt < 0 turns it already."
 )
 reverse_sde_sample.edit(
-    "no noise",
-    {"if then != times[-1]": "if False"},
-    "There is no noise. With all of g^2 score and no noise, points fall into the modes and the spread is lost.",
-)
-reverse_sde_sample.edit(
-    "noise in the last step",
-    {"if then != times[-1]": "if True"},
-    "The last step adds noise, too, and nothing removes it again: leave it out there.",
-)
-reverse_sde_sample.edit(
     "noise times dt",
     {"math.sqrt(-dt)": "-dt"},
     "The noise is multiplied by the time step itself. Variances add up, so the noise of a step has the *variance* "
@@ -233,21 +195,9 @@ reverse_sde_sample.edit(
     "s - t is negative, and its root is NaN. The noise needs the root of t - s.",
 )
 reverse_sde_sample.edit(
-    "no generator", {"generator=generator, ": ""}, "The noise is not from `generator`: a sample cannot be repeated."
-)
-reverse_sde_sample.edit(
     "evaluated at the new time",
     {"at_time(now": "at_time(then"},
     "Drift and score are evaluated at s. They belong to the time that x has *before* the step: t.",
-)
-reverse_sde_sample.edit(
-    "times not checked",
-    {"checked_times(times, falling=True)": "times"},
-    "Good times are walked well, but times that rise or contain 0 are walked without complaint. Call "
-    "checked_times(times, falling=True) first.",
-)
-reverse_sde_sample.edit(
-    "no callback", {"callback(then, x)": "pass"}, "The callback is never called. After each step: callback(s, x)."
 )
 WHEN = "It belongs to the time that x has *before* the step: t."
 G = "expand_like(sde.diffusion(t), x)"
@@ -264,7 +214,6 @@ for mistake in (
         {"t) - g**2": "t)) * dt\n        x = x - (g**2"},
         "The score is asked after the drift's step, not at x_t.",
     ),
-    ("callback with t", {"callback(then": "callback(now"}, "The callback gets t, where the step began, not s."),
     (
         "callback before the noise",
         {
@@ -273,8 +222,6 @@ for mistake in (
         },
         "The callback is given x before the noise is added. Call it at the end of the step.",
     ),
-    ("rows only", {G: "sde.diffusion(t)[:, None]"}, ROWS.format(G)),
-    ("shape (B,)", {G: "sde.diffusion(t)"}, SHAPELESS.format("sde.diffusion(t)", G)),
     *WALKS,
     ("given SDE ignored", {"sde.": "type(sde)()."}, OTHER_SDE),
 ):

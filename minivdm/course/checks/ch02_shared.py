@@ -11,11 +11,6 @@ from .common import SHAPES
 
 SQUARE = "pictures (4, 3, 4, 4)"  # as high and wide as the batch is long: (B,) and (B, 1) go with them, wrongly
 CASES = {SQUARE: (4, 3, 4, 4), **SHAPES, "one number a sample (5,)": (5,)}
-ROWS = (
-    "One number per sample has the shape (B, 1) here. That fits rows (B, D) alone; in a picture it lines up with the "
-    "height. {} gives it the shape (B, 1, ..., 1)."
-)
-SHAPELESS = "{} has the shape (B,), and PyTorch lines it up with the *last* axis. {} gives it the shape (B, 1, ..., 1)."
 EULER_AT_END = "(first if then == times[-1] else (first + second) / 2)"
 OTHER_SDE = "The given `sde` is not used: this is right for the default betas alone."
 WALKS = [  # (label, changes, hint): mistakes of those who walk a list of times

@@ -70,16 +70,6 @@ ddib.edit(
     "This returns the noise. The second half is missing: sample from it with `target`.",
 )
 ddib.edit(
-    "conditions swapped",
-    {"    noise =": "    source_cond, target_cond = target_cond, source_cond\n    noise ="},
-    "The conditions are the wrong way round: source_cond belongs to the inversion, target_cond to the sampling.",
-)
-ddib.edit(
-    "conditions forgotten",
-    {", source_cond)": ")", ", target_cond)": ")"},
-    "The conditions do not reach the models: hand source_cond on to ddim_invert and target_cond to ddim_sample.",
-)
-ddib.edit(
     "levels forgotten",
     {"schedule, levels,": "schedule, None,"},
     "All levels are walked, whatever `levels` says: hand it on to both.",

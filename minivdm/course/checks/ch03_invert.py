@@ -60,25 +60,9 @@ ddim_invert.edit(
     "is worked out anew, from x and eps.",
 )
 ddim_invert.edit(
-    "the list of levels ignored",
-    {"reversed(levels)": "reversed(all_levels(schedule))"},
-    "All levels are walked, whatever `levels` says.",
-)
-ddim_invert.edit(
-    "cond forgotten",
-    {"model(x, t, cond)": "model(x, t)"},
-    "The model is not given the condition: call model(x, t, cond).",
-)
-ddim_invert.edit(
     "clamped",
     {"eps, schedule)\n        x =": "eps, schedule).clamp(-1, 1)\n        x ="},
     "The guess of x_0 is clamped to [-1, 1]. What is cut off here cannot be put back on the way down.",
-)
-ddim_invert.edit(
-    "levels not checked",
-    {"checked_levels(levels, schedule)": "levels or all_levels(schedule)"},
-    "A list of levels that rises, or does not end at 0, is walked without complaint. Call checked_levels(levels, "
-    "schedule) first.",
 )
 ddim_invert.edit(
     "return inside the loop",
@@ -86,27 +70,9 @@ ddim_invert.edit(
     "Only one step is made: the `return` stands inside the loop.",
 )
 ddim_invert.edit(
-    "callback with the old level",
-    {"callback(target,": "callback(level,"},
-    "The callback gets the level *before* the step. It belongs to the new x, so the level is t.",
-)
-ddim_invert.edit(
-    "callback with the data",
-    {"callback(target, x, guess)": "callback(target, x, x0)"},
-    "The callback gets x0, the data that came in. Give it the estimate of x_0 that the step has used.",
-)
-ddim_invert.edit(
     "callback with x and the guess swapped",
     {"callback(target, x, guess)": "callback(target, guess, x)"},
     "The callback gets x and the guess in the wrong order: first the x that was reached, then the estimate of x_0.",
-)
-ddim_invert.edit(
-    "callback with the old x",
-    {
-        "        eps = model": "        before = x\n        eps = model",
-        "callback(target, x,": "callback(target, before,",
-    },
-    "The callback gets the x from *before* the step: call it after the step, with x at the level reached.",
 )
 ddim_invert.edit(
     "normalised",

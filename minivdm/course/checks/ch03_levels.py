@@ -79,16 +79,6 @@ sampling_levels.edit(
     "takes one level too far down. Multiply first, and divide whole numbers: T * i // n.",
 )
 sampling_levels.edit(
-    "rising",
-    {"range(n, -1, -1)": "range(n + 1)"},
-    "The list rises. A sampler starts with noise: the first level is T, the last is 0.",
-)
-sampling_levels.edit(
-    "not whole numbers",
-    {"T * i // n": "T * i / n"},
-    "The levels are floats. There is no level 12.5 in the tables: divide with // to round down.",
-)
-sampling_levels.edit(
     "0 forgotten",
     {"range(n, -1, -1)": "range(n, 0, -1)"},
     "The last level is missing: i must run down to 0, so `range` needs the end -1.",

@@ -62,11 +62,6 @@ ddim_sample.edit(
     "Even at eta = 0 fresh noise comes in, as in ddpm_sample. Take the step with ddim_step, and hand eta on to it.",
 )
 ddim_sample.edit(
-    "zeros for noise",
-    {"if eta:": "if False:"},
-    "With eta > 0, too, the step is given zeros for noise. Draw it, from `generator`.",
-)
-ddim_sample.edit(
     "the model's noise after a clamp",
     {
         "x0 = to_x0(x, t, model(x, t, cond)": "eps = model(x, t, cond)\n        x0 = to_x0(x, t, eps",
@@ -76,9 +71,4 @@ ddim_sample.edit(
     },
     "Right without a clamp. With clip_x0=True the step goes on with the model's estimate of the noise, which does not "
     "fit the clamped x0: read the noise off x and x0 again, as ddim_step does.",
-)
-ddim_sample.edit(
-    "eta not checked",
-    {"not 0 <= eta <= 1": "False"},
-    "An eta below 0 or above 1 is taken without complaint: raise a ValueError before the walk begins.",
 )

@@ -132,11 +132,6 @@ ddim_step.edit(
     "below 0, and its root is NaN. Clamp it first: .clamp(min=0).",
 )
 ddim_step.edit(
-    "x0 clamped",
-    {"    eps = (": "    x0 = x0.clamp(-1, 1)\n    eps = ("},
-    "x0 is clamped to [-1, 1] here. That is the sampler's task, and only if it is asked to: take x0 as it comes.",
-)
-ddim_step.edit(
     "x0 clamped in the sum alone",
     {"ab_s.sqrt() * x0": "ab_s.sqrt() * x0.clamp(-1, 1)"},
     "x0 is clamped to [-1, 1] in the sum, and not where the noise is read off. Take x0 as it comes, in both places.",
@@ -165,17 +160,6 @@ ddim_step.edit(
     "eps divided by a variance",
     {"/ (1 - ab_t).sqrt()": "/ (1 - ab_t)"},
     "The noise in x_t is divided by 1 - alpha_bar_t, its variance. Divide by the *root* to get eps.",
-)
-ddim_step.edit(
-    "one sample's noise for all",
-    {"variance.sqrt() * noise": "variance.sqrt() * noise[:1]"},
-    "All samples get the noise of the first one. `noise` has numbers for each of them.",
-)
-ddim_step.edit(
-    "no shape for broadcasting",
-    {"ab_t = per_sample(schedule.alpha_bar, t, x_t)": "ab_t = schedule.alpha_bar[t]"},
-    "schedule.alpha_bar[t] has the shape (B,), and PyTorch lines it up with the *last* axis. "
-    "per_sample(schedule.alpha_bar, t, x_t) gives it the shape (B, 1, ..., 1).",
 )
 ddim_step.edit(
     "t and s swapped",

@@ -114,11 +114,6 @@ ema.edit(
     "copy_, mul_ and add_.",
 )
 ema.edit(
-    "the model changed",
-    {"average.lerp_(weights, 1 - d)": "weights.lerp_(average, d)"},
-    "The training weights are changed. The average is to be: self.model.",
-)
-ema.edit(
     "buffers forgotten",
     {"average.copy_(buffer)": "pass"},
     "Buffers, such as the statistics of a BatchNorm, must be copied, too.",
@@ -127,9 +122,4 @@ ema.edit(
     "buffers averaged",
     {"average.copy_(buffer)": "average.lerp_(buffer, 1 - d)"},
     "Buffers are averaged, too. They are no weights: copy them.",
-)
-ema.edit(
-    "gradients recorded",
-    {"@torch.no_grad()": ""},
-    "The weights are right, but gradients are recorded through the average, so memory grows: keep @torch.no_grad().",
 )

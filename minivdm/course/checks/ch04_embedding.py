@@ -85,13 +85,3 @@ timestep_embedding.edit(
     {"t.float()": "t.long()"},
     "Levels may lie between whole numbers, and here they are cut off: use t.float().",
 )
-timestep_embedding.edit(
-    "odd dim accepted",
-    {"if dim % 2": "if False"},
-    "An odd dim leaves a cosine without its sine. Raise a ValueError for it.",
-)
-timestep_embedding.edit(
-    "frequencies on the CPU",
-    {", device=t.device": ""},
-    "This works on a CPU only: torch.arange makes its numbers there unless told otherwise. Give device=t.device.",
-)

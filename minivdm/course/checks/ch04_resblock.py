@@ -96,11 +96,6 @@ res_block.edit(
     "The linear layer returns (B, 2 out), which does not fit (B, out, H, W). Add two axes: [:, :, None, None].",
 )
 res_block.edit(
-    "no SiLU on the embedding",
-    {"F.silu(emb)": "emb"},
-    "The embedding goes into the linear layer as it is: put a SiLU before it.",
-)
-res_block.edit(
     "first SiLU missing",
     {"F.silu(self.norm1(x))": "self.norm1(x)"},
     "Between norm1 and conv1 there is a SiLU; without it, this half is linear.",
@@ -117,9 +112,4 @@ res_block.edit(
     "no dropout",
     {"self.dropout(F.silu(h))": "F.silu(h)"},
     "self.dropout is not used. It stands between the second SiLU and conv2.",
-)
-res_block.edit(
-    "dropout in evaluation, too",
-    {"self.dropout(F.silu(h))": "F.dropout(F.silu(h), self.dropout.p)"},
-    "F.dropout drops in evaluation, too, unless told otherwise. self.dropout knows when to stop.",
 )

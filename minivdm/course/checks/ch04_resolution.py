@@ -5,6 +5,7 @@ import torch
 from minivdm.course.exercise import close, equal, exercise
 
 from .ch04_common import column, convolved, fresh
+from .common import layer_probes
 
 
 @exercise("layers.Downsample")
@@ -21,7 +22,8 @@ def downsample(f, draw):
         for v in range(3):
             part = padded[:, :, u : u + 6 : 2, v : v + 10 : 2]  # (2, 8, 3, 5)
             want = want + torch.einsum("oc,bchw->bohw", layer.conv.weight[:, :, u, v].double(), part)
-    yield close("6 x 10 pixels", layer(x), want, atol=1e-4, dtype=torch.float32)
+    like = dict(atol=1e-4, dtype=torch.float32)
+    yield from layer_probes("6 x 10 pixels", layer, [x], want, dict(conv=x.double()), **like)
 
 
 @downsample.promises("samples", "dtype", "layout", "device", "gradients")
@@ -80,7 +82,7 @@ def upsample(f, draw):
         for j in range(6):
             large[:, :, i, j] = x[:, :, i // 2, j // 2]
     like = dict(atol=1e-4, dtype=torch.float32)
-    yield close("2 x 3 pixels", layer(x), convolved(large, layer.conv), **like)
+    yield from layer_probes("2 x 3 pixels", layer, [x], convolved(large, layer.conv), dict(conv=large.double()), **like)
     yield close("a single row", layer(x[:, :, :1]), convolved(large[:, :, :2], layer.conv), **like)
     yield close("a single column", layer(x[..., :1]), convolved(large[..., :2], layer.conv), **like)
 

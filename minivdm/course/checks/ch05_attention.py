@@ -59,8 +59,3 @@ cross_attention.edit(
     {**UNFUSED, "math.sqrt(q.shape[-1])": "math.sqrt(context.shape[-1])"},
     "The scores are divided by the root of D, the size of a word's vector. d is the size of one head.",
 )
-cross_attention.edit(
-    "the first sample's words for all",
-    {"self.kv(context)": "self.kv(context[:1].expand_as(context))"},
-    "All samples look at the words of the first one. Each has a prompt of its own.",
-)

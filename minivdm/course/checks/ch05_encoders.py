@@ -186,11 +186,6 @@ image_encoder.edit(
     "Rows and columns of the grid are swapped: the order in a row is channel, row, column. Flatten the grid as it is.",
 )
 image_encoder.edit(
-    "pictures moved to 0..1",
-    {"self.layers(images)": "self.layers((images + 1) / 2)"},
-    "The pictures were moved from [-1, 1] to [0, 1] first. self.layers takes them as they are.",
-)
-image_encoder.edit(
     "the mean, repeated",
     {"grid.flatten(1)": "grid.mean(dim=(2, 3), keepdim=True).expand_as(grid).flatten(1)"},
     "Each channel's mean over the grid stands at all its places, so it is forgotten where things are. Flatten the grid "

@@ -33,9 +33,9 @@ def null_text_inversion(f, draw):
     scale, cond = draw.uniform(1, low=3, high=5).item(), 0.3 * draw.normal(2, 2, 4)
     path = as_path(0.5 * draw.normal(2, 1, 2, 2), [draw.normal(2, 4) for _ in levels[1:]])
     null = 0.3 * draw.normal(2, 2, 4)
-    want = by_hand(model, path, levels, ab, cond, null, scale, 5, 0.1)
-    got = f(model, path, cond, null, schedule, scale=scale, inner_steps=5, lr=0.1)
-    yield from (probes := [*found("5 steps of Adam", got, want)])
+    want = by_hand(model, path, levels, ab, cond, null, scale, 3, 0.1)
+    got = f(model, path, cond, null, schedule, scale=scale, inner_steps=3, lr=0.1)
+    yield from (probes := [*found("3 steps of Adam", got, want)])
     if not all(probe.ok for probe in probes):
         return  # the rest would only repeat it, slowly
     asked = sum(given is cond or torch.equal(given, cond) for given in model.asked)
@@ -44,7 +44,7 @@ def null_text_inversion(f, draw):
 
     path = as_path(path[levels[0]], [path[t] for t in levels[1:]], order=(1, 3, 0, 2))
     try:
-        got = f(model, path, cond, null, schedule, scale=scale, inner_steps=5, lr=0.1)
+        got = f(model, path, cond, null, schedule, scale=scale, inner_steps=3, lr=0.1)
     except ValueError as error:
         yield holds("the path's levels may come in any order", False, f"a ValueError came, {error}")
     else:
@@ -116,11 +116,6 @@ null_text_inversion.edit(
     "The estimate of x0 is clamped. The inversion did no such thing, so the step must not, either.",
 )
 null_text_inversion.edit(
-    "nothing learnt",
-    {"adam.step()": "pass"},
-    "The nulls are all the first guess: is adam.step() called, and does null.grad get there?",
-)
-null_text_inversion.edit(
     "back on the path each time",
     {"landed.detach()": "path[target]"},
     "After each level z is put back on the path. A sampler cannot do that: go on from where the guided step with the "
@@ -164,11 +159,6 @@ null_text_inversion.edit(
     "The search ends as soon as the error of *one* sample is small. It goes on until all are: .max().",
 )
 null_text_inversion.edit(
-    "ends by the mean",
-    {"error.max()": "error.mean()"},
-    "The search ends when the batch's *mean* error is small. It goes on until that of every sample is: .max().",
-)
-null_text_inversion.edit(
     "the error looked at after the step",
     {
         "j == inner_steps or error.max() < 1e-5 + 2e-5 * i": "j == inner_steps or small",
@@ -179,19 +169,9 @@ null_text_inversion.edit(
     "stays as it is.",
 )
 null_text_inversion.edit(
-    "levels counted from 1",
-    {"2e-5 * i": "2e-5 * (i + 1)"},
-    "The limit begins at 3e-5, as if levels were counted from 1. For the first one, i = 0, it is 1e-5.",
-)
-null_text_inversion.edit(
     "finished samples stand still",
     {"error.sum(), null)": "(error * (error > 1e-5 + 2e-5 * i)).sum(), null)"},
     "Samples whose error is small stand still while others go on. The search is one for the whole batch.",
-)
-null_text_inversion.edit(
-    "eps_c in each step",
-    {"            eps_u = model": "            eps_c = model(z, t, cond)\n            eps_u = model"},
-    "eps_c is worked out in each of Adam's steps. It does not depend on the null: once, before the search.",
 )
 null_text_inversion.edit(
     "the rate falls too early",
@@ -204,17 +184,6 @@ null_text_inversion.edit(
         "null.expand(len(z), *null.shape[-2:])": "(null if null.ndim > 2 else null.expand(len(z), -1, -1))",
     },
     "A null (1, L, D) stays one for the whole batch. Each sample needs its own: expand it to (B, L, D).",
-)
-null_text_inversion.edit(
-    "a path in rising order",
-    {"sorted(path, reverse=True)": "list(path)[::-1]"},
-    "Right where the path's levels come in rising order. They may come in any: sorted(path, reverse=True).",
-)
-null_text_inversion.edit(
-    "a backward pass into the model",
-    {"(null.grad,) = torch.autograd.grad(error.sum(), null)": "adam.zero_grad(), error.sum().backward()"},
-    "The nulls are right, but the model is left changed: its weights hold gradients of .backward(), or cannot learn "
-    "any more. torch.autograd.grad(error.sum(), null) asks for the null's gradient alone, and changes nothing.",
 )
 null_text_inversion.edit(
     "no early end",

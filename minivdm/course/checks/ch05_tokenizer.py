@@ -87,16 +87,6 @@ tokenizer.edit(
     "first: [prompts] if isinstance(prompts, str).",
 )
 tokenizer.edit(
-    "capitals kept",
-    {".lower()": ""},
-    "'A' is not 'a', so the word is not found. Make the prompt lower case: .lower().",
-)
-tokenizer.edit(
-    "commas and full stops kept",
-    {'.replace(",", " ").replace(".", " ")': ""},
-    "A comma or a full stop sticks to its word, and 'circle,' is in no vocabulary. Replace both by spaces.",
-)
-tokenizer.edit(
     "split at every single space",
     {".split()": '.split(" ")'},
     "split(' ') finds an empty word between two spaces, as a replaced comma leaves them, and so 0 in the middle of a "
@@ -120,17 +110,6 @@ tokenizer.edit(
     "asked for. self.token_id(word) refuses it and names near words.",
 )
 tokenizer.edit(
-    "a KeyError for an unknown word",
-    {"self.token_id(word)": "self.number[word]"},
-    "The dict's own KeyError comes out, which helps nobody. self.token_id(word) raises a ValueError with near words.",
-)
-tokenizer.edit(
-    "an IndexError for a long prompt",
-    {"len(words) > self.length": "False"},
-    "A long prompt runs over the end of its row, and the IndexError says nothing about prompts. Compare len(words) "
-    "with self.length first, and raise a ValueError.",
-)
-tokenizer.edit(
     "a full prompt refused",
     {"len(words) > self.length": "len(words) >= self.length"},
     "A prompt of exactly L words is refused, though it fits. Refuse more than L: len(words) > self.length.",
@@ -139,11 +118,6 @@ tokenizer.edit(
     "numbers with a decimal point",
     {", dtype=torch.long": ""},
     "The numbers have another dtype. nn.Embedding looks up longs: dtype=torch.long.",
-)
-tokenizer.edit(
-    "no batch axis for a string",
-    {"return tokens": "return tokens.squeeze(0)"},
-    "A single string gave (L,). It is a batch of one: (1, L).",
 )
 tokenizer.edit(
     "as long as the longest prompt",
@@ -155,11 +129,6 @@ tokenizer.edit(
     {"zeros(len(prompts), self.length, dtype=torch.long)": "zeros(self.length).long().expand(len(prompts), -1)"},
     "All rows are one and the same in memory, as after [[0] * L] * B: what one prompt writes, the others show, too. "
     "Make a new row for each prompt.",
-)
-tokenizer.edit(
-    "full stops at the end alone",
-    {'.replace(".", " ")': '.strip().removesuffix(".")'},
-    "Only a full stop at the very end goes. One may stand after each sentence of a prompt: replace them all by spaces.",
 )
 tokenizer.edit(
     "commas and full stops taken out",

@@ -143,18 +143,3 @@ conv3d.edit(
     {"bias[:, None, None, None]": "bias"},
     "The bias, (O,), is lined up with the columns. Give it the shape (O, 1, 1, 1).",
 )
-conv3d.edit(
-    "float32",
-    {"y = 0": "y = torch.zeros(len(x), len(weight), *count)", "y = y +": "y +="},
-    "The result is float32, whatever x is. Make new tensors with x.new_zeros, or in x's dtype.",
-)
-conv3d.edit(
-    "no refusal",
-    {"raise ValueError": "ValueError"},
-    "Clips and kernels that do not fit go through, or fail obscurely. Raise a ValueError first.",
-)
-conv3d.edit(
-    "PyTorch does the work",
-    {"y = 0": "return F.conv3d(x, weight, bias, stride)"},
-    "The result is right, but PyTorch's conv3d has made it. Write the sum yourself: over the places of the kernel.",
-)

@@ -76,16 +76,6 @@ def ordinary(f, draw):
 
 
 conv2plus1d.edit(
-    "no relu",
-    {"F.relu(self.space(x))": "self.space(x)"},
-    "Nothing stands between the halves, so together they are one linear map. Put a ReLU there.",
-)
-conv2plus1d.edit(
-    "relu last",
-    {"self.time(F.relu(self.space(x)))": "F.relu(self.time(F.relu(self.space(x))))"},
-    "A ReLU follows the second half, too. The block ends with `time`, as a convolution would.",
-)
-conv2plus1d.edit(
     "swapped",
     {"(d**2 * in_channels + t * out_channels)": "(t * in_channels + d**2 * out_channels)"},
     "In the formula's denominator, d^2 goes with in_channels and t with out_channels. Yours are swapped.",

@@ -100,7 +100,6 @@ frame_indices.edit(
     {"(start + k * step)": "torch.tensor([start] + [step] * (frames - 1), dtype=torch.float64).cumsum(0)"},
     "The step is added again and again, and rounding errors pile up. Multiply: start + k * step.",
 )
-frame_indices.edit("start ignored", {"start + k": "k"}, "The clip always begins at frame 0: add start.")
 frame_indices.edit(
     "spread over the recording",
     {"start + k * step": "torch.linspace(start, available - 1, frames)"},
@@ -136,10 +135,4 @@ frame_indices.edit(
     "small steps allowed",
     {"step >= 1": "step > 0"},
     "A step below 1 gives some frames twice, and a clip that stutters. Refuse it, too.",
-)
-frame_indices.edit(
-    "an error without numbers",
-    {"{needed} frames, the recording has {available}": "more"},
-    "The refusal is right, but its message does not help. Say how many frames are needed, which is the last index + 1, "
-    "and how many there are.",
 )

@@ -151,21 +151,6 @@ inflate_conv.edit(
     "The stride in space is used in time, too, and frames are skipped. In time it is 1.",
 )
 inflate_conv.edit(
-    "float32",
-    {".to(conv.weight)": ""},
-    "The new layer is float32, whatever the old one is. `.to(conv.weight)` takes over dtype and device.",
-)
-inflate_conv.edit(
-    "shared",
-    {"video.bias.copy_(conv.bias)": "video.bias = conv.bias"},
-    "Both layers own the same bias: training one changes the other. Copy its values.",
-)
-inflate_conv.edit(
-    "in place",
-    {"conv.weight[:, :, None] / frames": "conv.weight.div_(frames)[:, :, None]"},
-    "`conv` itself is changed, by an operation in place such as div_. Make new tensors of its weights.",
-)
-inflate_conv.edit(
     "unequal on rows and columns",
     {"(1, *conv.stride)": "(1, conv.stride[0], conv.stride[0])"},
     "conv.stride is (rows, columns), and the two may differ: hand on both.",
@@ -174,9 +159,4 @@ inflate_conv.edit(
     "groups forgotten",
     {"groups=conv.groups,": ""},
     "conv's groups are not handed on: with them, a kernel sees in_channels / groups channels.",
-)
-inflate_conv.edit(
-    "even",
-    {"require_inflatable(conv, frames, how)": "pass"},
-    "An even number of frames goes through: such a kernel has no middle slice.",
 )

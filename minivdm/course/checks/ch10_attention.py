@@ -86,6 +86,12 @@ temporal_attention.edit(
     "Here the places of one frame look at each other. A place looks along time, at itself in the F frames: "
     '"b (h w) f c".',
 )
+temporal_attention.edit(
+    "Q, K and V head by head",
+    {"(three n d)": "(n three d)"},
+    'The channels of `qkv` are taken apart head by head, each with its Q, K and V, as by "(n three d)". All of Q comes '
+    'first, then all of K, then all of V: "(three n d)".',
+)
 temporal_attention.edit("no norm", {"self.norm(x)": "x"}, "Q, K and V are made of x as it is, not of norm(x).")
 temporal_attention.edit(
     "one norm for a clip",

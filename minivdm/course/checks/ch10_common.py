@@ -16,7 +16,6 @@ LAYOUT = (
     "way in and back.",
 )
 BACK = ("mixed up on the way back", 'On the way back the batch is put together as "(f b)". It was "(b f)".')
-TURNED = ("height and width swapped", 'On the way back, "(w h)" swaps rows and columns. They came as "(h w)".')
 
 
 def on_clips(layer, clips, independent):

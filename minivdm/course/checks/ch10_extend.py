@@ -73,9 +73,6 @@ extend.edit(
     "The first frames of the new clip are the known ones. Leave out those, not the last.",
 )
 extend.edit(
-    "an overlap of 0", {"not 1": "not 0"}, "An overlap of 0 goes through, and [-0:] is the whole video. Refuse it."
-)
-extend.edit(
     "cond not handed on", {"levels, cond": "levels"}, "`cond` does not reach ddim_sample: the prompt has no effect."
 )
 extend.edit(
@@ -85,6 +82,3 @@ extend.edit(
     "weight not handed on", {"], weight)": "], 10.0)"}, "`weight` has no effect: hand it on to ReconstructionGuidance."
 )
 extend.edit("not clipped", {", clip_x0=True": ""}, "The estimates of x0 leave [-1, 1]: clip_x0=True.")
-extend.edit(
-    "nothing refused", {"1 <= overlap <= most": "True"}, "An overlap that does not fit is taken: raise a ValueError."
-)

@@ -76,27 +76,12 @@ def ordinary(f, draw):
 
 
 guide.edit(
-    "uphill", {"x0 - self": "x0 + self"}, "The gradient is added, and the error grows. Go *against* it: subtract."
-)
-guide.edit(
     "alpha_bar for alpha", {"x).sqrt()": "x)"}, "The factor is alpha_bar_t. Take its root: alpha_t = sqrt(alpha_bar_t)."
-)
-guide.edit("not halved", {"alpha / 2": "alpha"}, "The step is twice as long as it should be: weight alpha_t / 2.")
-guide.edit(
-    "mean for the sum",
-    {".square().sum()": ".square().mean()"},
-    "The error is a mean over elements. It is a sum, so that its size does not shrink with the batch.",
 )
 guide.edit(
     "known frames put into x",
     {"x = x.detach()": "x = torch.cat([self.known, x[:, :, k:]], dim=2)"},
     "The clean frames are put into x_t, where the model expects noisy ones. Leave x as it is; `known` goes into x0.",
-)
-guide.edit(
-    "no gradient",
-    {"(x0 - self.weight * alpha / 2 * slope)": "x0"},
-    "The later frames take no notice: the gradient is not subtracted from them, or it is 0, since the error does not "
-    "depend on x_t's later frames. That is the replacement method.",
 )
 guide.edit(
     "known frames not replaced",
@@ -120,19 +105,4 @@ guide.edit(
     "gradients switched off",
     {"with torch.enable_grad()": "with torch.no_grad()"},
     "Samplers run under torch.no_grad. Switch gradients on: with torch.enable_grad(), and let x require one.",
-)
-guide.edit(
-    "still attached",
-    {"dim=2).detach()": "dim=2)", "to_eps(x.detach()": "to_eps(x"},
-    "eps carries a gradient, and memory grows from step to step: .detach() it.",
-)
-guide.edit(
-    "backward()",
-    {"(slope,) = torch.autograd.grad(error, x)": "error.backward(); slope = x.grad"},
-    "error.backward() also writes into the gradients of the model's weights: use torch.autograd.grad(error, x).",
-)
-guide.edit(
-    "nothing refused",
-    {"if self.known.shape != x[:, :, :k].shape or k >= x.shape[2]": "if False"},
-    "Known frames that do not fit, or that are all frames, are taken. Raise a ValueError.",
 )

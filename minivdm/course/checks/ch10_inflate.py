@@ -6,12 +6,13 @@ import torch
 
 from minivdm.course.exercise import close, equal, exercise, holds
 
+from .ch04_common import fresh
 from .ch10_unet3d import picture_net
 
 
 @exercise("unet3d.inflate")
 def inflate(f, draw):
-    image = picture_net(draw, channels=32, mults=(1, 1)).eval()
+    image = fresh(picture_net(channels=32, mults=(1, 1)), draw).eval()
     for parameter in image.parameters():  # as if it were in training
         parameter.grad = draw.normal(*parameter.shape)
     before = [p.detach().clone() for p in image.parameters()]
@@ -61,11 +62,6 @@ inflate.promises(
 )
 
 inflate.edit(
-    "not copied",
-    {"copy.deepcopy(image)": "image"},
-    "Both models own the same weights: training one changes the other. Copy the image model, deeply.",
-)
-inflate.edit(
     "attention ignored", {"(image), attention)": "(image))"}, "`attention` has no effect: hand it on to UNet3D."
 )
 inflate.edit(
@@ -73,14 +69,4 @@ inflate.edit(
 )
 inflate.edit(
     "always in evaluation mode", {".train(image.training)": ".eval()"}, "The result is in evaluation mode in any case."
-)
-inflate.edit(
-    "frozen",
-    {"copy.deepcopy(image)": "copy.deepcopy(image).requires_grad_(False)"},
-    "The image model's weights cannot be trained any more: leave requires_grad as it is.",
-)
-inflate.edit(
-    "no video model",
-    {"UNet3D(copy.deepcopy(image), attention)": "copy.deepcopy(image)"},
-    "This is a copy of the image model itself. Put it into a UNet3D.",
 )

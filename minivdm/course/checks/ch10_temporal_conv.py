@@ -6,7 +6,7 @@ from minivdm.course.exercise import close, exercise, holds
 from minivdm.course.probes import describe
 
 from .ch04_common import fresh
-from .ch10_common import BACK, LAYOUT, TURNED, on_clips
+from .ch10_common import BACK, LAYOUT, on_clips
 
 
 def by_frames(layer, x, frames, independent=()):
@@ -55,7 +55,6 @@ def ordinary(f, draw):
 
 temporal_conv.edit(LAYOUT[0], {"(b f)": "(f b)"}, LAYOUT[1])
 temporal_conv.edit(BACK[0], {"-> (b f)": "-> (f b)"}, BACK[1])
-temporal_conv.edit(TURNED[0], {"(h w) ->": "(w h) ->"}, TURNED[1])
 temporal_conv.edit(
     "reshaped without moving axes",
     {
@@ -99,9 +98,6 @@ temporal_conv.edit(
     "clips for stills",
     {"where(independent_frames": "where(~independent_frames"},
     "Where `independent_frames` is True, frames are still mixed, and elsewhere they are not.",
-)
-temporal_conv.edit(
-    "stills not convolved", {"alone, out": "h, out"}, "Stills return as they were. They meet the kernel's middle, too."
 )
 temporal_conv.edit(
     "stills without bias", {"1:2], self.conv.bias": "1:2]"}, "Stills get the middle of the kernel, but not the bias."
