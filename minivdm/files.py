@@ -81,8 +81,7 @@ def replacing(path: str | Path, older: str | Path | None = None) -> Iterator[Bin
         if target.exists() and not target.is_file():
             number = errno.EISDIR if target.is_dir() else errno.EEXIST
             raise OSError(number, "expected a name for a file, but this is a folder or a device")
-        if target.exists() and not os.access(target, os.W_OK):  # renaming would not ask
-            raise PermissionError(errno.EACCES, "this file is write-protected")
+        require_unprotected(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(target)
         file = new_temporary(target)
@@ -102,6 +101,19 @@ def replacing(path: str | Path, older: str | Path | None = None) -> Iterator[Bin
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
+
+
+def require_unprotected(target: Path) -> None:
+    """A PermissionError if a file is there and write-protected: renaming another one over it would not ask.
+
+    It is opened, and not asked about: another process may be replacing it, and there is none for a moment.
+    """
+    try:
+        os.close(os.open(target, os.O_WRONLY))
+    except FileNotFoundError:
+        pass
+    except PermissionError as error:
+        raise PermissionError(errno.EACCES, "this file is write-protected") from error
 
 
 def followed(path: str | Path) -> Path:

@@ -1,5 +1,6 @@
 """A file is written whole or not at all, where it was asked for and with the permissions it should have."""
 
+import errno
 import os
 import pickle
 import signal
@@ -195,7 +196,14 @@ def test_a_plain_pickle_is_one_line(protocol, recwarn):
 def test_a_write_protected_file_is_not_replaced(monkeypatch):
     Path("file").write_text("old")
     os.chmod("file", 0o444)
-    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write everything
+    opened = os.open
+
+    def asked(path, flags, *more, **named):  # root may write everything
+        if Path(path).name == "file" and flags & os.O_WRONLY:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", asked)
     with pytest.raises(PermissionError, match="write-protected.*file"), replacing("file") as file:
         file.write(b"new")
     assert Path("file").read_text() == "old" and os.listdir() == ["file"]
