@@ -95,18 +95,18 @@ BUDGETS = {
         micro_batches=2,
         steps=8,
     ),
-    # two CPU cores, about a quarter of an hour
+    # two CPU cores, about ten minutes
     "cpu": Settings(
         frames=8,
         size=16,
         mults=(1, 2),
-        shift=2.0,
+        shift=1.5,
         pool=16_384,
-        image_steps=1500,
+        image_steps=900,
         batch=16,
-        steps=3000,
-        optimizer="adamw",
-        lr=2e-3,
+        steps=1900,
+        lr=1.5e-3,
+        warm_up=20,
     ),
     # any CUDA card with 8 GB
     "gpu": Settings(),
