@@ -110,7 +110,7 @@ BUDGETS = {
     ),
     # any CUDA card with 8 GB
     "gpu": Settings(),
-    # the same network for small clips, in a quarter of a minute
+    # the same network for small clips, in half a minute
     "gpu-small": Settings(
         frames=8,
         size=16,

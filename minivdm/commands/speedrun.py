@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from ..datasets.sprites import all_triples
 from ..files import shipped
 from .evaluate import evaluate_text2video
 from .settings import settings_of
@@ -94,7 +95,7 @@ def one_run(event: str, seed: int, out: Path, caches: Path) -> dict[str, object]
     if run.returncode or not (out / "model.pt").exists():
         raise RuntimeError(f"the training with seed {seed} failed with exit code {run.returncode}")
     print(f"seed {seed}: {seconds:.1f} s from starting Python to {out / 'model.pt'}\n", flush=True)
-    facts = evaluate_text2video(out / "model.pt", CLIPS // 384, STEPS, GUIDANCE_SCALE, seed=0)
+    facts = evaluate_text2video(out / "model.pt", CLIPS // len(all_triples()), STEPS, GUIDANCE_SCALE, seed=0)
     return facts | {"seed": seed, "seconds": round(seconds, 1), "judging_seconds": facts["seconds"]}
 
 

@@ -165,10 +165,8 @@ def require_numbers(lr: float, steps: int, save_every: int, micro_batches: int, 
     """A ValueError that names the first of `train`'s numbers that makes no sense."""
     if not 0 < lr < math.inf:
         raise ValueError(f"lr must be a positive number, got {lr}")
-    least_values = dict(steps=0, save_every=1, micro_batches=1, warm_up=0)
-    values = dict(steps=steps, save_every=save_every, micro_batches=micro_batches, warm_up=warm_up)
-    for name, value in values.items():
-        least = least_values[name]
+    numbers = dict(steps=(steps, 0), save_every=(save_every, 1), micro_batches=(micro_batches, 1), warm_up=(warm_up, 0))
+    for name, (value, least) in numbers.items():
         if not isinstance(value, Integral) or value < least:
             raise ValueError(f"{name} must be a whole number, at least {least}, got {value}")
     if micro_batches % world_size():
