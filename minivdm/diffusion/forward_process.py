@@ -120,7 +120,8 @@ def diffusion_loss(
 
         L = E_{t ~ U{1..T}, eps ~ N(0, I)}  mean( ( eps - model(x_t, t, cond) )^2 )
 
-    Every sample draws a level of its own. The mean runs over the batch and over all elements.
+    Every sample draws a level of its own, and noise like x0: of its shape and dtype, on its device.
+    The mean runs over the batch and over all elements.
 
     Args:
         model: `model(x_t, t, cond)` returns an estimate of eps, like x_t.
