@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from minivdm.models.kernels import Attend, FusedGroupNorm, FusedTemporalAttention, fused, use_fused_kernels
-from minivdm.models.unet3d import TemporalAttention
+from minivdm.models.layers import CrossAttention, Downsample, ResBlock, SelfAttention
+from minivdm.models.unet3d import TemporalAttention, TemporalConv
 from minivdm.pipelines.text2video import build_text2video
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
@@ -109,3 +110,46 @@ def test_a_whole_model_and_a_copy_of_it():
         fast = use_fused_kernels(copy.deepcopy(model))
         assert relative_error(fast(x, t), plain) < 0.01 and relative_error(copy.deepcopy(fast)(x, t), plain) < 0.01
     assert not any(isinstance(m, FusedGroupNorm) for m in model.modules())
+
+
+LAYERS = {
+    "residual block": (lambda: ResBlock(32, 32, 16), [(3, 32, 4, 5), (3, 16)], []),
+    "residual block with a skip": (lambda: ResBlock(96, 64, 16), [(3, 96, 9, 5), (3, 16)], []),
+    "residual block without a gradient for the level": (
+        lambda: ResBlock(64, 64, 16).eval(),
+        [(1, 64, 3, 3), (1, 16)],
+        [],
+    ),
+    "convolution": (lambda: nn.Conv2d(12, 32, 3, padding=1), [(2, 12, 5, 4)], []),
+    "convolution of many rows": (lambda: nn.Conv2d(3, 16, 3, padding=1), [(9, 3, 40, 40)], []),
+    "convolution with steps": (lambda: Downsample(16), [(2, 16, 6, 8)], []),
+    "convolution without a bias": (lambda: nn.Conv2d(8, 8, 3, bias=False), [(2, 8, 5, 4)], []),
+    "convolution of a place": (lambda: nn.Conv2d(24, 8, 1), [(2, 24, 5, 4)], []),
+    "attention": (lambda: SelfAttention(64), [(2, 64, 3, 4)], []),
+    "attention to words": (lambda: CrossAttention(64, 16), [(2, 64, 3, 4), (2, 5, 16)], []),
+    "attention along time": (lambda: TemporalAttention(32), [(6, 32, 2, 3)], [3]),
+    "convolution along time": (lambda: TemporalConv(16), [(6, 16, 2, 3)], [3]),
+}
+
+
+@cuda
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 5e-3), (torch.bfloat16, 4e-2)])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_and_all_their_gradients(name, dtype, tolerance):
+    make, shapes, more = LAYERS[name]
+    torch.manual_seed(0)
+    holder = nn.ModuleDict({"layer": make().cuda().to(memory_format=torch.channels_last)})
+    for weight in holder.parameters():
+        nn.init.normal_(weight, std=0.2)
+    plain = copy.deepcopy(holder)["layer"].float()
+    layer = use_fused_kernels(holder)["layer"].to(dtype)
+    inputs = [torch.randn(shape, device="cuda") for shape in shapes]
+    results = []
+    for module, kind in ((plain, torch.float32), (layer, dtype)):
+        given = [x.to(kind).requires_grad_() for x in inputs]
+        out = module(*given, *more)
+        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
+        results.append([out, *torch.autograd.grad(out, [*given, *module.parameters()], weights)])
+    assert [key for key, _ in plain.named_parameters()] == [key for key, _ in layer.named_parameters()]
+    for want, got in zip(*results):
+        assert got.shape == want.shape and got.dtype == dtype and relative_error(got.float(), want) < tolerance

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from .layers import timestep_embedding
+from .layers import ResBlock, timestep_embedding
 from .unet3d import TemporalAttention
 
 
 def use_fused_kernels(model: nn.Module) -> nn.Module:
     """A model on a CUDA device with fused kernels in the place of plain layers; on other devices nothing changes.
 
-    Each `nn.GroupNorm` becomes a `FusedGroupNorm`, each `TemporalAttention` a `FusedTemporalAttention`, with the same
-    parameters under the same names; copies of the model keep them. Only a layer whose `forward` says that there is
+    Each `nn.GroupNorm`, `nn.Conv2d`, `ResBlock` and `TemporalAttention` is exchanged for one of this module, with the
+    same parameters under the same names; copies of the model keep them. Only a layer whose `forward` says that there is
     a fused kernel for it is exchanged: another one, written by somebody else, stays.
 
     Args:
@@ -49,21 +49,71 @@ def fused(layer: nn.Module) -> nn.Module:
     """The layer with a fused kernel that has the same parameters as this one, or, where there is none, this one."""
     if type(layer) is nn.GroupNorm:
         made = FusedGroupNorm(layer.num_groups, layer.num_channels, layer.eps, layer.affine)
-        made.weight, made.bias = layer.weight, layer.bias
+    elif type(layer) is nn.Conv2d and is_plain(layer):
+        sizes = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+        made = FusedConv2d(layer.in_channels, layer.out_channels, *sizes, device="meta")
+    elif type(layer) is ResBlock and getattr(layer.forward, "has_fused_kernel", False) and has_norms(layer):
+        shape = layer.conv1.in_channels, layer.conv1.out_channels, layer.emb.in_features, layer.dropout.p
+        made = FusedResBlock(*shape)
     elif type(layer) is TemporalAttention and getattr(layer.forward, "has_fused_kernel", False):
         channels = layer.out.out_features
         made = FusedTemporalAttention(channels, channels // layer.heads)
-        made.norm, made.qkv, made.out = layer.norm, layer.qkv, layer.out
     else:
         return layer
+    for name, value in (*layer.named_parameters(recurse=False), *layer.named_children()):
+        setattr(made, name, value)
     return made.train(layer.training)
+
+
+def is_plain(conv: nn.Conv2d) -> bool:
+    """Whether a convolution has a bias, and nothing that is rare."""
+    return (
+        conv.bias is not None
+        and conv.groups == 1
+        and conv.padding_mode == "zeros"
+        and not isinstance(conv.padding, str)
+    )
+
+
+def has_norms(block: ResBlock) -> bool:
+    """Whether nobody has exchanged a block's norms for something else."""
+    return isinstance(block.norm1, nn.GroupNorm) and isinstance(block.norm2, nn.GroupNorm)
 
 
 class FusedGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm` for (N, C, H, W) in channels_last memory; the channels of a group must be a power of two."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return Normalise.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+        return Normalise.apply(x, self.weight, self.bias, None, self.num_groups, self.eps, False)
+
+
+class FusedConv2d(nn.Conv2d):
+    """`nn.Conv2d` whose bias costs little: its gradient is one sum over the rows of memory.
+
+    Where the convolution is 1 x 1, it is a product of matrices, which adds the bias on the way.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel_size == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0):
+            rows = Affine.apply(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias)  # (B, H, W, C)
+            return rows.permute(0, 3, 1, 2)
+        return Convolve.apply(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
+
+
+class FusedResBlock(ResBlock):
+    """`ResBlock` in which norm, the level's scale and shift, and SiLU are one kernel; biases are added on the way."""
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        one, two = self.norm1, self.norm2
+        h = Normalise.apply(x, one.weight, one.bias, None, one.num_groups, one.eps, True)
+        h = F.conv2d(h, self.conv1.weight, padding=1)
+        scale, shift = self.emb(F.silu(emb)).chunk(2, dim=1)  # 2 x (B, out)
+        weight, bias = two.weight * (1 + scale), two.bias * (1 + scale) + shift
+        h = Normalise.apply(h, weight, bias, self.conv1.bias, two.num_groups, two.eps, True)
+        h = F.conv2d(self.dropout(h), self.conv2.weight, padding=1)
+        if isinstance(self.skip, nn.Identity):
+            return Add.apply(h, x, self.conv2.bias)
+        return Add.apply(h, F.conv2d(x, self.skip.weight), self.conv2.bias + self.skip.bias)
 
 
 MAX_FRAMES = 64  # the kernel holds all F x F scores at once, and for 128 frames takes over a minute to compile
@@ -79,30 +129,122 @@ class FusedTemporalAttention(TemporalAttention):
         h = self.norm(x).permute(0, 2, 3, 1).reshape(n // frames, frames, height * width, channels)
         p = timestep_embedding(torch.arange(frames, device=x.device), channels)  # (F, C)
         position = F.linear(p.to(h.dtype), self.qkv.weight[: 2 * channels])  # (F, 2C)
-        h = self.out(Attend.apply(self.qkv(h), position, self.heads))  # (B, F, HW, C)
+        qkv = Affine.apply(h, self.qkv.weight, self.qkv.bias)
+        h = Affine.apply(Attend.apply(qkv, position, self.heads), self.out.weight, self.out.bias)  # (B, F, HW, C)
         return x + h.reshape(n, height, width, channels).permute(0, 3, 1, 2)
 
 
+def in_rows(x: Tensor) -> Tensor:
+    """(N, C, H, W) as a matrix (N H W, C), without a copy where it lies in channels_last memory."""
+    return x.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(0, 2)
+
+
 class Normalise(torch.autograd.Function):
-    """Group norm of (N, C, H, W), with `weight` and `bias` (C,), in `groups` groups of consecutive channels."""
+    """Group norm of (N, C, H, W), in `groups` groups of consecutive channels.
+
+    `weight` and `bias` are (C,) or, of each sample, (N, C); `before`, (C,) or None, is added to x first; the result
+    goes through a SiLU if `silu`.
+    """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        before: Tensor | None,
+        groups: int,
+        eps: float,
+        silu: bool,
+    ) -> Tensor:
         from . import triton_kernels
 
-        x = x.contiguous(memory_format=torch.channels_last)
-        y, mean, rstd = triton_kernels.normalise(x, weight, bias, groups, eps)
-        ctx.save_for_backward(x, weight, mean, rstd)
+        x, weight, bias = x.contiguous(memory_format=torch.channels_last), weight.contiguous(), bias.contiguous()
+        y, mean, rstd = triton_kernels.normalise(x, weight, bias, before, groups, eps, silu)
+        ctx.save_for_backward(x, weight, bias, before, mean, rstd)
+        ctx.silu = silu
         return y
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         from . import triton_kernels
 
-        x, weight, mean, rstd = ctx.saved_tensors
+        x, weight, bias, before, mean, rstd = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
-        dx, of_weight, of_bias = triton_kernels.normalise_backward(x, grad, weight, mean, rstd)  # ..., (N, C), (N, C)
-        return dx, of_weight.sum(0).to(weight.dtype), of_bias.sum(0).to(weight.dtype), None, None
+        dx, *others = triton_kernels.normalise_backward(x, grad, weight, bias, before, mean, rstd, ctx.silu)
+        of_weight, of_bias, of_before = (
+            None if like is None else (of if like.ndim == 2 else of.sum(0)).to(like.dtype)
+            for of, like in zip(others, (weight, bias, before))
+        )
+        return dx, of_weight, of_bias, of_before, None, None, None
+
+
+class Convolve(torch.autograd.Function):
+    """A convolution with a bias, of (N, C, H, W) in channels_last memory."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.sizes = stride, padding, dilation
+        return F.conv2d(x, weight, bias, *ctx.sizes)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        from . import triton_kernels
+
+        x, weight = ctx.saved_tensors
+        needed = [*ctx.needs_input_grad[:2], False]
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        dx, of_weight, _ = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, *ctx.sizes, False, (0, 0), 1, needed
+        )
+        return dx, of_weight, triton_kernels.column_sums(in_rows(grad)).to(weight.dtype), None, None, None
+
+
+class Affine(torch.autograd.Function):
+    """`F.linear` of (..., C) with a weight (D, C) and a bias (D,)."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        from . import triton_kernels
+
+        x, weight = ctx.saved_tensors
+        rows = grad.reshape(-1, grad.shape[-1]).contiguous()
+        dx = (rows @ weight).view_as(x) if ctx.needs_input_grad[0] else None
+        of_weight = rows.T @ x.reshape(-1, x.shape[-1])
+        return dx, of_weight, triton_kernels.column_sums(rows).to(weight.dtype)
+
+
+class Add(torch.autograd.Function):
+    """x + y + bias, for two (N, C, H, W) in channels_last memory, and (C,)."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
+        from . import triton_kernels
+
+        ctx.dtype = bias.dtype
+        rows = triton_kernels.add(in_rows(x), in_rows(y), bias)
+        n, channels, height, width = x.shape
+        return rows.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        from . import triton_kernels
+
+        return grad, grad, triton_kernels.column_sums(in_rows(grad)).to(ctx.dtype)
 
 
 class Attend(torch.autograd.Function):

@@ -90,6 +90,9 @@ class ResBlock(nn.Module):
         return self.skip(x) + self.conv2(self.dropout(F.silu(h)))  # (B, out, H, W)
 
 
+ResBlock.forward.has_fused_kernel = True  # a faster way to these numbers is in `kernels`
+
+
 class SelfAttention(nn.Module):
     r"""Every place looks at every place, and what it finds is added to the input.
 

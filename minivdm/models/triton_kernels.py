@@ -8,31 +8,46 @@ import triton
 import triton.language as tl
 
 CHANNELS, PLACES = 64, 32  # what one program of the norm holds at a time
+ROWS = 1024  # that one program adds up
+NUMBERS = 2048  # of a sum that one program makes
 
 
-def normalise(x, weight, bias, groups, eps):
-    """Group norm: (N, C, H, W) in channels_last -> the same, and mean and 1 / deviation of each group, (N, groups)."""
+def normalise(x, weight, bias, before, groups, eps, silu):
+    """Group norm: (N, C, H, W) in channels_last -> the same, and mean and 1 / deviation of each group, (N, groups).
+
+    `weight` and `bias` are (C,), or (N, C) of each sample; `before`, (C,) or None, is added to x first; and the result
+    goes through a SiLU if `silu`.
+    """
     n, channels, height, width = x.shape
     y = torch.empty_like(x)
     mean = torch.empty(n, groups, device=x.device)
     rstd = torch.empty_like(mean)
     grid, sizes = norm_grid(x, groups)
-    norm_kernel[grid](x, y, weight, bias, mean, rstd, height * width, channels, groups, eps, **sizes)
+    norm_kernel[grid](
+        *(x, y, weight, bias, weight if before is None else before, mean, rstd),
+        *(height * width, channels, groups, channels * (weight.ndim - 1), eps),
+        SILU=silu,
+        BEFORE=before is not None,
+        **sizes,
+    )
     return y, mean, rstd
 
 
-def normalise_backward(x, grad, weight, mean, rstd):
-    """The gradient by x, and those by weight and bias before they are summed over N, (N, C) each."""
+def normalise_backward(x, grad, weight, bias, before, mean, rstd, silu):
+    """The gradient by x, and those by weight, bias and `before` as they are in each sample, (N, C)."""
     n, channels, height, width = x.shape
     dx = torch.empty_like(x)
-    of_bias = torch.empty(n, channels, device=x.device)
-    of_weight = torch.empty_like(of_bias)
-    grid, sizes = norm_grid(x, mean.shape[1])
-    places = height * width
+    of_weight, of_bias, of_before = (torch.empty(n, channels, device=x.device) for _ in range(3))
+    groups = mean.shape[1]
+    grid, sizes = norm_grid(x, groups)
     norm_backward_kernel[grid](
-        x, grad, dx, weight, mean, rstd, of_weight, of_bias, places, channels, mean.shape[1], **sizes
+        *(x, grad, dx, weight, bias, weight if before is None else before, mean, rstd, of_weight, of_bias, of_before),
+        *(height * width, channels, groups, channels * (weight.ndim - 1)),
+        SILU=silu,
+        BEFORE=before is not None,
+        **sizes,
     )
-    return dx, of_weight, of_bias
+    return dx, of_weight, of_bias, of_before
 
 
 def norm_grid(x, groups):
@@ -42,6 +57,22 @@ def norm_grid(x, groups):
         raise ValueError(f"the channels of a group must be a power of two, got {size}")
     block = max(CHANNELS, size)
     return (len(x), triton.cdiv(x.shape[1], block)), dict(CB=block, PB=PLACES, GS=size, num_warps=4)
+
+
+def column_sums(x):
+    """The sum of each column of an (R, C) matrix in rows of memory, (C,) float32."""
+    rows, columns = x.shape
+    parts = torch.empty(triton.cdiv(rows, ROWS), columns, device=x.device)
+    grid = (len(parts), triton.cdiv(columns, CHANNELS))
+    column_sums_kernel[grid](x, parts, rows, columns, ROWS=ROWS, CB=CHANNELS, PB=PLACES, num_warps=4)
+    return parts.sum(0)
+
+
+def add(x, y, bias):
+    """x + y + bias, with a number for each column: (R, C), (R, C) and (C,) -> (R, C)."""
+    out = torch.empty_like(x)
+    add_kernel[(triton.cdiv(x.numel(), NUMBERS),)](x, y, bias, out, x.numel(), x.shape[1], NB=NUMBERS, num_warps=4)
+    return out
 
 
 def attend(qkv, position, heads):
@@ -76,13 +107,34 @@ def per_channel(values, CB: tl.constexpr, GS: tl.constexpr):
     return tl.reshape(tl.broadcast_to(values[:, None], [CB // GS, GS]), [CB])
 
 
-@triton.jit(do_not_specialize=["G"])  # else it is compiled once more for each kind of number
-def norm_kernel(x, y, weight, bias, mean, rstd, P, C, G, eps, CB: tl.constexpr, PB: tl.constexpr, GS: tl.constexpr):
+@triton.jit(do_not_specialize=["G", "SN"])  # else it is compiled once more for each kind of number
+def norm_kernel(
+    x,
+    y,
+    weight,
+    bias,
+    before,
+    mean,
+    rstd,
+    P,
+    C,
+    G,
+    SN,
+    eps,
+    SILU: tl.constexpr,
+    BEFORE: tl.constexpr,
+    CB: tl.constexpr,
+    PB: tl.constexpr,
+    GS: tl.constexpr,
+):
     """Sums over the places of one sample and block of channels, then the normalised values."""
     n, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     c = block * CB + tl.arange(0, CB)
     inside = c < C
     start = n * P * C
+    shift = tl.zeros([CB], tl.float32)
+    if BEFORE:
+        shift = tl.load(before + c, mask=inside, other=0.0).to(tl.float32)
     first = tl.load(x + start + c, mask=inside, other=0.0).to(tl.float32)  # sums of differences from it cancel less
     s1 = tl.zeros([CB], tl.float32)
     s2 = tl.zeros([CB], tl.float32)
@@ -93,7 +145,7 @@ def norm_kernel(x, y, weight, bias, mean, rstd, P, C, G, eps, CB: tl.constexpr, 
         v = tl.where(there, v - first[None, :], 0.0)
         s1 += tl.sum(v, 0)
         s2 += tl.sum(v * v, 0)
-    own_mean = first + s1 / P
+    own_mean = first + s1 / P + shift
     group_mean = tl.sum(tl.reshape(own_mean, [CB // GS, GS]), 1) / GS
     off = own_mean - per_channel(group_mean, CB, GS)
     squares = s2 - s1 * (s1 / P) + P * off * off  # about the group's mean
@@ -101,50 +153,113 @@ def norm_kernel(x, y, weight, bias, mean, rstd, P, C, G, eps, CB: tl.constexpr, 
     g = block * (CB // GS) + tl.arange(0, CB // GS)
     tl.store(mean + n * G + g, group_mean, mask=g < G)
     tl.store(rstd + n * G + g, group_rstd, mask=g < G)
-    w = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32) * per_channel(group_rstd, CB, GS)
-    b = tl.load(bias + c, mask=inside, other=0.0).to(tl.float32) - per_channel(group_mean, CB, GS) * w
+    w = tl.load(weight + n * SN + c, mask=inside, other=0.0).to(tl.float32) * per_channel(group_rstd, CB, GS)
+    b = tl.load(bias + n * SN + c, mask=inside, other=0.0).to(tl.float32)
+    b += (shift - per_channel(group_mean, CB, GS)) * w
     for p0 in range(0, P, PB):
         p = p0 + tl.arange(0, PB)
         there = (p[:, None] < P) & inside[None, :]
         at = start + p[:, None] * C + c[None, :]
-        v = tl.load(x + at, mask=there, other=0.0).to(tl.float32)
-        tl.store(y + at, (v * w[None, :] + b[None, :]).to(y.dtype.element_ty), mask=there)
+        z = tl.load(x + at, mask=there, other=0.0).to(tl.float32) * w[None, :] + b[None, :]
+        if SILU:
+            z = z * tl.sigmoid(z)
+        tl.store(y + at, z.to(y.dtype.element_ty), mask=there)
 
 
-@triton.jit(do_not_specialize=["G"])
+@triton.jit(do_not_specialize=["G", "SN"])
 def norm_backward_kernel(
-    x, grad, dx, weight, mean, rstd, of_weight, of_bias, P, C, G, CB: tl.constexpr, PB: tl.constexpr, GS: tl.constexpr
+    x,
+    grad,
+    dx,
+    weight,
+    bias,
+    before,
+    mean,
+    rstd,
+    of_weight,
+    of_bias,
+    of_before,
+    P,
+    C,
+    G,
+    SN,
+    SILU: tl.constexpr,
+    BEFORE: tl.constexpr,
+    CB: tl.constexpr,
+    PB: tl.constexpr,
+    GS: tl.constexpr,
 ):
-    """The two sums over places that the gradient by x needs, then that gradient."""
+    """The sums over places that the gradient by x needs, then that gradient."""
     n, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     c = block * CB + tl.arange(0, CB)
     inside = c < C
     start = n * P * C
     m = tl.load(mean + n * G + c // GS, mask=inside, other=0.0)
     r = tl.load(rstd + n * G + c // GS, mask=inside, other=0.0)
+    if BEFORE:
+        m -= tl.load(before + c, mask=inside, other=0.0).to(tl.float32)
+    w = tl.load(weight + n * SN + c, mask=inside, other=0.0).to(tl.float32)
+    b = tl.load(bias + n * SN + c, mask=inside, other=0.0).to(tl.float32)
+    s0 = tl.zeros([CB], tl.float32)
     s1 = tl.zeros([CB], tl.float32)
     s2 = tl.zeros([CB], tl.float32)
     for p0 in range(0, P, PB):
         p = p0 + tl.arange(0, PB)
         there = (p[:, None] < P) & inside[None, :]
-        at = start + p[:, None] * C + c[None, :]
-        v = (tl.load(x + at, mask=there, other=0.0).to(tl.float32) - m[None, :]) * r[None, :]
-        g = tl.load(grad + at, mask=there, other=0.0).to(tl.float32)
+        v, g = norm_gradient(x, grad, start + p[:, None] * C + c[None, :], there, m, r, w, b, SILU)
+        s0 += tl.sum(v, 0)
         s1 += tl.sum(g, 0)
         s2 += tl.sum(g * v, 0)
     tl.store(of_bias + n * C + c, s1, mask=inside)
     tl.store(of_weight + n * C + c, s2, mask=inside)
-    w = tl.load(weight + c, mask=inside, other=0.0).to(tl.float32)
     m1 = per_channel(tl.sum(tl.reshape(w * s1, [CB // GS, GS]), 1) / (GS * P), CB, GS)
     m2 = per_channel(tl.sum(tl.reshape(w * s2, [CB // GS, GS]), 1) / (GS * P), CB, GS)
+    if BEFORE:  # the gradient by x, added up over places
+        tl.store(of_before + n * C + c, r * (w * s1 - P * m1 - m2 * s0), mask=inside)
     for p0 in range(0, P, PB):
         p = p0 + tl.arange(0, PB)
         there = (p[:, None] < P) & inside[None, :]
         at = start + p[:, None] * C + c[None, :]
-        v = (tl.load(x + at, mask=there, other=0.0).to(tl.float32) - m[None, :]) * r[None, :]
-        g = tl.load(grad + at, mask=there, other=0.0).to(tl.float32)
+        v, g = norm_gradient(x, grad, at, there, m, r, w, b, SILU)
         d = r[None, :] * (w[None, :] * g - m1[None, :] - v * m2[None, :])
         tl.store(dx + at, d.to(dx.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def norm_gradient(x, grad, at, there, m, r, w, b, SILU: tl.constexpr):
+    """What was normalised, and the gradient by what a SiLU, if any, was given; 0 where there is nothing."""
+    v = (tl.load(x + at, mask=there, other=0.0).to(tl.float32) - m[None, :]) * r[None, :]
+    v = tl.where(there, v, 0.0)
+    g = tl.load(grad + at, mask=there, other=0.0).to(tl.float32)
+    if SILU:
+        z = v * w[None, :] + b[None, :]
+        s = tl.sigmoid(z)
+        g = g * s * (1.0 + z * (1.0 - s))
+    return v, g
+
+
+@triton.jit
+def column_sums_kernel(x, parts, R, C, ROWS: tl.constexpr, CB: tl.constexpr, PB: tl.constexpr):
+    """The sums of some rows of an (R, C) matrix, for a block of columns."""
+    part, c = tl.program_id(0).to(tl.int64), tl.program_id(1) * CB + tl.arange(0, CB)
+    s = tl.zeros([CB], tl.float32)
+    for r0 in range(0, ROWS, PB):
+        r = part * ROWS + r0 + tl.arange(0, PB)
+        there = (r[:, None] < R) & (c[None, :] < C)
+        s += tl.sum(tl.load(x + r[:, None] * C + c[None, :], mask=there, other=0.0).to(tl.float32), 0)
+    tl.store(parts + part * C + c, s, mask=c < C)
+
+
+@triton.jit
+def add_kernel(x, y, bias, out, N, C, NB: tl.constexpr):
+    """x + y + bias for a stretch of numbers; a number's column is its place modulo C."""
+    at = tl.program_id(0).to(tl.int64) * NB + tl.arange(0, NB)
+    there = at < N
+    total = tl.load(x + at, mask=there, other=0.0).to(tl.float32) + tl.load(y + at, mask=there, other=0.0).to(
+        tl.float32
+    )
+    total += tl.load(bias + at % C, mask=there, other=0.0).to(tl.float32)
+    tl.store(out + at, total.to(out.dtype.element_ty), mask=there)
 
 
 @triton.jit
