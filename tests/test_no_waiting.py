@@ -62,13 +62,17 @@ def test_samplers(parts, prediction_type):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("cuda_graph", [False, True])
-def test_training_between_two_looks_at_the_loss(parts, dtype, cuda_graph):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_training_between_two_looks_at_the_loss(parts, dtype, cuda_graph, optimizer):
     model, schedule, x, cond, _ = parts
-    ema, options = EMA(model), dict(dtype=dtype, cuda_graph=cuda_graph, loss=prediction_loss, progress=False)
+    ema, options = (
+        EMA(model),
+        dict(dtype=dtype, cuda_graph=cuda_graph, optimizer=optimizer, loss=prediction_loss, progress=False),
+    )
     steps = train(
         model, ema, lambda generator: (x, cond), schedule, 2 * STEPS_BETWEEN_LOOKS, micro_batches=2, **options
     )
-    for _ in range(2):
+    for _ in range(3):  # the second one is recorded
         next(steps)
     with no_waiting():
         for _ in range(10):

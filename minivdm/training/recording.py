@@ -21,10 +21,12 @@ class Recorded:
     """
 
     def __init__(self, function: Callable[..., Tensor]):
-        self.function, self.calls, self.graph = function, 0, None
+        self.function, self.calls, self.graph, self.stream = function, 0, None, None
 
     def __call__(self, *inputs: Tensor | torch.Generator | float | None) -> Tensor:
         self.calls += 1
+        if self.calls == 1:
+            return self.first_call(inputs)
         if self.calls == 2:
             self.record(inputs)
         if self.graph is None:
@@ -47,6 +49,15 @@ class Recorded:
                 given.set_offset(mine.get_offset())
         return self.result.clone()
 
+    def first_call(self, inputs: tuple) -> Tensor:
+        """Run the function on the stream on which it will be recorded: libraries make their workspace for a stream."""
+        self.stream, main = torch.cuda.Stream(), torch.cuda.current_stream()
+        self.stream.wait_stream(main)
+        with torch.cuda.stream(self.stream):
+            result = self.function(*inputs)
+        main.wait_stream(self.stream)
+        return result
+
     def record(self, inputs: tuple) -> None:
         """Record the function on inputs of its own: a generator that was recorded with is of no other use."""
         graph, mine = torch.cuda.CUDAGraph(), []
@@ -59,7 +70,7 @@ class Recorded:
             else:
                 mine.append(given)
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=self.stream):
                 result = self.function(*mine)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
