@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from .layers import ResBlock, timestep_embedding
+from .layers import CrossAttention, ResBlock, SelfAttention, timestep_embedding
 from .unet3d import TemporalAttention
 
 
@@ -55,6 +55,12 @@ def fused(layer: nn.Module) -> nn.Module:
     elif type(layer) is ResBlock and getattr(layer.forward, "has_fused_kernel", False) and has_norms(layer):
         shape = layer.conv1.in_channels, layer.conv1.out_channels, layer.emb.in_features, layer.dropout.p
         made = FusedResBlock(*shape)
+    elif type(layer) is SelfAttention and getattr(layer.forward, "has_fused_kernel", False):
+        channels = layer.qkv.in_channels
+        made = FusedSelfAttention(channels, channels // layer.heads)
+    elif type(layer) is CrossAttention and getattr(layer.forward, "has_fused_kernel", False):
+        channels = layer.q.in_channels
+        made = FusedCrossAttention(channels, layer.kv.in_features, channels // layer.heads)
     elif type(layer) is TemporalAttention and getattr(layer.forward, "has_fused_kernel", False):
         channels = layer.out.out_features
         made = FusedTemporalAttention(channels, channels // layer.heads)
@@ -116,6 +122,32 @@ class FusedResBlock(ResBlock):
         return Add.apply(h, F.conv2d(x, self.skip.weight), self.conv2.bias + self.skip.bias)
 
 
+MAX_KEYS = 256  # the kernel holds all of them at once
+
+
+class FusedSelfAttention(SelfAttention):
+    """`SelfAttention` whose scores never leave the chip, for up to `MAX_KEYS` places."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] * x.shape[3] > MAX_KEYS:
+            return super().forward(x)
+        h = places_in_rows(self.norm(x))  # (B, HW, C)
+        h = Attention.apply(Affine.apply(h, self.qkv.weight[:, :, 0, 0], self.qkv.bias), None, self.heads)
+        h = F.linear(h, self.out.weight[:, :, 0, 0])
+        return Add.apply(rows_as_maps(h, x), x, self.out.bias)
+
+
+class FusedCrossAttention(CrossAttention):
+    """`CrossAttention` whose scores never leave the chip, for up to `MAX_KEYS` words."""
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        if context.shape[1] > MAX_KEYS:
+            return super().forward(x, context)
+        q = Affine.apply(places_in_rows(self.norm(x)), self.q.weight[:, :, 0, 0], self.q.bias)  # (B, HW, C)
+        h = F.linear(Attention.apply(q, self.kv(context), self.heads), self.out.weight[:, :, 0, 0])
+        return Add.apply(rows_as_maps(h, x), x, self.out.bias)
+
+
 MAX_FRAMES = 64  # the kernel holds all F x F scores at once, and for 128 frames takes over a minute to compile
 
 
@@ -130,8 +162,19 @@ class FusedTemporalAttention(TemporalAttention):
         p = timestep_embedding(torch.arange(frames, device=x.device), channels)  # (F, C)
         position = F.linear(p.to(h.dtype), self.qkv.weight[: 2 * channels])  # (F, 2C)
         qkv = Affine.apply(h, self.qkv.weight, self.qkv.bias)
-        h = Affine.apply(Attend.apply(qkv, position, self.heads), self.out.weight, self.out.bias)  # (B, F, HW, C)
-        return x + h.reshape(n, height, width, channels).permute(0, 3, 1, 2)
+        h = F.linear(Attend.apply(qkv, position, self.heads), self.out.weight)  # (B, F, HW, C)
+        return Add.apply(rows_as_maps(h, x), x, self.out.bias)
+
+
+def places_in_rows(x: Tensor) -> Tensor:
+    """(N, C, H, W) as (N, H W, C): a view, where it lies in channels_last memory."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def rows_as_maps(rows: Tensor, like: Tensor) -> Tensor:
+    """Rows of places, (.., H W, C), as maps (N, C, H, W) of a shape like this one."""
+    n, channels, height, width = like.shape
+    return rows.reshape(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 def in_rows(x: Tensor) -> Tensor:
@@ -171,12 +214,10 @@ class Normalise(torch.autograd.Function):
 
         x, weight, bias, before, mean, rstd = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
-        dx, *others = triton_kernels.normalise_backward(x, grad, weight, bias, before, mean, rstd, ctx.silu)
-        of_weight, of_bias, of_before = (
-            None if like is None else (of if like.ndim == 2 else of.sum(0)).to(like.dtype)
-            for of, like in zip(others, (weight, bias, before))
-        )
-        return dx, of_weight, of_bias, of_before, None, None, None
+        dx, others = triton_kernels.normalise_backward(x, grad, weight, bias, before, mean, rstd, ctx.silu)
+        summed = triton_kernels.column_sums(others.flatten(1), weight.dtype).view(others.shape[1:])
+        of_weight, of_bias = others[:, :2].to(weight.dtype).unbind(1) if weight.ndim == 2 else summed[:2]
+        return dx, of_weight, of_bias, None if before is None else summed[2], None, None, None
 
 
 class Convolve(torch.autograd.Function):
@@ -206,7 +247,7 @@ class Convolve(torch.autograd.Function):
         dx, of_weight, _ = torch.ops.aten.convolution_backward(
             grad, x, weight, None, *ctx.sizes, False, (0, 0), 1, needed
         )
-        return dx, of_weight, triton_kernels.column_sums(in_rows(grad)).to(weight.dtype), None, None, None
+        return dx, of_weight, triton_kernels.column_sums(in_rows(grad), weight.dtype), None, None, None
 
 
 class Affine(torch.autograd.Function):
@@ -225,7 +266,7 @@ class Affine(torch.autograd.Function):
         rows = grad.reshape(-1, grad.shape[-1]).contiguous()
         dx = (rows @ weight).view_as(x) if ctx.needs_input_grad[0] else None
         of_weight = rows.T @ x.reshape(-1, x.shape[-1])
-        return dx, of_weight, triton_kernels.column_sums(rows).to(weight.dtype)
+        return dx, of_weight, triton_kernels.column_sums(rows, weight.dtype)
 
 
 class Add(torch.autograd.Function):
@@ -244,7 +285,38 @@ class Add(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         from . import triton_kernels
 
-        return grad, grad, triton_kernels.column_sums(in_rows(grad)).to(ctx.dtype)
+        return grad, grad, triton_kernels.column_sums(in_rows(grad), ctx.dtype)
+
+
+class Attention(torch.autograd.Function):
+    """Attention of `heads` heads one after another: q (N, P, C), and kv (N, L, 2C) with K and V, to (N, P, C).
+
+    Without kv, q is (N, P, 3C) and holds all three.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, q: Tensor, kv: Tensor | None, heads: int) -> Tensor:
+        from . import triton_kernels
+
+        q, kv = q.contiguous(), kv if kv is None else kv.contiguous()
+        ctx.save_for_backward(q, kv)
+        ctx.heads = heads
+        return triton_kernels.attention(*queries_keys_values(q, kv), heads)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        from . import triton_kernels
+
+        q, kv = ctx.saved_tensors
+        dq, dkv = torch.empty_like(q), kv if kv is None else torch.empty_like(kv)
+        parts, theirs = queries_keys_values(q, kv), queries_keys_values(dq, dkv)
+        triton_kernels.attention_backward(*parts, grad.contiguous(), *theirs, ctx.heads)
+        return dq, dkv, None
+
+
+def queries_keys_values(q: Tensor, kv: Tensor | None) -> tuple[Tensor, ...]:
+    """Q, K and V as views of what `Attention` is given."""
+    return q.chunk(3, dim=-1) if kv is None else (q, *kv.chunk(2, dim=-1))
 
 
 class Attend(torch.autograd.Function):

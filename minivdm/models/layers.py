@@ -131,6 +131,9 @@ class SelfAttention(nn.Module):
         return x + self.out(rearrange(h, "b n (h w) d -> b (n d) h w", h=height))  # (B, C, H, W)
 
 
+SelfAttention.forward.has_fused_kernel = True
+
+
 class CrossAttention(nn.Module):
     r"""Every place of an image looks at the words, added to the input.
 
@@ -167,6 +170,9 @@ class CrossAttention(nn.Module):
         k, v = rearrange(self.kv(context), "b l (two n d) -> two b n l d", two=2, n=self.heads)
         h = F.scaled_dot_product_attention(q, k, v)  # (B, heads, H W, d)
         return x + self.out(rearrange(h, "b n (h w) d -> b (n d) h w", h=height))  # (B, C, H, W)
+
+
+CrossAttention.forward.has_fused_kernel = True
 
 
 class Downsample(nn.Module):

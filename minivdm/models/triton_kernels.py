@@ -8,7 +8,8 @@ import triton
 import triton.language as tl
 
 CHANNELS, PLACES = 64, 32  # what one program of the norm holds at a time
-ROWS = 1024  # that one program adds up
+ROWS = 256  # that one program adds up
+QUERIES = 64  # that one program of the attention holds at a time
 NUMBERS = 2048  # of a sum that one program makes
 
 
@@ -34,20 +35,20 @@ def normalise(x, weight, bias, before, groups, eps, silu):
 
 
 def normalise_backward(x, grad, weight, bias, before, mean, rstd, silu):
-    """The gradient by x, and those by weight, bias and `before` as they are in each sample, (N, C)."""
+    """The gradient by x, and those by weight, bias and `before` as they are in each sample, (N, 3, C)."""
     n, channels, height, width = x.shape
     dx = torch.empty_like(x)
-    of_weight, of_bias, of_before = (torch.empty(n, channels, device=x.device) for _ in range(3))
+    others = torch.empty(n, 3 if before is not None else 2, channels, device=x.device)
     groups = mean.shape[1]
     grid, sizes = norm_grid(x, groups)
     norm_backward_kernel[grid](
-        *(x, grad, dx, weight, bias, weight if before is None else before, mean, rstd, of_weight, of_bias, of_before),
+        *(x, grad, dx, weight, bias, weight if before is None else before, mean, rstd, others),
         *(height * width, channels, groups, channels * (weight.ndim - 1)),
         SILU=silu,
         BEFORE=before is not None,
         **sizes,
     )
-    return dx, of_weight, of_bias, of_before
+    return dx, others
 
 
 def norm_grid(x, groups):
@@ -59,13 +60,19 @@ def norm_grid(x, groups):
     return (len(x), triton.cdiv(x.shape[1], block)), dict(CB=block, PB=PLACES, GS=size, num_warps=4)
 
 
-def column_sums(x):
-    """The sum of each column of an (R, C) matrix in rows of memory, (C,) float32."""
+def column_sums(x, dtype):
+    """The sum of each column of an (R, C) matrix in rows of memory, (C,): of some rows first, then of these sums."""
+    while len(x) > ROWS:
+        x = sums_of_rows(x, torch.empty(triton.cdiv(len(x), ROWS), x.shape[1], device=x.device))
+    return sums_of_rows(x, torch.empty(1, x.shape[1], device=x.device, dtype=dtype))[0]
+
+
+def sums_of_rows(x, out):
+    """Each row of `out` is the sum of `ROWS` rows of x."""
     rows, columns = x.shape
-    parts = torch.empty(triton.cdiv(rows, ROWS), columns, device=x.device)
-    grid = (len(parts), triton.cdiv(columns, CHANNELS))
-    column_sums_kernel[grid](x, parts, rows, columns, ROWS=ROWS, CB=CHANNELS, PB=PLACES, num_warps=4)
-    return parts.sum(0)
+    grid = (len(out), triton.cdiv(columns, CHANNELS))
+    column_sums_kernel[grid](x, out, rows, columns, ROWS=ROWS, CB=CHANNELS, PB=PLACES, num_warps=4)
+    return out
 
 
 def add(x, y, bias):
@@ -99,6 +106,31 @@ def attend_sizes(frames, channels, heads):
     if size < 16 or size & (size - 1):
         raise ValueError(f"the channels of a head must be a power of two of at least 16, got {size}")
     return dict(scale=size**-0.5, D=size, FB=max(16, triton.next_power_of_2(frames)), num_warps=1)
+
+
+def attention(q, k, v, heads):
+    """Attention with few keys: (N, P, C), (N, L, C) and (N, L, C) -> (N, P, C). Each may be a slice of wider rows."""
+    n, places, channels = q.shape
+    out = torch.empty(n, places, channels, device=q.device, dtype=q.dtype)
+    sizes = attention_sizes(places, k.shape[1], channels, heads)
+    grid = (n, heads, triton.cdiv(places, QUERIES))
+    attention_kernel[grid](q, k, v, out, places, k.shape[1], q.stride(1), k.stride(1), channels, **sizes)
+    return out
+
+
+def attention_backward(q, k, v, grad, dq, dk, dv, heads):
+    """Writes the gradients by q, k and v into dq, dk and dv, which lie in memory as these do."""
+    n, places, channels = q.shape
+    sizes = attention_sizes(places, k.shape[1], channels, heads)
+    sizes_in_memory = places, k.shape[1], q.stride(1), k.stride(1), channels
+    attention_backward_kernel[(n, heads)](q, k, v, grad, dq, dk, dv, *sizes_in_memory, **sizes)
+
+
+def attention_sizes(places, keys, channels, heads):
+    """The size of a head, and those of the blocks of queries and keys."""
+    sizes = attend_sizes(keys, channels, heads)
+    keys = sizes.pop("FB")
+    return sizes | dict(QB=QUERIES, LB=keys, num_warps=8 if keys > 128 else 4)
 
 
 @triton.jit
@@ -176,9 +208,7 @@ def norm_backward_kernel(
     before,
     mean,
     rstd,
-    of_weight,
-    of_bias,
-    of_before,
+    others,
     P,
     C,
     G,
@@ -210,12 +240,13 @@ def norm_backward_kernel(
         s0 += tl.sum(v, 0)
         s1 += tl.sum(g, 0)
         s2 += tl.sum(g * v, 0)
-    tl.store(of_bias + n * C + c, s1, mask=inside)
-    tl.store(of_weight + n * C + c, s2, mask=inside)
+    to = others + n * (2 + BEFORE) * C + c
+    tl.store(to, s2, mask=inside)
+    tl.store(to + C, s1, mask=inside)
     m1 = per_channel(tl.sum(tl.reshape(w * s1, [CB // GS, GS]), 1) / (GS * P), CB, GS)
     m2 = per_channel(tl.sum(tl.reshape(w * s2, [CB // GS, GS]), 1) / (GS * P), CB, GS)
     if BEFORE:  # the gradient by x, added up over places
-        tl.store(of_before + n * C + c, r * (w * s1 - P * m1 - m2 * s0), mask=inside)
+        tl.store(to + 2 * C, r * (w * s1 - P * m1 - m2 * s0), mask=inside)
     for p0 in range(0, P, PB):
         p = p0 + tl.arange(0, PB)
         there = (p[:, None] < P) & inside[None, :]
@@ -247,7 +278,7 @@ def column_sums_kernel(x, parts, R, C, ROWS: tl.constexpr, CB: tl.constexpr, PB:
         r = part * ROWS + r0 + tl.arange(0, PB)
         there = (r[:, None] < R) & (c[None, :] < C)
         s += tl.sum(tl.load(x + r[:, None] * C + c[None, :], mask=there, other=0.0).to(tl.float32), 0)
-    tl.store(parts + part * C + c, s, mask=c < C)
+    tl.store(parts + part * C + c, s.to(parts.dtype.element_ty), mask=c < C)
 
 
 @triton.jit
@@ -309,3 +340,50 @@ def attend_backward_kernel(qkv, position, grad, dqkv, F, P, C, scale, D: tl.cons
     tl.store(to, dq.to(dqkv.dtype.element_ty), mask=there)
     tl.store(to + C, dk.to(dqkv.dtype.element_ty), mask=there)
     tl.store(to + 2 * C, dv.to(dqkv.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def softmax_over_keys(q, k, L, scale, LB: tl.constexpr):
+    """The weights of a block of queries, over all keys."""
+    s = tl.dot(q, tl.trans(k)) * scale
+    s = tl.where(tl.arange(0, LB)[None, :] < L, s, -float("inf"))
+    s = tl.exp(s - tl.max(s, 1)[:, None])
+    return s / tl.sum(s, 1)[:, None]
+
+
+@triton.jit
+def attention_kernel(q, k, v, out, P, L, SQ, SK, C, scale, D: tl.constexpr, QB: tl.constexpr, LB: tl.constexpr):
+    """One head of one sample, for a block of queries; rows of q lie SQ numbers apart, those of k and v SK."""
+    n, d = tl.program_id(0).to(tl.int64), tl.program_id(1) * D + tl.arange(0, D)[None, :]
+    place, key = tl.program_id(2) * QB + tl.arange(0, QB)[:, None], tl.arange(0, LB)[:, None]
+    keys = tl.load(k + (n * L + key) * SK + d, mask=key < L, other=0.0)
+    values = tl.load(v + (n * L + key) * SK + d, mask=key < L, other=0.0)
+    asked = tl.load(q + (n * P + place) * SQ + d, mask=place < P, other=0.0)
+    s = softmax_over_keys(asked, keys, L, scale, LB)
+    o = tl.dot(s.to(values.dtype), values)
+    tl.store(out + (n * P + place) * C + d, o.to(out.dtype.element_ty), mask=place < P)
+
+
+@triton.jit
+def attention_backward_kernel(
+    q, k, v, grad, dq, dk, dv, P, L, SQ, SK, C, scale, D: tl.constexpr, QB: tl.constexpr, LB: tl.constexpr
+):
+    """One head of one sample: the weights once more, a block of queries after the other."""
+    n, d = tl.program_id(0).to(tl.int64), tl.program_id(1) * D + tl.arange(0, D)[None, :]
+    key = tl.arange(0, LB)[:, None]
+    keys = tl.load(k + (n * L + key) * SK + d, mask=key < L, other=0.0)
+    values = tl.load(v + (n * L + key) * SK + d, mask=key < L, other=0.0)
+    by_keys = tl.zeros([LB, D], tl.float32)
+    by_values = tl.zeros([LB, D], tl.float32)
+    for p0 in range(0, P, QB):
+        place = p0 + tl.arange(0, QB)[:, None]
+        asked = tl.load(q + (n * P + place) * SQ + d, mask=place < P, other=0.0)
+        g = tl.load(grad + (n * P + place) * C + d, mask=place < P, other=0.0)
+        s = softmax_over_keys(asked, keys, L, scale, LB)
+        by_values += tl.dot(tl.trans(s.to(g.dtype)), g)
+        ds = tl.dot(g, tl.trans(values))
+        ds = (s * (ds - tl.sum(ds * s, 1)[:, None]) * scale).to(keys.dtype)
+        tl.store(dq + (n * P + place) * SQ + d, tl.dot(ds, keys).to(dq.dtype.element_ty), mask=place < P)
+        by_keys += tl.dot(tl.trans(ds), asked)
+    tl.store(dk + (n * L + key) * SK + d, by_keys.to(dk.dtype.element_ty), mask=key < L)
+    tl.store(dv + (n * L + key) * SK + d, by_values.to(dv.dtype.element_ty), mask=key < L)
