@@ -129,7 +129,7 @@ def test_a_run_goes_on_to_the_same_bits(options, tmp_path):
 
 def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path):
     run(2, optimizer="adamw", checkpoint=tmp_path / "x.pt")
-    with pytest.raises(ValueError, match="another model or is no training checkpoint: .*different number of parameter"):
+    with pytest.raises(ValueError, match="another model or is no training checkpoint: expected groups of"):
         run(4, optimizer="muon", checkpoint=tmp_path / "x.pt")
 
 

@@ -9,6 +9,7 @@ from minivdm.diffusion.forward_process import diffusion_loss
 from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 from minivdm.models.unet import UNet
 from minivdm.training import engine, loop, parallel
+from minivdm.training.adamw import AdamW
 from minivdm.training.checkpoint import load_checkpoint
 from minivdm.training.ema import EMA
 from minivdm.training.loop import batches_of, train
@@ -140,13 +141,13 @@ def test_parts_survive_a_restart_and_their_number_is_checked(tmp_path):
 
 def test_the_learning_rate_can_fall_to_nothing(monkeypatch):
     rates = []
-    step = torch.optim.AdamW.step
+    step = AdamW.step
 
     def watched(self, *args, **kwargs):
         rates.append(self.param_groups[0]["lr"])
         return step(self, *args, **kwargs)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    monkeypatch.setattr(AdamW, "step", watched)
     run(200, batch_size=1, decay=True, lr=1.0e-3)
     assert rates[0] == pytest.approx(1e-5) and max(rates) < 6e-4 and rates[-1] < 1e-6
 

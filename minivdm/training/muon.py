@@ -6,11 +6,12 @@ Muon takes the same directions, and makes all singular values about 1.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 
+from .optimizer import Optimizer
 from .precision import best_dtype
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315  # a, b, c: as steep at 0 as can be, and within 0.68..1.21 from there on
@@ -48,7 +49,7 @@ def orthogonalized(matrices: Tensor, iterations: int = 5) -> Tensor:
     return (x.mT if rows > columns else x).reshape(matrices.shape)
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Optimizer):
     r"""Momentum, orthogonalised.
 
     Keller Jordan et al., "Muon", 2024, with Nesterov's momentum:
@@ -70,40 +71,33 @@ class Muon(torch.optim.Optimizer):
         ValueError: if a parameter has fewer than two axes, or a number makes no sense.
     """
 
-    _step_supports_amp_scaling = True  # GradScaler leaves it to `step` to look at `found_inf`, on the device
-
     def __init__(
-        self, weights: Iterable[Tensor], lr: float | Tensor = 1e-2, momentum: float = 0.95, iterations: int = 5
+        self,
+        weights: Iterable[Tensor] | Iterable[dict],
+        lr: float | Tensor = 1e-2,
+        momentum: float = 0.95,
+        iterations: int = 5,
     ):
         if not 0 <= momentum < 1 or iterations < 1 or not lr >= 0:
             came = f"lr={lr}, momentum={momentum}, iterations={iterations}"
             raise ValueError(f"expected lr >= 0, momentum in [0, 1) and iterations >= 1, got {came}")
         super().__init__(weights, dict(lr=lr, momentum=momentum, iterations=iterations))
-        for weight in (weight for group in self.param_groups for weight in group["params"]):
+        for weight in self.parameters():
             if weight.ndim < 2:
                 raise ValueError(f"expected weights with two axes or more, got one of shape {tuple(weight.shape)}")
 
     @torch.no_grad()
-    def step(self, closure: Callable | None = None) -> Tensor | None:
+    def step(self) -> None:
         """One step with the gradients in `.grad`; weights without one stay as they are."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         found_inf = getattr(self, "found_inf", None)  # from a GradScaler: 1 if the step is to be left out, else 0
         for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
+            weights, grads, momenta = self.with_gradients(group, momentum=None)
             if not weights:
                 continue
-            grads, mu = [weight.grad for weight in weights], group["momentum"]
-            for weight in weights:
-                if "momentum" not in self.state[weight]:
-                    self.state[weight]["momentum"] = torch.zeros_like(weight)
-            momenta = [self.state[weight]["momentum"] for weight in weights]
+            mu, lr = group["momentum"], group["lr"]
             if found_inf is not None:  # then let nothing of the gradient through, and the momentum as it is
-                grads = [torch.where(found_inf > 0, m, g) for m, g in zip(momenta, grads)]
+                grads, lr = [torch.where(found_inf > 0, m, g) for m, g in zip(momenta, grads)], lr * (1 - found_inf)
             torch._foreach_lerp_(momenta, grads, 1 - mu)
-            lr = group["lr"] if found_inf is None else group["lr"] * (1 - found_inf)
             updates = torch._foreach_lerp(grads, momenta, mu)
             for numbers, stack in stacks(updates):
                 moves = orthogonalized(stack, group["iterations"]) * lr
@@ -112,7 +106,6 @@ class Muon(torch.optim.Optimizer):
                     rows, columns = weight.flatten(1).shape
                     move = move[:columns, :rows].T if rows > columns else move[:rows, :columns]
                     weight.sub_(move.reshape(weight.shape), alpha=max(1, rows / columns) ** 0.5)
-        return loss
 
 
 def stacks(updates: list[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
