@@ -126,7 +126,11 @@ LAYERS = {
     "convolution without a bias": (lambda: nn.Conv2d(8, 8, 3, bias=False), [(2, 8, 5, 4)], []),
     "convolution of a place": (lambda: nn.Conv2d(24, 8, 1), [(2, 24, 5, 4)], []),
     "attention": (lambda: SelfAttention(64), [(2, 64, 3, 4)], []),
+    "attention over more places than a program holds": (lambda: SelfAttention(32), [(2, 32, 16, 16)], []),
+    "attention over a square of an odd side": (lambda: SelfAttention(64, 16), [(1, 64, 9, 9)], []),
+    "attention over more places than the kernel": (lambda: SelfAttention(32), [(1, 32, 18, 18)], []),
     "attention to words": (lambda: CrossAttention(64, 16), [(2, 64, 3, 4), (2, 5, 16)], []),
+    "attention of many places to words": (lambda: CrossAttention(32, 8), [(3, 32, 20, 11), (3, 24, 8)], []),
     "attention along time": (lambda: TemporalAttention(32), [(6, 32, 2, 3)], [3]),
     "convolution along time": (lambda: TemporalConv(16), [(6, 16, 2, 3)], [3]),
 }
