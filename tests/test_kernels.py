@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from minivdm.models.kernels import Attend, FusedGroupNorm, FusedTemporalAttention, fused, use_fused_kernels
+from minivdm.models.kernels import Add, Affine, Attend, FusedGroupNorm, FusedTemporalAttention, fused, use_fused_kernels
 from minivdm.models.layers import CrossAttention, Downsample, ResBlock, SelfAttention
 from minivdm.models.unet3d import TemporalAttention, TemporalConv
 from minivdm.pipelines.text2video import build_text2video
@@ -44,6 +45,8 @@ def test_long_clips_take_the_plain_layer(monkeypatch):
     fast, asked = copy.deepcopy(layer), []
     fast = fused(fast)
     monkeypatch.setattr(Attend, "apply", lambda qkv, position, heads: asked.append(qkv) or qkv[..., :32])
+    monkeypatch.setattr(Affine, "apply", F.linear)
+    monkeypatch.setattr(Add, "apply", lambda x, y, bias: x + y + bias[:, None, None])
     for frames in (64, 65, 128):
         x = torch.randn(frames, 32, 2, 2)
         assert torch.equal(fast(x, frames), layer(x, frames)) == (frames > 64)
@@ -124,6 +127,8 @@ LAYERS = {
     "convolution of many rows": (lambda: nn.Conv2d(3, 16, 3, padding=1), [(9, 3, 40, 40)], []),
     "convolution with steps": (lambda: Downsample(16), [(2, 16, 6, 8)], []),
     "convolution without a bias": (lambda: nn.Conv2d(8, 8, 3, bias=False), [(2, 8, 5, 4)], []),
+    "linear map": (lambda: nn.Linear(24, 8), [(1030, 24)], []),
+    "linear map of many rows": (lambda: nn.Linear(8, 70), [(2, 900, 8)], []),
     "convolution of a place": (lambda: nn.Conv2d(24, 8, 1), [(2, 24, 5, 4)], []),
     "attention": (lambda: SelfAttention(64), [(2, 64, 3, 4)], []),
     "attention over more places than a program holds": (lambda: SelfAttention(32), [(2, 32, 16, 16)], []),

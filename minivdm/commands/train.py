@@ -40,7 +40,7 @@ from ..training.clip_pool import ClipPool
 from ..training.ema import EMA
 from ..training.loop import train
 from ..training.parallel import init_distributed, rank, world_size
-from ..training.precision import best_dtype
+from ..training.precision import InLowPrecision, best_dtype
 from ..training.seeds import mixed_seed
 from .run_folder import (
     CHECKPOINT,
@@ -230,12 +230,13 @@ class TrainingRun:
     def train_on_clips(self) -> VideoModel:
         """The second phase, with samples on the way; returns the model with the averaged weights."""
         s, ema = self.settings, EMA(self.model.net)
-        averaged = self.model.around(ema.model).eval()
+        quick = InLowPrecision(ema.model, self.options["dtype"])
         every = max(1, s.steps // SAMPLES)
         for step in self.steps("clips", s.steps, self.pool.clips, s.batch, ema, decay=True):
             if rank() == 0 and (step % every == 0 or step == s.steps):
-                write_samples(averaged, self.out / "samples" / f"step_{step:06d}.gif")
-        return averaged
+                quick.refresh()
+                write_samples(self.model.around(quick).eval(), self.out / "samples" / f"step_{step:06d}.gif")
+        return self.model.around(ema.model).eval()
 
 
 def write_samples(model: VideoModel, path: str | Path, steps: int = 10) -> Tensor:
@@ -248,7 +249,7 @@ def write_samples(model: VideoModel, path: str | Path, steps: int = 10) -> Tenso
     if clips.isnan().any():
         log(f"no {path}: there is NaN in its clips")
         return clips
-    save_gif(rearrange(clips, "(a b) c f h w -> c f (a h) (b w)", a=2), path, scale=3)
+    save_gif(rearrange(clips, "(a b) c f h w -> c f (a h) (b w)", a=2), path, scale=3, quick=True)
     return clips
 
 

@@ -14,12 +14,16 @@ from .pixels import frames_of, to_uint8
 DURATION_COMMENT = "each frame stays for {}/100 s"  # the comment in a GIF
 
 
-def in_256_colours(frame: np.ndarray) -> Image.Image:
-    """An (H, W, 3) uint8 array as an image with a palette, as GIF needs it; no rare colour is given up."""
-    return Image.fromarray(frame).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE)
+def in_256_colours(frame: np.ndarray, quick: bool = False) -> Image.Image:
+    """An (H, W, 3) uint8 array as an image with a palette, as GIF needs it; no rare colour is given up.
+
+    `quick` takes the colours as first chosen, in a third of the time; in a noisy frame they are 1 dB further off.
+    """
+    kmeans = 0 if quick else 4
+    return Image.fromarray(frame).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=kmeans, dither=Image.Dither.NONE)
 
 
-def gif_bytes(video: Tensor, fps: float = 8, scale: int = 1) -> bytes:
+def gif_bytes(video: Tensor, fps: float = 8, scale: int = 1, quick: bool = False) -> bytes:
     """A clip (C, F, H, W) as the bytes of an endless GIF, each pixel repeated `scale` times in a row and in a column.
 
     A GIF's clock ticks in 1/100 s, so its frame rate is 100 divided by a whole number, at least 2. Its comment tells
@@ -28,7 +32,7 @@ def gif_bytes(video: Tensor, fps: float = 8, scale: int = 1) -> bytes:
     tick = round(100 / fps)
     if tick < 2:
         raise ValueError(f"a GIF shows at most 50 frames per second, got fps={fps}")
-    frames = [in_256_colours(frame) for frame in to_uint8(frames_of(video))]
+    frames = [in_256_colours(frame, quick) for frame in to_uint8(frames_of(video))]
     frames = [frame.resize((frame.width * scale, frame.height * scale), Image.NEAREST) for frame in frames]
     file = io.BytesIO()
     try:
@@ -47,10 +51,10 @@ def gif_bytes(video: Tensor, fps: float = 8, scale: int = 1) -> bytes:
     return file.getvalue()
 
 
-def save_gif(video: Tensor, path: str | Path, fps: float = 8, scale: int = 1) -> Path:
-    """Write a clip (C, F, H, W) to a GIF file and return its path."""
+def save_gif(video: Tensor, path: str | Path, fps: float = 8, scale: int = 1, quick: bool = False) -> Path:
+    """Write a clip (C, F, H, W) to a GIF file and return its path; see `gif_bytes` and `in_256_colours`."""
     with replacing(path) as file:
-        file.write(gif_bytes(video, fps, scale))
+        file.write(gif_bytes(video, fps, scale, quick))
     return Path(path)
 
 

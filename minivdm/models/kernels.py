@@ -1,4 +1,4 @@
-r"""Two kernels for CUDA cards that a video model spends most of its time in, written so that memory is read once.
+r"""Layers for CUDA cards that compute the same as the plain ones, written so that memory is read once.
 
 PyTorch's group norm wants the memory order B C H W, while convolutions and the layers along time want B H W C: so each
 norm would turn its input around, twice. And attention over a few frames at each of very many places is hardly any
@@ -10,9 +10,11 @@ are taken in float32; matrices are multiplied in 16 bits where they come in 16 b
 does nothing: the plain layers are the definition, these are only faster.
 """
 
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
@@ -24,9 +26,10 @@ from .unet3d import TemporalAttention
 def use_fused_kernels(model: nn.Module) -> nn.Module:
     """A model on a CUDA device with fused kernels in the place of plain layers; on other devices nothing changes.
 
-    Each `nn.GroupNorm`, `nn.Conv2d`, `ResBlock` and `TemporalAttention` is exchanged for one of this module, with the
-    same parameters under the same names; copies of the model keep them. Only a layer whose `forward` says that there is
-    a fused kernel for it is exchanged: another one, written by somebody else, stays.
+    Each `nn.GroupNorm`, `nn.Conv2d`, `nn.Linear`, `ResBlock`, `SelfAttention`, `CrossAttention` and `TemporalAttention`
+    is exchanged for one of this module, with the same parameters under the same names; copies of the model keep them.
+    Of the course's own layers, only one whose `forward` says that there is a fused kernel for it is exchanged: another
+    one, written by somebody else, stays.
 
     Args:
         model: a network, changed in place.
@@ -52,6 +55,8 @@ def fused(layer: nn.Module) -> nn.Module:
     elif type(layer) is nn.Conv2d and is_plain(layer):
         sizes = layer.kernel_size, layer.stride, layer.padding, layer.dilation
         made = FusedConv2d(layer.in_channels, layer.out_channels, *sizes, device="meta")
+    elif type(layer) is nn.Linear and layer.bias is not None:
+        made = FusedLinear(layer.in_features, layer.out_features, device="meta")
     elif type(layer) is ResBlock and getattr(layer.forward, "has_fused_kernel", False) and has_norms(layer):
         shape = layer.conv1.in_channels, layer.conv1.out_channels, layer.emb.in_features, layer.dropout.p
         made = FusedResBlock(*shape)
@@ -86,6 +91,20 @@ def has_norms(block: ResBlock) -> bool:
     return isinstance(block.norm1, nn.GroupNorm) and isinstance(block.norm2, nn.GroupNorm)
 
 
+def compile_ahead(function: Callable, model: nn.Module) -> None:
+    """Compile the kernels that a function runs on a CUDA card, all at the same time: one by one it takes seconds.
+
+    Args:
+        function: what uses the fused layers of a model, if it has any. It is called once, and computes with whatever
+            lies in memory: give it a copy of everything that it changes.
+        model: the model.
+    """
+    if any(type(layer).__module__ == __name__ for layer in model.modules()):
+        from . import triton_kernels
+
+        triton_kernels.compile_ahead(function)
+
+
 class FusedGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm` for (N, C, H, W) in channels_last memory; the channels of a group must be a power of two."""
 
@@ -104,6 +123,13 @@ class FusedConv2d(nn.Conv2d):
             rows = Affine.apply(x.permute(0, 2, 3, 1), self.weight[:, :, 0, 0], self.bias)  # (B, H, W, C)
             return rows.permute(0, 3, 1, 2)
         return Convolve.apply(x, self.weight, self.bias, self.stride, self.padding, self.dilation)
+
+
+class FusedLinear(nn.Linear):
+    """`nn.Linear` whose bias costs little."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Affine.apply(x, self.weight, self.bias)
 
 
 class FusedResBlock(ResBlock):
@@ -126,13 +152,15 @@ MAX_KEYS = 256  # the kernel holds all of them at once
 
 
 class FusedSelfAttention(SelfAttention):
-    """`SelfAttention` whose scores never leave the chip, for up to `MAX_KEYS` places."""
+    """`SelfAttention` without copies of its maps; up to `MAX_KEYS` places, its scores never leave the chip."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2] * x.shape[3] > MAX_KEYS:
-            return super().forward(x)
-        h = places_in_rows(self.norm(x))  # (B, HW, C)
-        h = Attention.apply(Affine.apply(h, self.qkv.weight[:, :, 0, 0], self.qkv.bias), None, self.heads)
+        h = Affine.apply(places_in_rows(self.norm(x)), self.qkv.weight[:, :, 0, 0], self.qkv.bias)  # (B, HW, 3C)
+        if h.shape[1] <= MAX_KEYS:
+            h = Attention.apply(h, None, self.heads)
+        else:
+            q, k, v = rearrange(h, "b p (three n d) -> three b n p d", three=3, n=self.heads)
+            h = rearrange(F.scaled_dot_product_attention(q, k, v), "b n p d -> b p (n d)")
         h = F.linear(h, self.out.weight[:, :, 0, 0])
         return Add.apply(rows_as_maps(h, x), x, self.out.bias)
 

@@ -3,14 +3,46 @@
 Memory order is B H W C throughout: (n, p, c) lies at (n P + p) C + c, with P = H W places.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 CHANNELS, PLACES = 64, 32  # what one program of the norm holds at a time
-ROWS = 256  # that one program adds up
+FEW_ROWS, PARTS = 1024, 512  # rows that one program adds up at most; parts into which more are cut
 QUERIES = 64  # that one program of the attention holds at a time
 NUMBERS = 2048  # of a sum that one program makes
+THREADS = 8  # that compile
+
+noted: list | None = None  # what would be launched, while it is only noted
+
+
+def launch(kernel, grid, *args, **sizes):
+    """Run a kernel; or, in `compile_ahead`, note what it is to be compiled for."""
+    if noted is None:
+        kernel[grid](*args, **sizes)
+    else:
+        kinds = tuple(arg.dtype if isinstance(arg, Tensor) else arg for arg in args)
+        noted.append((kernel, kinds, tuple(sizes.items())))
+
+
+def compile_ahead(function: Callable) -> None:
+    """Compile what `function` launches, all at the same time: a dry run, whose results are whatever lies in memory."""
+    global noted
+    if not hasattr(triton, "AsyncCompileMode"):  # before Triton 3.4
+        return
+    noted = []
+    try:
+        function()
+        wanted = dict.fromkeys(noted)
+    finally:
+        noted = None
+    with ThreadPoolExecutor(THREADS) as threads, triton.AsyncCompileMode(threads):
+        for kernel, kinds, sizes in wanted:
+            kernel.warmup(*kinds, grid=(1,), **dict(sizes))
 
 
 def normalise(x, weight, bias, before, groups, eps, silu):
@@ -24,7 +56,9 @@ def normalise(x, weight, bias, before, groups, eps, silu):
     mean = torch.empty(n, groups, device=x.device)
     rstd = torch.empty_like(mean)
     grid, sizes = norm_grid(x, groups)
-    norm_kernel[grid](
+    launch(
+        norm_kernel,
+        grid,
         *(x, y, weight, bias, weight if before is None else before, mean, rstd),
         *(height * width, channels, groups, channels * (weight.ndim - 1), eps),
         SILU=silu,
@@ -41,7 +75,9 @@ def normalise_backward(x, grad, weight, bias, before, mean, rstd, silu):
     others = torch.empty(n, 3 if before is not None else 2, channels, device=x.device)
     groups = mean.shape[1]
     grid, sizes = norm_grid(x, groups)
-    norm_backward_kernel[grid](
+    launch(
+        norm_backward_kernel,
+        grid,
         *(x, grad, dx, weight, bias, weight if before is None else before, mean, rstd, others),
         *(height * width, channels, groups, channels * (weight.ndim - 1)),
         SILU=silu,
@@ -61,24 +97,24 @@ def norm_grid(x, groups):
 
 
 def column_sums(x, dtype):
-    """The sum of each column of an (R, C) matrix in rows of memory, (C,): of some rows first, then of these sums."""
-    while len(x) > ROWS:
-        x = sums_of_rows(x, torch.empty(triton.cdiv(len(x), ROWS), x.shape[1], device=x.device))
-    return sums_of_rows(x, torch.empty(1, x.shape[1], device=x.device, dtype=dtype))[0]
-
-
-def sums_of_rows(x, out):
-    """Each row of `out` is the sum of `ROWS` rows of x."""
+    """The sum of each column of an (R, C) matrix in rows of memory, (C,): of its parts first, if there are many."""
     rows, columns = x.shape
-    grid = (len(out), triton.cdiv(columns, CHANNELS))
-    column_sums_kernel[grid](x, out, rows, columns, ROWS=ROWS, CB=CHANNELS, PB=PLACES, num_warps=4)
+    if rows > FEW_ROWS:
+        some = triton.cdiv(rows, PARTS)
+        parts = torch.empty(triton.cdiv(rows, some), columns, device=x.device)
+        launch(column_sums_kernel, (len(parts), triton.cdiv(columns, 64)), x, parts, rows, columns, some, CB=64, PB=32)
+        x = parts
+    out = torch.empty(columns, device=x.device, dtype=dtype)
+    launch(column_sums_kernel, (1, triton.cdiv(columns, 32)), x, out, len(x), columns, len(x), CB=32, PB=128)
     return out
 
 
 def add(x, y, bias):
     """x + y + bias, with a number for each column: (R, C), (R, C) and (C,) -> (R, C)."""
     out = torch.empty_like(x)
-    add_kernel[(triton.cdiv(x.numel(), NUMBERS),)](x, y, bias, out, x.numel(), x.shape[1], NB=NUMBERS, num_warps=4)
+    launch(
+        add_kernel, (triton.cdiv(x.numel(), NUMBERS),), x, y, bias, out, x.numel(), x.shape[1], NB=NUMBERS, num_warps=4
+    )
     return out
 
 
@@ -87,7 +123,7 @@ def attend(qkv, position, heads):
     b, frames, places, channels = qkv.shape[0], qkv.shape[1], qkv.shape[2], qkv.shape[3] // 3
     out = torch.empty(b, frames, places, channels, device=qkv.device, dtype=qkv.dtype)
     sizes = attend_sizes(frames, channels, heads)
-    attend_kernel[(b * places, heads)](qkv, position, out, frames, places, channels, **sizes)
+    launch(attend_kernel, (b * places, heads), qkv, position, out, frames, places, channels, **sizes)
     return out
 
 
@@ -96,7 +132,7 @@ def attend_backward(qkv, position, grad, heads):
     b, frames, places, channels = qkv.shape[0], qkv.shape[1], qkv.shape[2], qkv.shape[3] // 3
     dqkv = torch.empty_like(qkv)
     sizes = attend_sizes(frames, channels, heads)
-    attend_backward_kernel[(b * places, heads)](qkv, position, grad, dqkv, frames, places, channels, **sizes)
+    launch(attend_backward_kernel, (b * places, heads), qkv, position, grad, dqkv, frames, places, channels, **sizes)
     return dqkv
 
 
@@ -114,7 +150,7 @@ def attention(q, k, v, heads):
     out = torch.empty(n, places, channels, device=q.device, dtype=q.dtype)
     sizes = attention_sizes(places, k.shape[1], channels, heads)
     grid = (n, heads, triton.cdiv(places, QUERIES))
-    attention_kernel[grid](q, k, v, out, places, k.shape[1], q.stride(1), k.stride(1), channels, **sizes)
+    launch(attention_kernel, grid, q, k, v, out, places, k.shape[1], q.stride(1), k.stride(1), channels, **sizes)
     return out
 
 
@@ -123,7 +159,7 @@ def attention_backward(q, k, v, grad, dq, dk, dv, heads):
     n, places, channels = q.shape
     sizes = attention_sizes(places, k.shape[1], channels, heads)
     sizes_in_memory = places, k.shape[1], q.stride(1), k.stride(1), channels
-    attention_backward_kernel[(n, heads)](q, k, v, grad, dq, dk, dv, *sizes_in_memory, **sizes)
+    launch(attention_backward_kernel, (n, heads), q, k, v, grad, dq, dk, dv, *sizes_in_memory, **sizes)
 
 
 def attention_sizes(places, keys, channels, heads):
@@ -269,14 +305,15 @@ def norm_gradient(x, grad, at, there, m, r, w, b, SILU: tl.constexpr):
     return v, g
 
 
-@triton.jit
-def column_sums_kernel(x, parts, R, C, ROWS: tl.constexpr, CB: tl.constexpr, PB: tl.constexpr):
-    """The sums of some rows of an (R, C) matrix, for a block of columns."""
+@triton.jit(do_not_specialize=["R", "some"])
+def column_sums_kernel(x, parts, R, C, some, CB: tl.constexpr, PB: tl.constexpr):
+    """The sums of `some` rows of an (R, C) matrix, for a block of columns."""
     part, c = tl.program_id(0).to(tl.int64), tl.program_id(1) * CB + tl.arange(0, CB)
     s = tl.zeros([CB], tl.float32)
-    for r0 in range(0, ROWS, PB):
-        r = part * ROWS + r0 + tl.arange(0, PB)
-        there = (r[:, None] < R) & (c[None, :] < C)
+    for r0 in range(0, some, PB):
+        row = r0 + tl.arange(0, PB)
+        r = part * some + row
+        there = (row[:, None] < some) & (r[:, None] < R) & (c[None, :] < C)
         s += tl.sum(tl.load(x + r[:, None] * C + c[None, :], mask=there, other=0.0).to(tl.float32), 0)
     tl.store(parts + part * C + c, s.to(parts.dtype.element_ty), mask=c < C)
 

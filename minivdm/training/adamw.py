@@ -51,7 +51,9 @@ class AdamW(Optimizer):
             weights, grads, steps, means, squares = self.with_gradients(group, **fills)
             if not weights:
                 continue
-            torch._foreach_add_(steps, 1 if found_inf is None else 1 - found_inf)
+            torch._foreach_add_(steps, 1)
+            if found_inf is not None:
+                torch._foreach_sub_(steps, [found_inf] * len(steps))
             torch._fused_adamw_(
                 weights,
                 grads,

@@ -1,14 +1,16 @@
 """What a training step computes with: precision, recorded kernels and several processes, behind two methods."""
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from ..diffusion.schedules import NoiseSchedule
+from ..models.kernels import compile_ahead
 from .optimizers import build_optimizer
 from .parallel import all_reduce_gradients, broadcast, world_size
-from .precision import LowPrecisionCopy, in_dtype, layers_with_statistics
+from .precision import LowPrecisionCopy, layers_with_statistics
 from .recording import Recorded
 
 MAX_GRADIENT_NORM = 1.0
@@ -65,6 +67,7 @@ class Engine:
         self.copy = LowPrecisionCopy(model, dtype) if dtype != torch.float32 else None
         self.network = self.copy.network if self.copy else model
         self.record = record and device.type == "cuda"
+        self.compiled = device.type != "cuda"
         self.gradients, self.update = self.gradients_of, self.updated
         if self.record:
             self.gradients = Recorded(self.gradients)
@@ -74,9 +77,8 @@ class Engine:
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """What the model estimates, like x; computed in `dtype`."""
         if self.copy:
-            x, cond = x.to(self.dtype), in_dtype(cond, self.dtype)
-        out = self.network(x, t) if cond is None else self.network(x, t, cond)
-        return out.float() if self.copy else out
+            return self.copy(x, t, cond)
+        return self.network(x, t) if cond is None else self.network(x, t, cond)
 
     def add_gradients(self, x0: Tensor, cond: Tensor | None, generator: torch.Generator, share: float = 1.0) -> Tensor:
         """Add `share` times the gradients of the loss on a batch to those of the model's float32 weights.
@@ -84,7 +86,23 @@ class Engine:
         Returns:
             `share` times the loss, a detached scalar tensor.
         """
+        if not self.compiled:
+            self.compile_kernels(x0, cond)
         return self.gradients(x0, cond, generator, share)
+
+    def compile_kernels(self, x0: Tensor, cond: Tensor | None) -> None:
+        """Compile the fused kernels of a step, in a dry run on copies of all that it would change."""
+        dry, self.compiled = copy.copy(self), True
+        dry.network = copy.deepcopy(self.network)
+        if self.copy:
+            dry.copy = copy.copy(self.copy)
+            dry.copy.network = dry.network
+
+        def gradients() -> None:
+            self.loss(dry.forward, x0, self.schedule, cond, torch.Generator(x0.device)).backward()
+
+        with torch.random.fork_rng([x0.device]):
+            compile_ahead(gradients, dry.network)
 
     def gradients_of(self, x0: Tensor, cond: Tensor | None, generator: torch.Generator, share: float) -> Tensor:
         """`add_gradients`, as it is recorded."""

@@ -21,11 +21,16 @@ class LowPrecisionCopy:
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype):
-        self.model, self.network = model, copy.deepcopy(model).to(dtype)
+        self.model, self.dtype, self.network = model, dtype, copy.deepcopy(model).to(dtype)
         for layer in layers_with_statistics(self.network):
             layer.float()
         self.weights, self.rounded = list(model.parameters()), list(self.network.parameters())
         self.before = [buffer.clone() for buffer in self.network.buffers()]
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """What the copy estimates from float32, in float32."""
+        x, cond = x.to(self.dtype), in_dtype(cond, self.dtype)
+        return (self.network(x, t) if cond is None else self.network(x, t, cond)).float()
 
     @torch.no_grad()
     def move_gradients(self) -> None:
@@ -56,6 +61,26 @@ class LowPrecisionCopy:
         """Take over what has changed in the copy's buffers; a table that stays as it is keeps its 32 bits."""
         for rounded, exact, before in zip(self.network.buffers(), self.model.buffers(), self.before):
             exact.copy_(torch.where(rounded == before, exact, rounded.to(exact.dtype)))
+
+
+class InLowPrecision(nn.Module):
+    """A network as it is, computed in a `LowPrecisionCopy`: for samples on the way, where speed counts.
+
+    Args:
+        model: `model(x, t, cond)`, in float32; `refresh` takes over what has changed in it.
+        dtype: of the copy.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.model, self.copies = model, (LowPrecisionCopy(model, dtype),)  # a tuple, as it holds no weights of its own
+
+    def refresh(self) -> None:
+        """Round the network's present weights."""
+        self.copies[0].refresh()
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        return self.copies[0](x, t, cond)
 
 
 def layers_with_statistics(model: nn.Module) -> list[nn.Module]:
