@@ -7,10 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from minivdm.diffusion.forward_process import diffusion_loss
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas
 from minivdm.models.kernels import Add, Affine, Attend, FusedGroupNorm, FusedTemporalAttention, fused, use_fused_kernels
 from minivdm.models.layers import CrossAttention, Downsample, ResBlock, SelfAttention
-from minivdm.models.unet3d import TemporalAttention, TemporalConv
-from minivdm.pipelines.text2video import build_text2video
+from minivdm.models.unet import UNet
+from minivdm.models.unet3d import TemporalAttention, TemporalConv, UNet3D
+from minivdm.pipelines.text2video import build_text2video, text_to_video
+from minivdm.training.engine import Engine
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 
@@ -162,3 +166,53 @@ def test_layers_and_all_their_gradients(name, dtype, tolerance):
     assert [key for key, _ in plain.named_parameters()] == [key for key, _ in layer.named_parameters()]
     for want, got in zip(*results):
         assert got.shape == want.shape and got.dtype == dtype and relative_error(got.float(), want) < tolerance
+
+
+@cuda
+def test_clips_by_a_recorded_model_are_the_same():
+    torch.manual_seed(0)
+    model = use_fused_kernels(build_text2video(frames=4, size=16).to("cuda")).eval()
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.05)
+    prompts = ["a red circle moving left"] * 5
+
+    def clips(**options):
+        generator = torch.Generator("cuda").manual_seed(0)
+        return text_to_video(prompts, model, 6, generator=generator, batch_size=3, **options)
+
+    assert torch.allclose(clips(cuda_graph=True), clips(), atol=1e-3)
+
+
+class Counted(nn.Module):
+    """A network that counts how often it was called."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x, t, cond=None):
+        self.calls += 1
+        return self.net(x, t)
+
+
+@cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_dry_run_that_compiles_changes_nothing(dtype, monkeypatch):
+    def losses(compile_kernels):
+        monkeypatch.setattr(Engine, "compile_kernels", compile_kernels)
+        torch.manual_seed(0)
+        image = UNet(3, channels=32, mults=(1, 2), blocks=1, dropout=0.3)
+        net = Counted(use_fused_kernels(UNet3D(image).cuda())).cuda()
+        data = torch.randn(2, 3, 4, 8, 8, device="cuda")
+        schedule = NoiseSchedule(cosine_betas(100)).to("cuda")
+        engine = Engine(net, diffusion_loss, schedule, dtype)
+        generator = torch.Generator("cuda").manual_seed(0)
+        found = []
+        for _ in range(3):
+            found.append(engine.add_gradients(data, None, generator).item())
+            engine.step(1e-3)
+        return found, net.calls.item()
+
+    ahead, before = losses(Engine.compile_kernels), losses(lambda self, x0, cond: None)
+    assert ahead[0] == pytest.approx(before[0], rel=1e-3) and ahead[1] == before[1] == 3

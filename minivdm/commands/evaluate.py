@@ -115,7 +115,7 @@ def evaluate_clips(
     made = []
     with tqdm(total=len(prompts), disable=None, unit="clip", leave=False) as bar:
         for i in range(0, len(prompts), batch):
-            clips = text_to_video(prompts[i : i + batch], model, generator=generator, **sampling)
+            clips = text_to_video(prompts[i : i + batch], model, generator=generator, cuda_graph=True, **sampling)
             made.append(features_and_hits(classifier, clips, triples[i : i + batch]))
             bar.update(len(clips))
     drawn, others = (

@@ -245,7 +245,7 @@ def write_samples(model: VideoModel, path: str | Path, steps: int = 10) -> Tenso
     Clips with NaN in them are not written: soon the loss will say what is wrong.
     """
     generator = torch.Generator(next(model.parameters()).device).manual_seed(0)
-    clips = text_to_video(PROMPTS, model, steps, generator=generator).cpu()
+    clips = text_to_video(PROMPTS, model, steps, generator=generator, cuda_graph=True).cpu()
     if clips.isnan().any():
         log(f"no {path}: there is NaN in its clips")
         return clips

@@ -14,6 +14,7 @@ from ..diffusion.samplers import ddim_sample, sampling_levels
 from ..diffusion.schedules import NoiseSchedule, cosine_betas
 from ..models.text_encoder import TextEncoder
 from ..models.unet import Conditioned, UNet
+from ..training.recording import Recorded
 
 
 @functools.cache
@@ -79,6 +80,7 @@ def sample_tokens(
     generator: torch.Generator | None = None,
     callback: Callable | None = None,
     batch_size: int = 32,
+    cuda_graph: bool = False,
 ) -> Tensor:
     """Guided DDIM sampling of pictures or clips, from noise on the model's device.
 
@@ -87,6 +89,7 @@ def sample_tokens(
         shape: of one sample, such as (3, H, W) or (3, F, H, W).
         model: `model(x, t, cond)` that estimates eps on the levels of `model.schedule`.
         steps, guidance_scale, generator, callback, batch_size: as for `text_to_image`.
+        cuda_graph: as for `text_to_video`.
 
     Returns:
         (B, *shape) float32 in [-1, 1] on the model's device.
@@ -102,9 +105,19 @@ def sample_tokens(
         raise ValueError(f"expected a model with float32 weights, as the noise has; got {dtype}: give model.float()")
     schedule = model.schedule.to(device)
     guided = ClassifierFreeGuidance(model, guidance_scale)
+    recorded = {}  # for each number of samples, as what is recorded holds for one shape
+
+    def model_for(part: Tensor) -> Callable:
+        if not cuda_graph or device.type != "cuda":
+            return guided
+        return recorded.setdefault(len(part), Recorded(guided))
+
     levels = sampling_levels(schedule.T, steps)
     x = torch.randn(len(tokens), *shape, generator=generator, device=device)
     parts = zip(x.split(batch_size), tokens.to(device).split(batch_size))
     return torch.cat(
-        [ddim_sample(guided, part, schedule, levels, cond, clip_x0=True, callback=callback) for part, cond in parts]
+        [
+            ddim_sample(model_for(part), part, schedule, levels, cond, clip_x0=True, callback=callback)
+            for part, cond in parts
+        ]
     )

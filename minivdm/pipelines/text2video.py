@@ -67,6 +67,7 @@ def text_to_video(
     generator: torch.Generator | None = None,
     callback: Callable | None = None,
     batch_size: int = 32,
+    cuda_graph: bool = False,
 ) -> Tensor:
     """Sample one clip per prompt.
 
@@ -80,6 +81,8 @@ def text_to_video(
         callback: called as `callback(s, x, x0)` after each step of each part.
         batch_size: at most so many clips go through the model together. All noise is drawn first, so a generator
             gives the same clips for any number, up to rounding.
+        cuda_graph: on CUDA, record the kernels of the model's second call, and launch them all at once from then on
+            (see `Recorded`); then nothing of its Python runs again.
 
     Returns:
         (B, 3, F, H, W) float32 in [-1, 1] on the model's device.
@@ -91,4 +94,4 @@ def text_to_video(
     frames = model.frames if frames is None else frames
     size = model.size if size is None else size
     shape = (3, frames, size, size)
-    return sample_tokens(tokens, shape, model, steps, guidance_scale, generator, callback, batch_size)
+    return sample_tokens(tokens, shape, model, steps, guidance_scale, generator, callback, batch_size, cuda_graph)

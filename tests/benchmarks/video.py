@@ -28,6 +28,7 @@ from minivdm.models.unet3d import UNet3D
 from minivdm.training.ema import EMA
 from minivdm.training.loop import train
 from minivdm.training.precision import best_dtype
+from minivdm.training.recording import Recorded
 
 PEAK = 989e12  # dense bfloat16 operations per second of an H100 or H200 (SXM), by its datasheet
 SHAPES = {(16, 32): 64, (16, 64): 16}  # (frames, pixels): clips in a batch
@@ -115,7 +116,7 @@ def sample_ours(frames, size, clips=16, steps=50):
         return net(x.bfloat16(), t, cond).float()
 
     def sample():
-        guided = ClassifierFreeGuidance(model, 2.0, null=null)
+        guided = Recorded(ClassifierFreeGuidance(model, 2.0, null=null))
         noise = torch.randn(clips, 3, frames, size, size, device="cuda")
         ddim_sample(guided, noise, schedule, sampling_levels(1000, steps), cond=cond)
 
