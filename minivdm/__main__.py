@@ -58,7 +58,7 @@ def parser() -> Parser:
     training = commands.add_parser("train", help="train from nothing; the same command goes on after an interruption")
     training.add_argument("model", choices=["text2video"], help="what to train")
     training.add_argument(
-        "--budget", help="smoke, cpu, gpu or gpu-small (default: MINIVDM_BUDGET, or what the machine allows)"
+        "--budget", help="smoke, cpu, gpu, gpu-quick or gpu-small (default: MINIVDM_BUDGET, or what the machine allows)"
     )
     training.add_argument("--out", help="folder of the run (default: runs/text2video/BUDGET)")
     training.add_argument("--steps", type=int, help="optimiser steps in all")

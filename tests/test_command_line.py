@@ -70,7 +70,10 @@ def root():
         (["train", "text2video", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
         (["train", "text2video", "--steps", "0"], "steps must be at least 1, got 0"),
         (["train", "text2video", "--image-steps", "-1"], "image_steps must be at least 0, got -1"),
-        (["train", "text2video", "--budget", "huge"], "budget must be one of smoke, cpu, gpu, gpu-small; got 'huge'"),
+        (
+            ["train", "text2video", "--budget", "huge"],
+            "budget must be one of smoke, cpu, gpu, gpu-quick, gpu-small; got 'huge'",
+        ),
         (["train", "text2video", "--frames", "3"], "at least 4 frames of 16 pixels, got frames=3"),
         (["train", "text2video", "--size", "18"], "size must be a multiple of 4, got 18"),
         (["train", "text2video", "--channels", "20"], "channels must be a multiple of 32, got 20"),
@@ -126,7 +129,7 @@ def test_bad_input(capsys, no_sampling, arguments, message):
 
 def test_bad_environment(capsys, monkeypatch):
     monkeypatch.setenv("MINIVDM_BUDGET", "tiny")
-    assert "MINIVDM_BUDGET must be one of smoke, cpu, gpu, gpu-small; got 'tiny'" in fails(
+    assert "MINIVDM_BUDGET must be one of smoke, cpu, gpu, gpu-quick, gpu-small; got 'tiny'" in fails(
         capsys, "train", "text2video"
     )
 
