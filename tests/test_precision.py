@@ -152,6 +152,17 @@ def test_the_learning_rate_can_fall_to_nothing(monkeypatch):
     assert rates[0] == pytest.approx(1e-5) and max(rates) < 6e-4 and rates[-1] < 1e-6
 
 
+def test_how_the_learning_rate_falls():
+    rates = {
+        kind: [loop.learning_rate(step, 100, 2.0, kind, warm_up=0) for step in (0, 25, 50, 99)] for kind in loop.DECAYS
+    }
+    assert rates[False] == [2.0] * 4 and rates["linear"] == pytest.approx([2.0, 1.5, 1.0, 0.02])
+    assert rates[True] == rates["cosine"] == pytest.approx([2.0, 1.70711, 1.0, 0.00049], abs=1e-5)
+    assert loop.learning_rate(9, 100, 2.0, "linear", warm_up=20) == pytest.approx(0.91)
+    with pytest.raises(ValueError, match="decay must be one of False, True, 'cosine', 'linear'; got 'steep'"):
+        run(2, decay="steep")
+
+
 class Counting(torch.nn.Module):
     """A network with every kind of buffer: counted, averaged, made anew at each call, and a table that stays."""
 

@@ -110,9 +110,9 @@ BUDGETS = {
     ),
     # any CUDA card with 8 GB; on a fast one less than a minute
     "gpu": Settings(),
-    # the same in a third of the steps: clips obey, but are less clean
+    # the same in fewer steps: clips obey, but are less clean
     "gpu-quick": Settings(
-        steps=800,
+        steps=1_000,
     ),
     # the same network for small clips, the fastest
     "gpu-small": Settings(

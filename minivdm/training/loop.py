@@ -24,6 +24,7 @@ from .seeds import mixed_seed
 from .torch_files import torch_bytes
 
 STEPS_BETWEEN_LOOKS = 50  # reading the loss waits for the device, so do it rarely
+DECAYS = False, True, "cosine", "linear"
 MAX_SKIPPED_STEPS = 20  # one after the other in float16: by then the scale has fallen from 65,536 to 1/16
 
 
@@ -57,7 +58,7 @@ def train(
     save_every: int = 500,
     progress: bool = True,
     loss: Callable = diffusion_loss,
-    decay: bool = False,
+    decay: bool | str = False,
     micro_batches: int = 1,
     cuda_graph: bool = False,
     phase: str = "",
@@ -88,7 +89,8 @@ def train(
         save_every: steps between checkpoints; the last step is always saved.
         progress: show a tqdm bar.
         loss: `loss(model, x0, schedule, cond, generator)` returns a scalar tensor.
-        decay: let the learning rate fall to 0 over the `steps`, along half a cosine.
+        decay: let the learning rate fall to 0 over the `steps`: "linear", along a straight line; "cosine" or True,
+            along half a cosine.
         micro_batches: gradient accumulation: each step averages the gradients of so many calls of `batch`, each with a
             seed of its own. Several processes (see `parallel`) divide them among themselves: their number changes
             nothing but the speed.
@@ -113,6 +115,8 @@ def train(
             steps; nothing is saved then.
     """
     require_numbers(lr, steps, save_every, micro_batches, warm_up)
+    if decay not in DECAYS:
+        raise ValueError(f"decay must be one of {', '.join(map(repr, DECAYS))}; got {decay!r}")
     require_same_shapes(model, ema)
     seed, micro_batches = operator.index(seed), operator.index(micro_batches)  # Python's own, as files hold them
     facts = dict(phase=phase, settings=settings, seed=seed, micro_batches=micro_batches)
@@ -183,10 +187,11 @@ def require_same_shapes(model: nn.Module, ema: EMA) -> None:
         raise ValueError(f"expected an EMA of this model, got that of another one: {came}")
 
 
-def learning_rate(step: int, steps: int, lr: float, decay: bool = False, warm_up: int = 100) -> float:
-    """The learning rate of a step, counted from 0: a linear warm-up to `lr`; with `decay`, times half a cosine."""
-    falling = (1 + math.cos(math.pi * step / steps)) / 2 if decay else 1.0
-    return lr * min(1.0, (step + 1) / max(1, warm_up)) * falling
+def learning_rate(step: int, steps: int, lr: float, decay: bool | str = False, warm_up: int = 100) -> float:
+    """The learning rate of a step, counted from 0: a linear warm-up to `lr`, times what `decay` leaves of it."""
+    done = step / steps
+    left = {False: 1.0, True: (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}
+    return lr * min(1.0, (step + 1) / max(1, warm_up)) * left[decay == "cosine" or decay]
 
 
 def require_finite(loss: Tensor, norm: Tensor, engine: Engine, step: int, steps: int, lr: float) -> None:
