@@ -9,7 +9,16 @@ from torch.nn import functional as F
 
 from minivdm.diffusion.forward_process import diffusion_loss
 from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas
-from minivdm.models.kernels import Add, Affine, Attend, FusedGroupNorm, FusedTemporalAttention, fused, use_fused_kernels
+from minivdm.models.kernels import (
+    Add,
+    Affine,
+    Attend,
+    FusedGroupNorm,
+    FusedSelfAttention,
+    FusedTemporalAttention,
+    fused,
+    use_fused_kernels,
+)
 from minivdm.models.layers import CrossAttention, Downsample, ResBlock, SelfAttention
 from minivdm.models.unet import UNet
 from minivdm.models.unet3d import TemporalAttention, TemporalConv, UNet3D
@@ -55,6 +64,22 @@ def test_long_clips_take_the_plain_layer(monkeypatch):
         x = torch.randn(frames, 32, 2, 2)
         assert torch.equal(fast(x, frames), layer(x, frames)) == (frames > 64)
     assert [len(qkv[0]) for qkv in asked] == [64]
+
+
+def test_layers_of_sizes_that_no_kernel_has_stay_plain():
+    net = nn.ModuleDict(
+        {
+            "norm": nn.GroupNorm(2, 12),
+            "bare": nn.GroupNorm(2, 16, affine=False),
+            "block": ResBlock(12, 24, 16),
+            "attention": SelfAttention(24, 8),
+            "words": CrossAttention(48, 16, 24),
+            "time": TemporalAttention(24, 8),
+        }
+    )
+    assert all(fused(layer) is layer for layer in net.values())
+    fitting = fused(SelfAttention(32, 16))
+    assert type(fitting) is FusedSelfAttention and fitting.heads == 2
 
 
 SHAPES = [((5, 64, 7, 6), 8), ((3, 224, 4, 4), 28), ((2, 48, 9, 1), 6), ((2, 32, 1, 2), 1)]

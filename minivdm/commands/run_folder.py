@@ -24,7 +24,14 @@ PHASES = {"images": "image step", "clips": "step"}
 
 
 # Settings that older runs do not tell, since all had the same.
-BEFORE_THERE_WAS_A_CHOICE = {"image_steps": 0, "image_batch": 96, "optimizer": "adamw", "warm_up": 100}
+BEFORE_THERE_WAS_A_CHOICE = {
+    "image_steps": 0,
+    "image_batch": 96,
+    "optimizer": "adamw",
+    "momentum": 0.9,
+    "warm_up": 100,
+    "decay": "cosine",
+}
 
 
 class Terminated(KeyboardInterrupt):

@@ -33,8 +33,10 @@ class Settings:
     batch: int = 64  # clips in each of them
     micro_batches: int = 1  # parts of each batch, one after the other (less memory) or on several GPUs
     optimizer: str = "muon"  # or "adamw" (see `build_optimizer`)
-    lr: float = 1e-3  # of AdamW after the warm-up, ten times that of Muon; it falls to 0 along half a cosine
+    momentum: float = 0.9  # of Muon
+    lr: float = 1e-3  # of AdamW after the warm-up, ten times that of Muon
     warm_up: int = 100  # steps in which it grows
+    decay: str = "cosine"  # on clips it falls to 0 along half a cosine, or along a straight line: "linear"
     seed: int = 0  # of weights, clips, batches, levels and noise
 
     def __post_init__(self) -> None:
@@ -49,6 +51,10 @@ class Settings:
         for name in AT_LEAST_0:
             require(getattr(self, name) >= 0, self, name, "at least 0")
         require(self.optimizer in OPTIMIZERS, self, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
+        require(self.decay in DECAYS, self, "decay", " or ".join(DECAYS))
+        momentum = self.momentum
+        require(isinstance(momentum, Real) and 0 <= momentum < 1, self, "momentum", "a number from 0 on, below 1")
+        object.__setattr__(self, "momentum", float(momentum))
         for name in ("lr", "shift"):
             value = getattr(self, name)
             require(isinstance(value, Real) and 0 < value < math.inf, self, name, "a positive number")
@@ -74,6 +80,7 @@ class Settings:
         return ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(self).items())
 
 
+DECAYS = "cosine", "linear"
 AT_LEAST_1 = ("frames", "size", "pool", "channels", "image_batch", "steps", "batch", "micro_batches")
 AT_LEAST_0 = ("image_steps", "warm_up")
 
@@ -95,18 +102,21 @@ BUDGETS = {
         micro_batches=2,
         steps=8,
     ),
-    # two CPU cores, about ten minutes
+    # two CPU cores, six minutes
     "cpu": Settings(
         frames=8,
         size=16,
         mults=(1, 2),
-        shift=1.5,
+        shift=2.0,
         pool=16_384,
-        image_steps=900,
+        image_steps=700,
+        image_batch=64,
         batch=16,
-        steps=1900,
+        steps=1_500,
+        momentum=0.8,
         lr=1.5e-3,
         warm_up=20,
+        decay="linear",
     ),
     # any CUDA card with 8 GB; on a fast one less than a minute
     "gpu": Settings(),

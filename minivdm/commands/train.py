@@ -193,6 +193,7 @@ class TrainingRun:
             loss=prediction_loss,
             cuda_graph=True,
             optimizer=settings.optimizer,
+            momentum=settings.momentum,
             warm_up=settings.warm_up,
         )
 
@@ -232,7 +233,7 @@ class TrainingRun:
         s, ema = self.settings, EMA(self.model.net)
         quick = InLowPrecision(ema.model, self.options["dtype"])
         every = max(1, s.steps // SAMPLES)
-        for step in self.steps("clips", s.steps, self.pool.clips, s.batch, ema, decay=True):
+        for step in self.steps("clips", s.steps, self.pool.clips, s.batch, ema, decay=s.decay):
             if rank() == 0 and (step % every == 0 or step == s.steps):
                 quick.refresh()
                 write_samples(self.model.around(quick).eval(), self.out / "samples" / f"step_{step:06d}.gif")

@@ -50,23 +50,23 @@ def use_fused_kernels(model: nn.Module) -> nn.Module:
 
 def fused(layer: nn.Module) -> nn.Module:
     """The layer with a fused kernel that has the same parameters as this one, or, where there is none, this one."""
-    if type(layer) is nn.GroupNorm:
+    if type(layer) is nn.GroupNorm and layer.affine and is_power_of_two(layer.num_channels // layer.num_groups):
         made = FusedGroupNorm(layer.num_groups, layer.num_channels, layer.eps, layer.affine)
     elif type(layer) is nn.Conv2d and is_plain(layer):
         sizes = layer.kernel_size, layer.stride, layer.padding, layer.dilation
         made = FusedConv2d(layer.in_channels, layer.out_channels, *sizes, device="meta")
     elif type(layer) is nn.Linear and layer.bias is not None:
         made = FusedLinear(layer.in_features, layer.out_features, device="meta")
-    elif type(layer) is ResBlock and getattr(layer.forward, "has_fused_kernel", False) and has_norms(layer):
+    elif type(layer) is ResBlock and asks_for_it(layer) and has_fused_norms(layer):
         shape = layer.conv1.in_channels, layer.conv1.out_channels, layer.emb.in_features, layer.dropout.p
         made = FusedResBlock(*shape)
-    elif type(layer) is SelfAttention and getattr(layer.forward, "has_fused_kernel", False):
+    elif type(layer) is SelfAttention and asks_for_it(layer) and has_fitting_heads(layer):
         channels = layer.qkv.in_channels
         made = FusedSelfAttention(channels, channels // layer.heads)
-    elif type(layer) is CrossAttention and getattr(layer.forward, "has_fused_kernel", False):
+    elif type(layer) is CrossAttention and asks_for_it(layer) and has_fitting_heads(layer):
         channels = layer.q.in_channels
         made = FusedCrossAttention(channels, layer.kv.in_features, channels // layer.heads)
-    elif type(layer) is TemporalAttention and getattr(layer.forward, "has_fused_kernel", False):
+    elif type(layer) is TemporalAttention and asks_for_it(layer) and has_fitting_heads(layer):
         channels = layer.out.out_features
         made = FusedTemporalAttention(channels, channels // layer.heads)
     else:
@@ -86,9 +86,24 @@ def is_plain(conv: nn.Conv2d) -> bool:
     )
 
 
-def has_norms(block: ResBlock) -> bool:
-    """Whether nobody has exchanged a block's norms for something else."""
-    return isinstance(block.norm1, nn.GroupNorm) and isinstance(block.norm2, nn.GroupNorm)
+def asks_for_it(layer: nn.Module) -> bool:
+    """Whether a layer's `forward` is the one that there is a fused kernel for."""
+    return getattr(layer.forward, "has_fused_kernel", False)
+
+
+def has_fused_norms(block: ResBlock) -> bool:
+    """Whether both norms of a block were exchanged, and not for something else."""
+    return isinstance(block.norm1, FusedGroupNorm) and isinstance(block.norm2, FusedGroupNorm)
+
+
+def has_fitting_heads(layer: nn.Module) -> bool:
+    """Whether the heads of an attention have a power of two channels, 16 or more, as matrix units need them."""
+    return is_power_of_two(layer.norm.num_channels // layer.heads, least=16)
+
+
+def is_power_of_two(n: int, least: int = 1) -> bool:
+    """Whether n is `least` or more, and 1, 2, 4, 8 or the like."""
+    return n >= least and not n & (n - 1)
 
 
 def compile_ahead(function: Callable, model: nn.Module) -> None:

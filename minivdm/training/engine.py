@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..diffusion.schedules import NoiseSchedule
 from ..models.kernels import compile_ahead
-from .optimizers import build_optimizer
+from .optimizers import MUON_MOMENTUM, build_optimizer
 from .parallel import all_reduce_gradients, broadcast, world_size
 from .precision import LowPrecisionCopy, layers_with_statistics
 from .recording import Recorded
@@ -31,7 +31,7 @@ class Engine:
         loss: `loss(model, x0, schedule, cond, generator)` returns a scalar tensor.
         schedule: a `NoiseSchedule`, on the model's device.
         dtype: what the network computes in; float16 adds a gradient scaler.
-        optimizer: see `build_optimizer`.
+        optimizer, momentum: see `build_optimizer`.
         record: on CUDA, record the kernels of a step once, and launch them as two graphs: the gradients, and the
             optimiser's step (see `Recorded`). Then every batch must have the same size.
 
@@ -48,6 +48,7 @@ class Engine:
         dtype: torch.dtype = torch.float32,
         optimizer: str = "muon",
         record: bool = False,
+        momentum: float = MUON_MOMENTUM,
     ):
         device = next(model.parameters()).device
         self.model, self.loss, self.schedule, self.dtype = model, loss, schedule, dtype
@@ -60,7 +61,7 @@ class Engine:
             kind = type(with_statistics[0]).__name__
             raise ValueError(f"several processes would not share the running statistics of {kind}: use one process")
         broadcast(model.train())
-        self.optimizer = build_optimizer(model, optimizer)
+        self.optimizer = build_optimizer(model, optimizer, momentum)
         self.optimizer.zero_grad(set_to_none=True)  # whatever was there before
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self.skipped = torch.zeros((), dtype=torch.long, device=device)  # the last steps, as far as they were left out

@@ -19,6 +19,7 @@ from ..diffusion.schedules import NoiseSchedule
 from .checkpoint import find_checkpoint, restore_engine, restore_weights, save_run, written_at
 from .ema import EMA, update_average
 from .engine import Engine
+from .optimizers import MUON_MOMENTUM
 from .parallel import all_reduce_mean, rank, world_size
 from .seeds import mixed_seed
 from .torch_files import torch_bytes
@@ -66,6 +67,7 @@ def train(
     saved: dict[str, object] | None = None,
     optimizer: str = "adamw",
     warm_up: int = 100,
+    momentum: float = MUON_MOMENTUM,
 ) -> Iterator[tuple[int, Tensor]]:
     """Train `model` with a diffusion loss; a generator, so the caller looks on and may stop at any step.
 
@@ -100,7 +102,7 @@ def train(
             the first save of this one overwrites it.
         settings: what the run is made with, in the caller's words; kept in the checkpoint, and compared.
         saved: what `find_checkpoint` has found, or {} if that is of no use; by default it is read here.
-        optimizer: "adamw" or "muon"; see `build_optimizer`.
+        optimizer, momentum: "adamw", or "muon" and its momentum; see `build_optimizer`.
         warm_up: in so many steps the learning rate grows to `lr`, along a straight line.
 
     Yields:
@@ -134,7 +136,9 @@ def train(
         step = restore_weights(saved, model, ema, seed, micro_batches, device)
         if step > steps:
             raise ValueError(f"{saved['path']} holds step {step}, more than steps={steps}")
-    engine = Engine(model, loss, schedule, dtype, optimizer, cuda_graph)  # copies the weights, which are in place now
+    engine = Engine(
+        model, loss, schedule, dtype, optimizer, cuda_graph, momentum
+    )  # copies the weights, which are in place now
     if saved:
         restore_engine(saved, engine, device)
     saved, known = None, written_at(checkpoint)

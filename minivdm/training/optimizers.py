@@ -12,13 +12,14 @@ MUON_LR_RATIO = 10.0  # AdamW moves each entry by about lr; Muon moves the longe
 MUON_MOMENTUM = 0.9  # better than 0.95 in runs of about a thousand steps
 
 
-def build_optimizer(model: nn.Module, name: str = "muon") -> Optimizer:
+def build_optimizer(model: nn.Module, name: str = "muon", momentum: float = MUON_MOMENTUM) -> Optimizer:
     """An optimiser for all parameters of a model.
 
     Args:
         model: the network, on its device.
         name: "adamw", with a weight decay of 0.01; or "muon": `Muon` for the `hidden_weights`, and AdamW for everything
             else.
+        momentum: Muon's.
 
     Returns:
         An optimiser whose groups say in "lr_ratio" by what their learning rate differs from that of AdamW.
@@ -33,7 +34,7 @@ def build_optimizer(model: nn.Module, name: str = "muon") -> Optimizer:
         return AdamW(model.parameters())
     known = {id(weight) for weight in hidden}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    muon = Muon([dict(params=hidden, lr_ratio=MUON_LR_RATIO)], momentum=MUON_MOMENTUM)
+    muon = Muon([dict(params=hidden, lr_ratio=MUON_LR_RATIO)], momentum=momentum)
     return Together(muon, AdamW(rest)) if rest else muon
 
 
