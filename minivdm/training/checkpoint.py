@@ -134,15 +134,18 @@ def not_finite(state: dict[str, object], model: nn.Module) -> str | None:
     That is NaN or infinity in weights, averages or the optimiser's state. A buffer may hold infinity, as masks do.
     """
     weights = {name for name, _ in model.named_parameters()}
+    fine = {}
     for part in ("model", "ema"):
         for name, value in state[part].items():
-            if not (value.isfinite() if name in weights else ~value.isnan()).all():
-                return f"{part}.{name}"
+            fine[f"{part}.{name}"] = (value.isfinite() if name in weights else ~value.isnan()).all()
     for number, of_one in state["optimizer"]["state"].items():
         for name, value in of_one.items():
-            if not value.isfinite().all():
-                return f"optimizer.{number}.{name}"
-    return None
+            fine[f"optimizer.{number}.{name}"] = value.isfinite().all()
+    if not fine:
+        return None
+    device = next(iter(fine.values())).device
+    answers = torch.stack([each.to(device) for each in fine.values()]).tolist()  # waits for the device once
+    return next((name for name, is_fine in zip(fine, answers) if not is_fine), None)
 
 
 def rng_state(device: torch.device) -> dict[str, Tensor | None]:
