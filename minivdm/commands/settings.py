@@ -102,17 +102,17 @@ BUDGETS = {
         micro_batches=2,
         steps=8,
     ),
-    # two CPU cores, six minutes
+    # two CPU cores, nine minutes
     "cpu": Settings(
         frames=8,
         size=16,
         mults=(1, 2),
-        shift=2.0,
+        shift=1.75,
         pool=16_384,
-        image_steps=700,
+        image_steps=1_000,
         image_batch=64,
         batch=16,
-        steps=1_500,
+        steps=1_700,
         momentum=0.8,
         lr=1.5e-3,
         warm_up=20,
