@@ -7,6 +7,7 @@ from numbers import Integral, Real
 
 import torch
 
+from ..training.loop import CURVES
 from ..training.optimizers import OPTIMIZERS
 
 
@@ -51,7 +52,7 @@ class Settings:
         for name in AT_LEAST_0:
             require(getattr(self, name) >= 0, self, name, "at least 0")
         require(self.optimizer in OPTIMIZERS, self, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
-        require(self.decay in DECAYS, self, "decay", " or ".join(DECAYS))
+        require(self.decay in CURVES, self, "decay", f"one of {', '.join(CURVES)}")
         momentum = self.momentum
         require(isinstance(momentum, Real) and 0 <= momentum < 1, self, "momentum", "a number from 0 on, below 1")
         object.__setattr__(self, "momentum", float(momentum))
@@ -80,7 +81,6 @@ class Settings:
         return ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(self).items())
 
 
-DECAYS = "cosine", "linear"
 AT_LEAST_1 = ("frames", "size", "pool", "channels", "image_batch", "steps", "batch", "micro_batches")
 AT_LEAST_0 = ("image_steps", "warm_up")
 

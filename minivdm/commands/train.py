@@ -231,12 +231,13 @@ class TrainingRun:
     def train_on_clips(self) -> VideoModel:
         """The second phase, with samples on the way; returns the model with the averaged weights."""
         s, ema = self.settings, EMA(self.model.net)
-        quick = InLowPrecision(ema.model, self.options["dtype"])
+        rounded = InLowPrecision(ema.model, self.options["dtype"])
+        quick = self.model.around(rounded).eval()
         every = max(1, s.steps // SAMPLES)
         for step in self.steps("clips", s.steps, self.pool.clips, s.batch, ema, decay=s.decay):
             if rank() == 0 and (step % every == 0 or step == s.steps):
-                quick.refresh()
-                write_samples(self.model.around(quick).eval(), self.out / "samples" / f"step_{step:06d}.gif")
+                rounded.refresh()
+                write_samples(quick, self.out / "samples" / f"step_{step:06d}.gif")
         return self.model.around(ema.model).eval()
 
 

@@ -176,8 +176,7 @@ class FusedSelfAttention(SelfAttention):
         else:
             q, k, v = rearrange(h, "b p (three n d) -> three b n p d", three=3, n=self.heads)
             h = rearrange(F.scaled_dot_product_attention(q, k, v), "b n p d -> b p (n d)")
-        h = F.linear(h, self.out.weight[:, :, 0, 0])
-        return Add.apply(rows_as_maps(h, x), x, self.out.bias)
+        return add_projected(x, h, self.out.weight[:, :, 0, 0], self.out.bias)
 
 
 class FusedCrossAttention(CrossAttention):
@@ -187,8 +186,8 @@ class FusedCrossAttention(CrossAttention):
         if context.shape[1] > MAX_KEYS:
             return super().forward(x, context)
         q = Affine.apply(places_in_rows(self.norm(x)), self.q.weight[:, :, 0, 0], self.q.bias)  # (B, HW, C)
-        h = F.linear(Attention.apply(q, self.kv(context), self.heads), self.out.weight[:, :, 0, 0])
-        return Add.apply(rows_as_maps(h, x), x, self.out.bias)
+        h = Attention.apply(q, self.kv(context), self.heads)
+        return add_projected(x, h, self.out.weight[:, :, 0, 0], self.out.bias)
 
 
 MAX_FRAMES = 64  # the kernel holds all F x F scores at once, and for 128 frames takes over a minute to compile
@@ -205,8 +204,13 @@ class FusedTemporalAttention(TemporalAttention):
         p = timestep_embedding(torch.arange(frames, device=x.device), channels)  # (F, C)
         position = F.linear(p.to(h.dtype), self.qkv.weight[: 2 * channels])  # (F, 2C)
         qkv = Affine.apply(h, self.qkv.weight, self.qkv.bias)
-        h = F.linear(Attend.apply(qkv, position, self.heads), self.out.weight)  # (B, F, HW, C)
-        return Add.apply(rows_as_maps(h, x), x, self.out.bias)
+        h = Attend.apply(qkv, position, self.heads)  # (B, F, HW, C)
+        return add_projected(x, h, self.out.weight, self.out.bias)
+
+
+def add_projected(x: Tensor, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x, (N, C, H, W), plus a linear map of rows of places, (.., H W, C): how every attention ends."""
+    return Add.apply(rows_as_maps(F.linear(rows, weight), x), x, bias)
 
 
 def places_in_rows(x: Tensor) -> Tensor:
@@ -320,9 +324,7 @@ class Add(torch.autograd.Function):
         from . import triton_kernels
 
         ctx.dtype = bias.dtype
-        rows = triton_kernels.add(in_rows(x), in_rows(y), bias)
-        n, channels, height, width = x.shape
-        return rows.view(n, height, width, channels).permute(0, 3, 1, 2)
+        return rows_as_maps(triton_kernels.add(in_rows(x), in_rows(y), bias), x)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -45,15 +45,14 @@ class AdamW(Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         """One step with the gradients in `.grad`; parameters without one stay as they are."""
-        found_inf = getattr(self, "found_inf", None)  # from a GradScaler: 1 if the step is to be left out, else 0
         for group in self.param_groups:
             fills = dict(step=torch.zeros(()), exp_avg=None, exp_avg_sq=None)
             weights, grads, steps, means, squares = self.with_gradients(group, **fills)
             if not weights:
                 continue
             torch._foreach_add_(steps, 1)
-            if found_inf is not None:
-                torch._foreach_sub_(steps, [found_inf] * len(steps))
+            if self.found_inf is not None:
+                torch._foreach_sub_(steps, [self.found_inf] * len(steps))
             torch._fused_adamw_(
                 weights,
                 grads,
@@ -68,5 +67,5 @@ class AdamW(Optimizer):
                 eps=group["eps"],
                 amsgrad=False,
                 maximize=False,
-                found_inf=found_inf,
+                found_inf=self.found_inf,
             )

@@ -25,7 +25,8 @@ from .seeds import mixed_seed
 from .torch_files import torch_bytes
 
 STEPS_BETWEEN_LOOKS = 50  # reading the loss waits for the device, so do it rarely
-DECAYS = False, True, "cosine", "linear"
+CURVES = "cosine", "linear"  # along which the learning rate falls
+DECAYS = False, True, *CURVES
 MAX_SKIPPED_STEPS = 20  # one after the other in float16: by then the scale has fallen from 65,536 to 1/16
 
 
@@ -136,9 +137,8 @@ def train(
         step = restore_weights(saved, model, ema, seed, micro_batches, device)
         if step > steps:
             raise ValueError(f"{saved['path']} holds step {step}, more than steps={steps}")
-    engine = Engine(
-        model, loss, schedule, dtype, optimizer, cuda_graph, momentum
-    )  # copies the weights, which are in place now
+    # it copies the weights, which are in place now
+    engine = Engine(model, loss, schedule, dtype, optimizer, cuda_graph, momentum)
     if saved:
         restore_engine(saved, engine, device)
     saved, known = None, written_at(checkpoint)

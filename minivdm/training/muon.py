@@ -89,7 +89,7 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         """One step with the gradients in `.grad`; weights without one stay as they are."""
-        found_inf = getattr(self, "found_inf", None)  # from a GradScaler: 1 if the step is to be left out, else 0
+        found_inf = self.found_inf
         for group in self.param_groups:
             weights, grads, momenta = self.with_gradients(group, momentum=None)
             if not weights:

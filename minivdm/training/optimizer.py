@@ -21,6 +21,7 @@ class Optimizer:
     """
 
     _step_supports_amp_scaling = True  # GradScaler leaves it to `step` to look at `found_inf`, on the device
+    found_inf: Tensor | None = None  # set by a GradScaler for the length of a step: 1 if it is to be left out, else 0
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict], defaults: dict[str, object]):
         params = list(params)
@@ -76,7 +77,7 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, saved: dict[str, object]) -> None:
-        """Take over options and states, in place where there are states; unknown options are left out.
+        """Take over options, as far as they are known, and states, into the same dict; or, with an error, nothing.
 
         Raises:
             ValueError: if it belongs to other groups, or to parameters of other shapes.
@@ -84,8 +85,6 @@ class Optimizer:
         shapes = [[len(group["params"]) for group in groups] for groups in (self.param_groups, saved["param_groups"])]
         if shapes[0] != shapes[1]:
             raise ValueError(f"expected groups of {shapes[0]} parameters, got {shapes[1]}")
-        for group, known in zip(self.param_groups, saved["param_groups"]):
-            group.update({name: known[name] for name in group if name in known and name != "params"})
         every = self.parameters()
         state = {}
         for number, of_one in saved["state"].items():
@@ -95,5 +94,7 @@ class Optimizer:
                     came = f"{tuple(value.shape)} for {name}"
                     raise ValueError(f"expected a state of shape {tuple(parameter.shape)}, got {came}")
             state[parameter] = {name: value.to(parameter.device, copy=True) for name, value in of_one.items()}
+        for group, known in zip(self.param_groups, saved["param_groups"]):
+            group.update({name: known[name] for name in group if name in known and name != "params"})
         self.state.clear()
         self.state.update(state)

@@ -57,8 +57,5 @@ class Together(Optimizer):
     def step(self) -> None:
         """One step of each."""
         for each in self.optimizers:
-            if hasattr(self, "found_inf"):  # from a GradScaler, for the length of this step
-                each.found_inf = self.found_inf
-            elif hasattr(each, "found_inf"):
-                del each.found_inf
+            each.found_inf = self.found_inf
             each.step()
