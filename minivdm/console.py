@@ -95,11 +95,10 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def report(line: str, code: int) -> int:
-    """Print a line to stderr and return the exit code; under torchrun, the line says which process it comes from."""
+    """Write a line to stderr and return the exit code; under torchrun, the line says which process it comes from."""
     several = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
-    with contextlib.suppress(OSError):  # what nobody can read needs not be written
-        print(f"process {os.environ['RANK']}: {line}" if several else line, file=sys.stderr)
-    flush(sys.stderr)
+    text = f"process {os.environ['RANK']}: {line}" if several else line
+    flush(sys.stderr, f"{text}\n")  # in one piece: no other process can write between a line and its end
     return code
 
 

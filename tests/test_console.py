@@ -1,5 +1,6 @@
 """How programs end: one line, the right exit code, and no word of Python's own, whatever happens to their streams."""
 
+import io
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from minivdm.console import NOBODY_READS, run_program
+from minivdm.console import NOBODY_READS, report, run_program
 from minivdm.course.__main__ import main as course
 
 posix = pytest.mark.skipif(os.name != "posix", reason="as on Unix")
@@ -106,3 +107,25 @@ def test_the_courses_commands_end_in_the_same_way(capsys, monkeypatch):
 
     monkeypatch.setattr("minivdm.course.grade.grade", interrupted)
     assert course(["check", "x.ipynb"]) == 130 and capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize("rank", [None, "1"])
+def test_a_line_and_its_end_are_written_in_one_piece(monkeypatch, rank):
+    """Else the lines of two processes can get into each other where Python holds nothing back."""
+    pieces = []
+
+    class Raw(io.RawIOBase):
+        def writable(self):
+            return True
+
+        def write(self, data):
+            pieces.append(bytes(data))
+            return len(data)
+
+    monkeypatch.delenv("RANK", raising=False)
+    if rank:
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(Raw(), write_through=True))
+    assert report("error: no", 2) == 2
+    assert pieces == ([b"process 1: error: no\n"] if rank else [b"error: no\n"])
