@@ -10,12 +10,12 @@ whole library but `commands`; of minivdm, only the program (`minivdm/__main__.py
 
 import importlib
 
-MODULES = {"budget": "budgets", "check": "checking", "piece": "pieces", "start": "chapter_start"}
-__all__ = ["budget", "check", "piece", "start"]
+MODULES = {"as_given": "mending", "budget": "budgets", "check": "checking", "piece": "pieces", "start": "chapter_start"}
+__all__ = ["as_given", "budget", "check", "piece", "start"]
 
 
 def __getattr__(name):
-    """One of the four words of a chapter, from its module."""
+    """One of the words of a chapter, from its module."""
     if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{MODULES[name]}"), name)

@@ -23,13 +23,15 @@ from minivdm.files import replacing
 
 from .copies import keep_copy
 from .differences import Note, has_run, is_stray, notebook_difference, readme_difference
+from .mending import mistake
 from .outputs import tidy
 from .own_cells import Unreadable, own_cells, read_cells, record, recorded
-from .stubs import BuildError, code_of
+from .stubs import KINDS, BuildError, code_of
 from .tables import CHAPTERS, chapter_table, filled
 
 START = re.compile(r"""\bstart\((["'][\w.-]+["'])\)""")
-SETTINGS = ("piece", "exercise", "points", "minutes")
+SETTINGS = ("piece", "exercise", "points", "minutes", "kind")  # what a notebook's cell says of itself
+OTHERS = ("methods", "hide", "mend")  # what only building needs
 NOTEBOOK = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -124,7 +126,7 @@ def validate(path, cells, seen):
     for number, (kind, text, metadata) in enumerate(cells, 1):
         where = f"{path.name}, cell {number}"
         if "piece" not in metadata:
-            lost = [key for key in SETTINGS[1:] if key in metadata]
+            lost = [key for key in (*SETTINGS[1:], *OTHERS) if key in metadata]
             if lost:
                 raise BuildError(f"{where}: {lost[0]}= without piece=")
             continue
@@ -133,10 +135,18 @@ def validate(path, cells, seen):
         if kind != "code" or text.strip():
             raise BuildError(f"{where}: a piece cell holds no code of its own; its code comes from the package")
         if "exercise" not in metadata:
+            lost = [key for key in ("kind", "hide", "mend") if key in metadata]
+            if lost:
+                raise BuildError(f"{where}: {lost[0]}= is for exercises, and this piece is given")
             continue
         missing = [key for key in ("points", "minutes") if not isinstance(metadata.get(key), (int, float))]
         if missing:
             raise BuildError(f"{where}: an exercise needs {' and '.join(missing)}, as a number")
+        kind = metadata.get("kind", "write")
+        if kind not in KINDS:
+            raise BuildError(f"{where}: kind= must be one of {', '.join(KINDS)}; got {kind}")
+        if (kind == "mend") != ("mend" in metadata):
+            raise BuildError(f'{where}: kind="mend" and mend="which mistake" go together')
         for key in (f"exercise {metadata['exercise']}", f"the exercise for {name}"):
             if key in seen:
                 raise BuildError(f"{where}: {key} is in {seen[key]} already")
@@ -151,9 +161,9 @@ def make(root, chapter, cells, solution):
     for kind, text, metadata in cells:
         key = f"{chapter}|{kind}|{metadata.get('piece') or text}"
         if "piece" in metadata:
-            text = code_of(root, chapter, metadata, solution)
+            text = code_of(root, chapter, metadata, solution, mistake_in(chapter, metadata))
             kept = {name: metadata[name] for name in SETTINGS if name in metadata}
-            others = {name: value for name, value in metadata.items() if name not in (*SETTINGS, "methods")}
+            others = {name: value for name, value in metadata.items() if name not in (*SETTINGS, *OTHERS)}
             metadata = {"minivdm": kept, **others}
         elif kind == "markdown" and CHAPTERS in text:
             text = text.replace(CHAPTERS, chapter_table(root))
@@ -164,6 +174,16 @@ def make(root, chapter, cells, solution):
         notebook.cells.append(cell)
     notebook.metadata["minivdm"] = {"built": record(notebook.cells)}
     return notebook
+
+
+def mistake_in(chapter, metadata):
+    """What is to be mended in a piece cell, as `code_of` takes it; None if nothing is."""
+    if "mend" not in metadata:
+        return None
+    try:
+        return mistake(metadata["piece"], metadata["mend"])
+    except ValueError as error:
+        raise BuildError(f"{chapter}.py ({metadata['piece']}): {error}") from None
 
 
 def stable_id(key, used):

@@ -115,8 +115,11 @@ def examine(piece, seed=None, hints=True):
         result.status, result.message = "error", piece.syntax_error
         return result
     if piece.open:
-        if piece.is_class:
-            result.message = f"still to write: {', '.join(piece.open)}"
+        parts = f": {', '.join(piece.open)}" if piece.is_class else ""
+        if piece.given:
+            result.message = f"still as it was given, and that is broken{parts}"
+        elif piece.is_class:
+            result.message = f"still to write{parts}"
         return result
     seconds = float(os.environ.get("MINIVDM_CHECK_SECONDS", 60))
     run = Run([], None, Guard())

@@ -12,18 +12,17 @@ with what theory says, never with the reference's output. A misconception is a w
 write, most of them an edit of the reference; a wrong answer that agrees with it on every probe gets its hint.
 """
 
-import ast
-import functools
 import inspect
 
 import torch
 
+from .docstrings import with_changes, without_docstrings
 from .method_transplant import transplant
 from .originals import made_again, reference, resolve, run_in_module, source_of
-from .probes import close, equal, holds, near, raises
+from .probes import close, equal, holds, near, raises, reaches
 from .shared_probes import PROMISES, promised
 
-__all__ = ["close", "equal", "exercise", "holds", "near", "raises"]
+__all__ = ["close", "equal", "exercise", "holds", "near", "raises", "reaches"]
 
 registry = {}  # piece name -> Exercise
 
@@ -113,25 +112,13 @@ class Exercise:
 
 def edited(name, changes):
     """A piece's reference with some of its text exchanged; a ValueError if a text is not there."""
-    source = source_without_docstrings(name)
-    for old, new in changes.items():
-        if old not in source:
-            raise ValueError(f"the reference of {name} holds no {old!r}: this mistake is no edit of it any more")
-        source = source.replace(old, new)
+    try:
+        source = with_changes(without_docstrings(source_of(name)), changes)
+    except KeyError as error:
+        missing = f"the reference of {name} holds no {error}: this mistake is no edit of it any more"
+        raise ValueError(missing) from None
     module, attribute, _ = resolve(name)
     return run_in_module(source, module, f"<{name}, edited>")[attribute]
-
-
-@functools.cache
-def source_without_docstrings(name):
-    """A piece's definition as it stands in the package, without the text of its docstrings."""
-    lines = source_of(name).splitlines(keepends=True)
-    for part in ast.walk(ast.parse("".join(lines))):
-        if isinstance(part, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(part) is not None:
-            first, last = part.body[0].lineno, part.body[0].end_lineno
-            lines[first - 1] = " " * part.body[0].col_offset + '""\n'
-            lines[first:last] = [""] * (last - first)
-    return "".join(lines)
 
 
 def exercise(name):

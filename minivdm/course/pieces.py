@@ -10,6 +10,7 @@ import inspect
 import re
 
 from . import sources
+from .mending import unchanged
 from .method_transplant import functions_in, map_functions, transplant, vars_of
 from .originals import made_again, reference
 
@@ -54,7 +55,9 @@ class Piece:
         name: "forward_process.q_sample".
         target: the function or class as the learner wrote it.
         written: for a class, the learner's own version of each method that may fall back, by name.
-        open: names of the functions (methods) whose body is still only the exercise's `raise`.
+        open: names of the functions (methods) whose body is still only the exercise's `raise`, or which are to be
+            mended and still as they were given.
+        given: those of the second kind.
         syntax_error: text of the error that kept the cell from running, else None.
         rejected: whether the reference takes all calls, because a check found the learner's version unusable.
         result: what the latest check answered, None before the first.
@@ -69,9 +72,13 @@ class Piece:
             inside = {key: functions_in(value) for key, value in vars(target).items() if key in vars(reference(name))}
             parts = {key: functions for key, functions in inside.items() if any(map(may_be_unfinished, functions))}
             self.written = {key: vars(target)[key] for key in parts}
-        self.open = [key for key, functions in parts.items() if any(map(is_stub, functions))]
+        settings = sources.exercises().get(name, {})
+        self.given = unchanged(target, name) if settings.get("kind") == "mend" and not syntax_error else []
+        if self.is_class:
+            self.written |= {key: vars(target)[key] for key in self.given}
+        self.open = [key for key, functions in parts.items() if any(map(is_stub, functions))] + self.given
         messages = [unfinished_message(function) for functions in parts.values() for function in functions]
-        self.number = sources.exercises().get(name, {}).get("exercise") or number_in(messages)
+        self.number = settings.get("exercise") or number_in(messages)
         self.announced, self.rejected, self.result = False, False, None
 
     @property
@@ -83,12 +90,13 @@ class Piece:
         """The object for the notebook: runs the learner's code where it is written, else the reference."""
         known = reference(self.name)
         if not self.is_class:
-            made = self.with_fallback(self.target, known)
+            made = self.with_fallback(self.target, known, bool(self.given))
         else:
             made = self.target
             instead = transplant(made_again(self.name), made, self.written) if self.written else {}
             for key, attribute in self.written.items():
-                fallback = functools.partial(self.with_fallback, fallback=functions_in(instead[key])[0])
+                known_part, given = functions_in(instead[key])[0], key in self.given
+                fallback = functools.partial(self.with_fallback, fallback=known_part, given=given)
                 setattr(made, key, map_functions(attribute, fallback))
         made.__minivdm_piece__ = self
         return made
@@ -111,9 +119,9 @@ class Piece:
                 setattr(self.target, key, attribute)
             self.usable()
 
-    def with_fallback(self, function, fallback):
-        """`function`, except that `fallback` takes the call where it is not written yet."""
-        stub = is_stub(function)
+    def with_fallback(self, function, fallback, given=False):
+        """`function`, except that `fallback` takes the call where it is not written yet, or still as it was given."""
+        stub = given or is_stub(function)
 
         @functools.wraps(function)
         def wrapper(*args, **kwargs):
@@ -132,7 +140,8 @@ class Piece:
         """Say once that the reference runs instead."""
         if not self.announced and not quiet["on"]:
             self.announced = True
-            state = "cannot be used as it is" if self.rejected else "is not solved yet"
+            still = "is not mended yet" if self.given else "is not solved yet"
+            state = "cannot be used as it is" if self.rejected else still
             print(f"{self.label} {state}: the reference runs instead.")
 
 

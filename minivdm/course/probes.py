@@ -71,6 +71,26 @@ def near(what, got, want, within):
     return Probe(what, ok, message, frozen(got), agree, usable=value is not None, want=want)
 
 
+def reaches(what, values, at_least=None, at_most=None):
+    """The mean of some measurements must not miss a target by more than two standard errors.
+
+    Args:
+        what: what was measured, with its unit.
+        values: three or more independent measurements: other draws, other seeds.
+        at_least, at_most: the target, one of the two.
+    """
+    values = torch.as_tensor(values, dtype=torch.float64)
+    mean, error = values.mean().item(), (values.std() / len(values) ** 0.5).item()
+    missing = mean - at_most if at_least is None else at_least - mean
+    goal = f"at most {at_most:.4g}" if at_least is None else f"at least {at_least:.4g}"
+    message = f"wanted {goal}, measured {mean:.4g} ± {error:.2g} (mean of {len(values)}, standard error)"
+
+    def agree(other):
+        return number(other) is not None and abs(number(other) - mean) <= 2 * error or other != other and mean != mean
+
+    return Probe(what, missing <= 2 * error, message, mean, agree)  # NaN fails
+
+
 def equal(what, got, want, usable=True):
     """Numbers, lists, tuples, strings: exactly the same. A tensor counts as its list; `usable` as in `holds`."""
     got, want = plain(got), plain(want)

@@ -1,29 +1,39 @@
-"""From a piece's source in the package to a notebook's cell: whole for the solution, a stub for the student.
+"""From a piece's source in the package to a notebook's cell: whole for the solution, a task for the student.
 
-The package's files are read as text, so a cell shows exactly what stands there, comments included.
+The package's files are read as text, so a cell shows exactly what stands there, comments included. The student is given
+a stub, or for an exercise of the kind "mend" the same code with a known mistake in it.
 """
 
 import ast
 from pathlib import Path
 
+from .docstrings import with_changes, without_sections
 from .sources import PACKAGE, modules
+
+# What an exercise asks for, and how the title of its cell says so: to write a piece, to find what is wrong with one and
+# mend it, to write what tells wrong ones from right ones, to reach a measured target, to derive a formula.
+KINDS = {"write": "", "mend": "mend it", "find": "find it", "design": "design it", "derive": "derive it"}
 
 
 class BuildError(Exception):
     """One line about a mistake in a chapter's source."""
 
 
-def code_of(root, chapter, settings, solution):
+def code_of(root, chapter, settings, solution, mistake=None):
     """The code of a piece cell.
 
     Args:
         root: the repository; its `minivdm/` is read, or the installed package where it has none.
         chapter: the source's name, for error messages.
-        settings: the cell's `piece`, and for an exercise `exercise` and, for a class, `methods`.
-        solution: whether to show the reference or the stub.
+        settings: the cell's `piece`; for an exercise also `exercise`, `points`, `minutes`; for a class `methods`, those
+            to be written; and where they apply `kind`, one of `KINDS`; `mend`, the label of the mistake that the
+            student is given, an edit of this exercise's check; `hide`, a list of sections of the docstring that the
+            student does not get, such as "Equation".
+        solution: whether to show the reference, or what the student is given.
+        mistake: for an exercise of the kind "mend", what the student's code differs in; see `with_changes`.
 
     Raises:
-        BuildError: unknown piece or method; a class without `methods`, or a function with them.
+        BuildError: an unknown piece, method, mistake or section; a class without `methods`, or a function with them.
     """
     name, where = settings["piece"], f"{chapter}.py ({settings['piece']})"
     lines, node = definition_of(root, name, where)
@@ -42,13 +52,25 @@ def code_of(root, chapter, settings, solution):
         stubbed = [inside[method] for method in methods]
     elif "methods" in settings:
         raise BuildError(f"{where}: methods= is for classes, and {node.name} is a function")
-    if not solution:
+    if not solution and settings.get("kind") != "mend":
         for function in sorted(stubbed, key=lambda part: part.lineno, reverse=True):  # upwards: numbers stay right
             lines = with_stub(lines, function, node, settings["exercise"])
         node = find(lines, node.name)
+    text = text_of(lines, node)
+    if not solution:
+        try:
+            text = with_changes(text, mistake or {})
+            text = without_sections(text, settings.get("hide", []))
+        except KeyError as error:
+            raise BuildError(f"{where}: mend= or hide= names {error}, which is not in the text of {name}") from None
+    return f'{title_of(settings)}\n@piece("{name}")\n{text}\n\n\ncheck({node.name})'
+
+
+def title_of(settings):
+    """ "# Exercise 1.3 · mend it · 2 points · about 10 min"."""
     points = "1 point" if settings["points"] == 1 else f"{settings['points']} points"
-    title = f"# Exercise {settings['exercise']} · {points} · about {settings['minutes']} min"
-    return f'{title}\n@piece("{name}")\n{text_of(lines, node)}\n\n\ncheck({node.name})'
+    number, kind = f"# Exercise {settings['exercise']}", KINDS[settings.get("kind", "write")]
+    return " · ".join(filter(None, [number, kind, points, f"about {settings['minutes']} min"]))
 
 
 def definition_of(root, name, where=""):
