@@ -15,23 +15,22 @@ import hashlib
 import re
 from pathlib import Path
 
-import jupytext
 import nbformat
 from nbformat.v4.rwbase import rejoin_lines
 
 from minivdm.files import replacing
 
+from .chapter_cells import OTHERS, SETTINGS, read_source, validate
 from .copies import keep_copy
 from .differences import Note, has_run, is_stray, notebook_difference, readme_difference
 from .mending import mistake
 from .outputs import tidy
 from .own_cells import Unreadable, own_cells, read_cells, record, recorded
-from .stubs import KINDS, BuildError, code_of
+from .stubs import BuildError, code_of
 from .tables import CHAPTERS, chapter_table, filled
+from .word_questions import question_cells
 
 START = re.compile(r"""\bstart\((["'][\w.-]+["'])\)""")
-SETTINGS = ("piece", "exercise", "points", "minutes", "kind")  # what a notebook's cell says of itself
-OTHERS = ("methods", "hide", "mend")  # what only building needs
 NOTEBOOK = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -108,58 +107,14 @@ def notebooks(root):
     return made
 
 
-def read_source(path):
-    """The cells of a source as (type, text, metadata)."""
-    notebook = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
-    cells = []
-    for cell in notebook.cells:
-        # Keys such as lines_to_next_cell only serve jupytext's way back to the text file.
-        metadata = {key: value for key, value in cell.metadata.items() if not key.startswith("lines_to_")}
-        header = cell.cell_type == "raw" and cell.source.startswith("---")
-        if not header:
-            cells.append((cell.cell_type, cell.source, metadata))
-    return cells
-
-
-def validate(path, cells, seen):
-    """Raise a `BuildError` for a mistake in a source's piece cells; `seen` collects exercises over all chapters."""
-    for number, (kind, text, metadata) in enumerate(cells, 1):
-        where = f"{path.name}, cell {number}"
-        if "piece" not in metadata:
-            lost = [key for key in (*SETTINGS[1:], *OTHERS) if key in metadata]
-            if lost:
-                raise BuildError(f"{where}: {lost[0]}= without piece=")
-            continue
-        name = metadata["piece"]
-        where = f"{where} ({name})"
-        if kind != "code" or text.strip():
-            raise BuildError(f"{where}: a piece cell holds no code of its own; its code comes from the package")
-        if "exercise" not in metadata:
-            lost = [key for key in ("kind", "hide", "mend") if key in metadata]
-            if lost:
-                raise BuildError(f"{where}: {lost[0]}= is for exercises, and this piece is given")
-            continue
-        missing = [key for key in ("points", "minutes") if not isinstance(metadata.get(key), (int, float))]
-        if missing:
-            raise BuildError(f"{where}: an exercise needs {' and '.join(missing)}, as a number")
-        kind = metadata.get("kind", "write")
-        if kind not in KINDS:
-            raise BuildError(f"{where}: kind= must be one of {', '.join(KINDS)}; got {kind}")
-        if (kind == "mend") != ("mend" in metadata):
-            raise BuildError(f'{where}: kind="mend" and mend="which mistake" go together')
-        for key in (f"exercise {metadata['exercise']}", f"the exercise for {name}"):
-            if key in seen:
-                raise BuildError(f"{where}: {key} is in {seen[key]} already")
-            seen[key] = where
-
-
 def make(root, chapter, cells, solution):
     """The notebook of one chapter, without outputs."""
     notebook = nbformat.v4.new_notebook(metadata=dict(NOTEBOOK))
     notebook.nbformat_minor = 5
     used = {}
-    for kind, text, metadata in cells:
-        key = f"{chapter}|{kind}|{metadata.get('piece') or text}"
+    for kind, text, metadata in with_questions(cells, chapter, solution):
+        own = metadata.get("piece") or metadata.get("minivdm", {}).get("words")  # the same in both notebooks
+        key = f"{chapter}|{kind}|{own or text}"
         if "piece" in metadata:
             text = code_of(root, chapter, metadata, solution, mistake_in(chapter, metadata))
             kept = {name: metadata[name] for name in SETTINGS if name in metadata}
@@ -174,6 +129,17 @@ def make(root, chapter, cells, solution):
         notebook.cells.append(cell)
     notebook.metadata["minivdm"] = {"built": record(notebook.cells)}
     return notebook
+
+
+def with_questions(cells, chapter, solution):
+    """The cells, each question that is answered in words with the cells that it becomes."""
+    made = []
+    for kind, text, metadata in cells:
+        try:
+            made += question_cells(text, metadata, solution) if "words" in metadata else [(kind, text, metadata)]
+        except ValueError as error:
+            raise BuildError(f"{chapter}.py (in words {metadata['words']}): {error}") from None
+    return made
 
 
 def mistake_in(chapter, metadata):

@@ -270,6 +270,7 @@ def test_a_comment_in_the_readme_that_has_no_end(with_readme, capsys):
 
 def test_without_jupytext_one_line_says_what_to_install(root, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "jupytext", None)
-    monkeypatch.delitem(sys.modules, "minivdm.course.build", raising=False)
+    for module in ("build", "chapter_cells"):
+        monkeypatch.delitem(sys.modules, f"minivdm.course.{module}", raising=False)
     assert build(root) == 2
     assert capsys.readouterr().err == 'error: building needs jupytext: pip install "minivdm[test]"\n'

@@ -192,3 +192,65 @@ def test_a_target_is_reached_as_far_as_the_noise_lets_one_tell():
     assert not reaches("accuracy", [float("nan")] * 3, at_least=0.1).ok
     assert not reaches("error", [0.5, float("nan"), 0.5], at_most=9).ok
     assert missed.agree(0.505) and not missed.agree(0.7) and not missed.agree(None)
+
+
+WORDS = """
+# %% [markdown] words="1.9" minutes=10
+# Why $x$?
+#
+# And why not?
+#
+# **Answer**
+#
+# Because of \\alpha.
+#
+# **Rubric**
+#
+# - names $x$
+# - says why
+"""
+
+
+def add(root, text):
+    path = root / "chapters" / "source" / "01_toy.py"
+    path.write_text(path.read_text() + text)
+
+
+def test_a_question_is_answered_in_words(root):
+    add(root, WORDS)
+    assert build(root) == 0
+    (asked, open_cell), (same, answer, rubric) = student(root)[-2:], solution(root)[-3:]
+    assert asked.source == same.source == "### In words 1.9 · about 10 min\n\nWhy $x$?\n\nAnd why not?"
+    assert open_cell.source == 'in_words("1.9", r"""\n\n""")' and open_cell.cell_type == "code"
+    assert answer.source == 'in_words("1.9", r"""\nBecause of \\alpha.\n""")'
+    assert rubric.source == "*What a teacher looks for:*\n\n- names $x$\n- says why" and rubric.cell_type == "markdown"
+    assert open_cell.metadata == answer.metadata == {"minivdm": {"words": "1.9", "minutes": 10}}
+    assert open_cell["id"] == answer["id"] and asked["id"] == same["id"], "by which a grader finds them"
+    assert build(root, "--check") == 0
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        (
+            "**Rubric**",
+            "**Marks**",
+            "expected a question, then `**Answer**` and one good answer, then",
+        ),
+        ("# - names", "# * names", "then `**Rubric**` and a list"),
+        ("\\alpha.", '"""', 'it can hold no """ and end with no backslash'),
+        ("\\alpha.", "\\", 'it can hold no """ and end with no backslash'),
+        (" minutes=10", "", "is Markdown and needs minutes, a number"),
+        (" [markdown]", "", "is Markdown and needs minutes, a number"),
+    ],
+)
+def test_questions_in_words_that_cannot_be_are_refused(root, capsys, old, new, message):
+    add(root, WORDS.replace(old, new))
+    assert build(root) == 2 and message in capsys.readouterr().err
+    assert not (root / "chapters" / "01_toy.ipynb").exists()
+
+
+def test_each_number_is_there_once(root, capsys):
+    add(root, WORDS + WORDS)
+    assert build(root) == 2
+    assert "01_toy.py, cell 9: in words 1.9 is in 01_toy.py, cell 8 already" in capsys.readouterr().err
