@@ -10,8 +10,15 @@ whole library but `commands`; of minivdm, only the program (`minivdm/__main__.py
 
 import importlib
 
-MODULES = {"as_given": "mending", "budget": "budgets", "check": "checking", "piece": "pieces", "start": "chapter_start"}
-__all__ = ["as_given", "budget", "check", "piece", "start"]
+MODULES = {
+    "as_given": "mending",
+    "budget": "budgets",
+    "check": "checking",
+    "piece": "pieces",
+    "predict": "guesses",
+    "start": "chapter_start",
+}
+__all__ = list(MODULES)
 
 
 def __getattr__(name):
