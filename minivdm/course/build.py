@@ -26,6 +26,7 @@ from .differences import Note, has_run, is_stray, notebook_difference, readme_di
 from .mending import mistake
 from .outputs import tidy
 from .own_cells import Unreadable, own_cells, read_cells, record, recorded
+from .predict_cells import validate_predictions
 from .stubs import BuildError, code_of
 from .tables import CHAPTERS, chapter_table, filled
 from .word_questions import question_cells
@@ -102,6 +103,7 @@ def notebooks(root):
     for path in paths:
         cells = read_source(path)
         validate(path, cells, seen)
+        validate_predictions(path, cells, seen)
         for folder in ("chapters", "solutions"):
             made[root / folder / f"{path.stem}.ipynb"] = make(root, path.stem, cells, folder == "solutions")
     return made

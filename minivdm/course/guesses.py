@@ -16,7 +16,6 @@ from .question_view import show
 from .questions import Question
 
 seen = set()  # numbers of the unanswered predictions whose measurement this process has shown
-told = set()  # what was said of the file of answers: once in a process is enough
 
 
 def predict(number, question, choices=None, low=None, high=None, unit="", answer=None):
@@ -53,33 +52,26 @@ class Prediction:
     Attributes:
         question: a `Question`.
         keeps: whether answers are kept in a file.
-        answer: the text of the choice, or a float; None as long as there is none.
-        lost: why the answer could not be kept, or an earlier one does not count any more; else "".
+        remark: what else the learner should know of it, such as why it could not be kept; or "".
+        safe: whether the answer is in the file.
     """
 
     def __init__(self, question, keeps=True):
-        self.question, self.keeps, self.entry, self.lost = question, keeps, {}, ""
+        self.question, self.keeps, self.entry, self.remark = question, keeps, {}, ""
         if keeps:
-            entry, problem = kept_entry(question.number)
-            say_once(problem)
-            if entry and self.fits(entry):
+            entry, self.remark = kept_entry(question.number)
+            if entry and question.fits(entry):
                 self.entry = entry
+                if entry["question"] != question.text:
+                    self.remark = self.remark or "the question was worded otherwise then"
             elif entry:
-                self.lost = f"the answer that you gave before, {entry['answer']!r}, is none of today's"
+                self.remark = f"the answer that you gave before, {entry['answer']!r}, is none of today's"
+        self.safe = bool(self.entry)
 
     @property
     def answer(self):
+        """The text of the choice, or a float; None as long as there is none."""
         return self.question.taken(self.entry["answer"]) if self.entry else None
-
-    def fits(self, entry):
-        """Whether a kept entry answers this question; its text may have been improved since."""
-        answers = [entry[key] for key in ("answer", "when_shown") if entry.get(key) is not None]
-        kinds = str if self.question.choices else (int, float)
-        try:
-            same = all(isinstance(each, kinds) and self.question.taken(each) is not None for each in answers)
-        except ValueError:
-            return False
-        return same and entry.get("unit", "") == self.question.unit
 
     def give(self, answer):
         """Take an answer and keep it.
@@ -96,14 +88,13 @@ class Prediction:
 
     def put(self, entry):
         """Take an entry, and keep it if answers are kept."""
-        self.entry, self.lost = entry, ""
-        if not self.keeps:
-            return
-        try:
-            self.entry, note = keep(self.question.number, entry, self.fits)
-            say_once(note)
-        except OSError as error:
-            self.lost = " ".join(str(error).split())
+        self.entry, self.remark, self.safe = entry, "", False
+        if self.keeps:
+            try:
+                self.entry, self.remark = keep(self.question, entry)
+                self.safe = True
+            except OSError as error:
+                self.remark = " ".join(str(error).split())
 
     def shown(self):
         """The measurement is being shown: the answer that stands now is the one from before."""
@@ -120,9 +111,9 @@ class Prediction:
             return ""
         words, before = self.question.says(self.answer), self.entry.get("when_shown", self.entry["answer"])
         if before is None:
-            return f"{words} (given after seeing it)"
+            return f"{words} (given after the measurement)"
         if before != self.entry["answer"]:
-            return f"{words} (before seeing it: {self.question.says(before)})"
+            return f"{words} (before the measurement: {self.question.says(before)})"
         return words
 
     def mark(self, axes=None, axis="y"):
@@ -170,10 +161,3 @@ class Prediction:
 
     def __repr__(self):
         return f"<Prediction {self.question.number}: {self.in_words() or 'not answered'}>"
-
-
-def say_once(line):
-    """Print a line that this process has not printed before."""
-    if line and line not in told:
-        told.add(line)
-        print(line)

@@ -27,23 +27,24 @@ def read():
 
     Returns:
         (entries, problem): a dict from number to entry, with those that are in order, and one line about what is wrong
-        with the file, or None.
+        with the file, or "".
 
     Raises:
         OSError: if the file is there and cannot be read at all.
     """
     path = answers_file()
+    name = f"{path.parent.name}/{path.name}"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}, None
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a million brackets
-        return {}, f"{path} is broken ({' '.join(str(error).split())[:80]}): none of its answers can be used"
+        return {}, ""
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, a million brackets
+        return {}, f"{name} is broken, so its answers cannot be used"
     if not isinstance(found, dict):
-        return {}, f"{path} holds no answers, but a {type(found).__name__}"
+        return {}, f"{name} is no file of answers"
     entries = {number: entry for number, entry in found.items() if is_entry(entry)}
     odd = [number for number in found if number not in entries]
-    return entries, f"{path}: {odd[0][:20]!r} is no answer as this course writes them" if odd else None
+    return entries, f"{name}: {odd[0][:20]!r} is no answer as this course writes them" if odd else ""
 
 
 def is_entry(entry):
@@ -55,31 +56,30 @@ def is_entry(entry):
     return all(type(value) in kinds.get(key, ()) for key, value in entry.items())
 
 
-def keep(number, entry, fits):
+def keep(question, entry):
     """Put one entry into the file, beside all others.
 
     Args:
-        number: such as "6.a".
-        entry: what is known of it.
-        fits: whether an entry answers today's question. If the one in the file does, its `when_shown` stays.
+        question: its `Question`.
+        entry: what is known of it. If the entry in the file answers the same question, its `when_shown` stays.
 
     Returns:
-        (entry, note): the entry as it is kept, and one line about a copy of a file that was not in order, or None.
+        (entry, note): the entry as it is kept, and one line about the copy of a file that was not in order, or "".
 
     Raises:
         OSError: if it cannot be kept; the file is as it was.
     """
-    path, note = answers_file(), None
+    path, note = answers_file(), ""
     with locked(path.with_name(".predictions.lock"), path, wait=True):
         entries, problem = read()
         if problem:
             copy = keep_copy(path, mark=".before")
-            note = f"{problem}; it is copied to {copy.name}"
-        former = entries.get(number)
-        if former and "when_shown" in former and fits(former):
+            note = f"{problem}; it is kept as {copy.name}"
+        former = entries.get(question.number)
+        if former and "when_shown" in former and question.fits(former):
             entry = {**entry, "when_shown": former["when_shown"]}
         if problem or former != entry:
-            entries[number] = entry
+            entries[question.number] = entry
             with replacing(path) as file:
                 text = json.dumps(entries, indent=1, sort_keys=True, ensure_ascii=False)
                 file.write(text.encode("utf-8", "backslashreplace") + b"\n")
@@ -87,9 +87,9 @@ def keep(number, entry, fits):
 
 
 def kept_entry(number):
-    """The entry of one number, or None; and a line about a file that is not in order or cannot be read, or None."""
+    """The entry of one number, or None; and a line about a file that is not in order or cannot be read, or ""."""
     try:
         entries, problem = read()
     except OSError as error:
-        return None, f"{answers_file()} cannot be read ({error.strerror or error})"
+        return None, " ".join(str(error).split())
     return entries.get(number), problem

@@ -1,8 +1,7 @@
 """How a prediction looks: a card with the question, and below it a field to answer in, where widgets run.
 
 The card is plain HTML: a saved notebook shows question and answer to readers without a kernel, and it says how to
-answer in code where the field does not appear. It needs no mouse: Tab leads into the field, the arrow keys or the space
-bar choose, Enter takes a number.
+answer in code where the field does not appear. No mouse is needed.
 """
 
 import html
@@ -13,6 +12,11 @@ from minivdm.console import take_any_text
 from .result_view import indented, notebook_shell
 
 COLOURS = {"kept": "#1d5fa6", "not kept": "#b04a00", "not answered": "#5c636a"}  # white on each: 5 : 1 or more
+COLOURS |= {"not taken": COLOURS["not kept"]}
+WRAPPED = """<style>
+.minivdm-choices label { height: auto; line-height: 1.5; position: relative; padding: 0 0 0.2em 1.6em; }
+.minivdm-choices input { position: absolute; left: 0; top: 0; }
+</style>"""  # else the end of a long choice is cut off
 
 
 def show(guess):
@@ -23,33 +27,42 @@ def show(guess):
         return
     from IPython.display import display
 
-    card = display(as_bundle(guess), raw=True, display_id=True)
-    field = answer_field(guess, lambda problem: card.update(as_bundle(guess, problem), raw=True))
+    def refresh(problem):
+        card.update(as_bundle(guess, problem, field), raw=True)
+
+    field = answer_field(guess, refresh)
+    card = display(as_bundle(guess, "", field), raw=True, display_id=True)
     if field is not None:
         view = field._repr_mimebundle_()
         display({**view, "text/plain": "(a field to answer in, as long as the notebook runs)"}, raw=True)
 
 
-def as_bundle(guess, problem=""):
+def as_bundle(guess, problem, field):
     """The card for a notebook, as HTML and as text."""
-    return {"text/html": as_html(guess, problem), "text/plain": as_text(guess, problem)}
+    return {"text/html": as_html(guess, problem, field is not None), "text/plain": as_text(guess, problem)}
 
 
 def status_of(guess, problem=""):
     """The status and what is said of it, such as ("kept", "40%"); a worked solution has none."""
-    words, why = guess.in_words(), problem or guess.lost
-    if not words and not guess.keeps:
-        return "", ""
-    status = (
-        "not kept" if problem else "not answered" if not words else "kept" if guess.keeps and not why else "not kept"
+    words = guess.in_words()
+    if problem:
+        return "not taken", f"{problem}; your answer is still: {words}" if words else problem
+    if not words:
+        return ("not answered", guess.remark) if guess.keeps else ("", "")
+    return "kept" if guess.safe else "not kept", f"{words} ({guess.remark})" if guess.remark else words
+
+
+def in_code(question):
+    """How to answer in code."""
+    example = "2" if question.choices else "…"
+    return f"predict({question.number!r}, …, answer={example}) takes {question.expected}."
+
+
+def with_keyboard(question):
+    """How to answer without a mouse. (The arrow keys go to other cells, as everywhere in JupyterLab.)"""
+    return (
+        f"Tab leads from the cell into the field; {'the space bar chooses' if question.choices else 'Enter takes it'}."
     )
-    return status, "; ".join(filter(None, (why, words if not problem else words and f"kept is {words}")))
-
-
-def how_to_answer(guess):
-    """How the learner answers in code; nothing in a worked solution."""
-    example = "2" if guess.question.choices else "…"
-    return f"In code: predict({guess.question.number!r}, …, answer={example}) takes {guess.question.expected}."
 
 
 def as_text(guess, problem=""):
@@ -58,12 +71,15 @@ def as_text(guess, problem=""):
     lines = [": ".join(filter(None, (f"Prediction {question.number}", status, words)))]
     lines += indented(question.text)
     lines += [f"    {place}. {choice}" for place, choice in enumerate(question.choices or (), 1)]
-    lines += indented(how_to_answer(guess)) if guess.keeps else []
+    lines += indented(f"Answer in code: {in_code(question)}") if guess.keeps else []
     return "\n".join(lines)
 
 
-def as_html(guess, problem=""):
-    """The card as HTML. As in `result_view`: all text is escaped, none is a formula, and it suits any theme."""
+def as_html(guess, problem="", field=True):
+    """The card as HTML. As in `result_view`: all text is escaped, none is a formula, and it suits any theme.
+
+    With a field, how to answer is folded away.
+    """
     question, (status, words) = guess.question, status_of(guess, problem)
     colour = COLOURS.get(status, COLOURS["not answered"])
     badge = f"color: #ffffff; background: {colour}; padding: 0.1em 0.5em; border-radius: 0.3em;"
@@ -71,12 +87,15 @@ def as_html(guess, problem=""):
     parts = [f"<b>Prediction {html.escape(question.number)}</b>{said}"]
     parts.append(f'<div style="margin-top: 0.35em;">{html.escape(question.text)}</div>')
     choices = "".join(f"<li>{html.escape(choice)}</li>" for choice in question.choices or ())
-    choices = f'<ol style="margin: 0.2em 0;">{choices}</ol>' if choices else ""
+    how = f'<ol style="margin: 0.2em 0;">{choices}</ol>' if choices else ""
+    if guess.keeps and field:
+        how += f"<div>With the keyboard: {html.escape(with_keyboard(question))}</div>"
     if guess.keeps:
-        how = f"{choices}{html.escape(how_to_answer(guess))}"
-        choices = f"<details><summary>No field to answer in?</summary>{how}</details>"
+        how += f"<div>In code: {html.escape(in_code(question))}</div>"
+    if guess.keeps and field:
+        how = f"<details><summary>how to answer</summary>{how}</details>"
     frame = f"border-left: 4px solid {colour}; padding: 0.3em 0.8em; margin: 0.3em 0;"
-    return f'<div class="mathjax_ignore tex2jax_ignore" style="{frame}">{"".join(parts)}{choices}</div>'
+    return f'<div class="mathjax_ignore tex2jax_ignore" style="{frame}">{"".join(parts)}{how}</div>'
 
 
 def answer_field(guess, refresh):
@@ -95,17 +114,21 @@ def answer_field(guess, refresh):
     question, answer = guess.question, guess.answer
     if question.choices:
         field = widgets.RadioButtons(options=question.choices, value=answer, layout={"width": "auto"})
+        whole = widgets.VBox([widgets.HTML(WRAPPED, layout={"display": "none"}), field])
+        whole.add_class("minivdm-choices")
     else:
-        text = "" if answer is None else f"{answer:g}"
-        field = widgets.Text(text, placeholder=question.expected, continuous_update=False, layout={"width": "24em"})
+        text = "" if answer is None else f"{answer:.10g}"
+        whole = field = widgets.Text(
+            text, placeholder=question.expected, continuous_update=False, layout={"width": "24em"}
+        )
 
     def take(change):
+        problem = ""
         try:
             guess.give(change["new"])
         except ValueError as error:
-            refresh(str(error))
-        else:
-            refresh("")
+            problem = str(error)
+        refresh(problem)
 
     field.observe(take, names="value")
-    return field
+    return whole

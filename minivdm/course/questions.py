@@ -81,11 +81,15 @@ class Question:
         Raises:
             ValueError: one line: what was expected and what came.
         """
-        found = self.choice(answer) if self.choices else self.value(answer)
+        found = self.meant(answer)
         if found is None:
             came = repr(answer)
             raise ValueError(f"expected {self.expected}, got {came if len(came) <= 80 else came[:77] + '...'}")
         return found
+
+    def meant(self, answer):
+        """As `taken`, but None for an answer that does not fit."""
+        return self.choice(answer) if self.choices else self.value(answer)
 
     def choice(self, answer):
         """The text of the choice that an answer means, else None."""
@@ -109,11 +113,19 @@ class Question:
         low, high = (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
         return value if math.isfinite(value) and low <= value <= high else None
 
+    def fits(self, entry):
+        """Whether a kept entry (see `kept_answers`) answers this question; its text may have been improved since."""
+        answers = [entry[key] for key in ("answer", "when_shown") if entry.get(key) is not None]
+        kinds = str if self.choices else (int, float)
+        found = [self.meant(each) if isinstance(each, kinds) else None for each in answers]
+        return None not in found and entry.get("unit", "") == self.unit
+
     def says(self, answer):
         """An answer, or a measurement, in words: "falls", or "40%"."""
         if self.choices:
             return answer
-        return f"{answer:.4g}{self.unit if self.unit[:1] in ('', '%') else ' ' + self.unit}"
+        digits = f"{answer:,.0f}" if 1e4 <= abs(answer) < 1e15 else f"{answer:.4g}"
+        return f"{digits}{self.unit if self.unit[:1] in ('', '%') else ' ' + self.unit}"
 
 
 def plain(text):

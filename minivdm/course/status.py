@@ -15,6 +15,7 @@ def status():
         The exit code: 0, or 2 if there are no exercises.
     """
     from .kept_pieces import how_many, load_kept
+    from .predict_cells import prediction_lines
 
     exercises = sources.exercises()
     if not exercises:
@@ -36,7 +37,7 @@ def status():
     points = sum(settings["points"] for settings in mine), sum(each["points"] for each in exercises.values())
     minutes = sum(each["minutes"] for name, each in exercises.items() if name not in kept)
     print(f"\n{how_many(kept)}: {points[0]} of {points[1]} points, {minutes} min to go")
-    for line in [*broken.values(), *notebook_lines(home_folder())]:
+    for line in [*broken.values(), *prediction_lines(), *notebook_lines(home_folder())]:
         print(line)
     return 0
 
