@@ -1,8 +1,9 @@
 """What turns the package into a course: pieces, checks, budgets, the notebooks' build and their grading.
 
-A chapter begins with `start`, marks each exercise with `@piece`, and asks `check` about it:
+A chapter begins with `start`, marks each exercise with `@piece`, asks `check` about it, and before an experiment asks
+the learner to `predict`:
 
-    from minivdm.course import budget, check, piece, start
+    from minivdm.course import budget, check, piece, predict, start
 
 Each of these is imported when it is asked for, so that commands which need no PyTorch start at once. May import the
 whole library but `commands`; of minivdm, only the program (`minivdm/__main__.py`) imports this folder.

@@ -13,7 +13,7 @@ measurement has been shown, the answer that stood then is named beside the new o
 from .kept_answers import keep, kept_entry
 from .kept_pieces import settings
 from .question_view import show
-from .questions import Question
+from .questions import Question, short
 
 seen = set()  # numbers of the unanswered predictions whose measurement this process has shown
 
@@ -65,7 +65,7 @@ class Prediction:
                 if entry["question"] != question.text:
                     self.remark = self.remark or "the question was worded otherwise then"
             elif entry:
-                self.remark = f"the answer that you gave before, {entry['answer']!r}, is none of today's"
+                self.remark = f"your answer of before, {short(entry['answer'])}, does not fit the question any more"
         self.safe = bool(self.entry)
 
     @property
@@ -128,12 +128,12 @@ class Prediction:
         Raises:
             ValueError: for another axis.
         """
-        from .marks import draw
-
         if axis not in ("x", "y"):
-            raise ValueError(f"expected 'x' or 'y' as axis, got {axis!r}")
+            raise ValueError(f"expected 'x' or 'y' as axis, got {short(axis)}")
         self.shown()
         if self.entry:
+            from .marks import draw
+
             draw(axes, axis, None if self.question.choices else self.answer, self.in_words())
 
     def beside(self, measured):
@@ -147,12 +147,12 @@ class Prediction:
         """
         question = self.question
         if question.choices and measured not in question.choices:
-            raise ValueError(f"prediction {question.number}: expected one of {question.choices}, got {measured!r}")
+            raise ValueError(f"prediction {question.number}: expected one of {question.choices}, got {short(measured)}")
         if not question.choices:
             try:
                 measured = float(measured)
             except (TypeError, ValueError, RuntimeError):
-                came = f"prediction {question.number}: expected a number, got {measured!r}"
+                came = f"prediction {question.number}: expected a number, got {short(measured)}"
                 raise ValueError(came) from None
         self.shown()
         print(f"measured: {question.says(measured)}")

@@ -15,7 +15,7 @@ COLUMNS = 32  # of a line of text
 
 
 def draw(axes, axis, value, words):
-    """Draw an answer: a number as a line across the plot with its name on it, a choice as a note in the legend.
+    """Draw an answer: a number as a line across the plot with its name on it; what has no place there as a note.
 
     Args:
         axes: the plot; None for the current one.
@@ -25,18 +25,25 @@ def draw(axes, axis, value, words):
     """
     axes = plt.gca() if axes is None else axes
     text = textwrap.fill(f"your prediction: {' '.join(words.split())}", COLUMNS)
-    if value is None:
+    if value is None or not draw_line(axes, axis, value, text):
         add_to_legend(axes, literal(text))
-        return
-    if axis == "y":
-        across, place, options = axes.axhline, axes.get_yaxis_transform(), {"xy": (1, value), "xytext": (0, 2)}
-        options |= {"ha": "right", "va": "bottom"}
+
+
+def draw_line(axes, axis, value, text):
+    """Draw a number as a line; False if it lies outside of the plot, whose limits somebody has set."""
+    upright = axis == "x"
+    if value <= 0 and (axes.get_xscale() if upright else axes.get_yscale()) == "log":
+        return False
+    line = {"color": COLOUR, "linestyle": (0, (5, 2)), "linewidth": 1.8, "path_effects": HALO}
+    (axes.axvline if upright else axes.axhline)(value, label="_your prediction", **line)
+    low, high = sorted(axes.get_xlim() if upright else axes.get_ylim())
+    name = {"color": COLOUR, "fontsize": 9, "path_effects": HALO, "annotation_clip": True, **LITERAL}
+    if upright:
+        place = {"xy": (value, 0.99), "xycoords": axes.get_xaxis_transform(), "xytext": (4, 0), "va": "top"}
     else:
-        across, place, options = axes.axvline, axes.get_xaxis_transform(), {"xy": (value, 1), "xytext": (4, -2)}
-        options |= {"ha": "left", "va": "top"}
-    across(value, color=COLOUR, linestyle=(0, (5, 2)), linewidth=1.8, path_effects=HALO, label="_your prediction")
-    style = {"color": COLOUR, "fontsize": 9, "path_effects": HALO, "annotation_clip": False, **LITERAL}
-    axes.annotate(drawable(text), xycoords=place, textcoords="offset points", **options, **style)
+        place = {"xy": (0.99, value), "xycoords": axes.get_yaxis_transform(), "xytext": (0, 2), "ha": "right"}
+    axes.annotate(drawable(text), textcoords="offset points", **place, **name)
+    return low <= value <= high
 
 
 def add_to_legend(axes, label):

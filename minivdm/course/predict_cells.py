@@ -1,6 +1,7 @@
 """The predictions that the chapters' sources ask for: what `build` demands of them, and how many are answered."""
 
 import ast
+import contextlib
 import inspect
 
 from . import sources
@@ -19,13 +20,12 @@ def validate_predictions(path, cells, seen):
         seen: collects the numbers over all chapters.
     """
     for place, (kind, text, _) in enumerate(cells, 1):
-        for call in calls(text) if kind == "code" else ():
-            where = f"{path.name}, cell {place}"
-            try:
-                number = number_of(call)
-                question_of(call)
-            except ValueError as error:
-                raise BuildError(f"{where}: {error}") from None
+        where = f"{path.name}, cell {place}"
+        try:
+            asked = [(number_of(call), question_of(call)) for call in calls(text)] if kind == "code" else []
+        except ValueError as error:
+            raise BuildError(f"{where}: {error}") from None
+        for number, _ in asked:
             if number.partition(".")[0] != str(int(path.name.partition("_")[0])):
                 raise BuildError(f"{where}: prediction {number} is none of chapter {path.stem}")
             key = f"prediction {number}"
@@ -35,14 +35,14 @@ def validate_predictions(path, cells, seen):
 
 
 def calls(text):
-    """The calls of `predict` in a text of Python, in order; magics may stand in it."""
+    """The calls of `predict` in a text of Python, in order; magics may stand in it. A ValueError if it is no Python."""
     if "predict(" not in text:
         return []
     lines = ["pass" if line.lstrip().startswith(("%", "!")) else line for line in text.splitlines()]
     try:
         nodes = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.Call)]
     except SyntaxError as error:
-        raise BuildError(f"a cell with predict(...) is no Python: {error}") from None
+        raise ValueError(f"a text with predict(...) is no Python: {error}") from None
     found = [node for node in nodes if isinstance(node.func, ast.Name) and node.func.id == "predict"]
     return sorted(found, key=lambda node: node.lineno)
 
@@ -79,11 +79,14 @@ def question_of(call):
 
 
 def predictions(root=None):
-    """Every prediction of the course, in order: its number -> (chapter, `Question` or None)."""
+    """Every prediction of the course, in order: its number -> (chapter, `Question` or None). Sources that `build` would
+    refuse have none.
+    """
     found = {}
     for path in sources.source_files(root):
-        for call in calls(path.read_text(encoding="utf-8")):
-            found[number_of(call)] = path.stem, question_of(call)
+        with contextlib.suppress(ValueError):
+            for call in calls(path.read_text(encoding="utf-8")):
+                found[number_of(call)] = path.stem, question_of(call)
     return found
 
 

@@ -40,7 +40,7 @@ class Question:
             return
         if (self.low, self.high, self.unit) != (None, None, ""):
             raise ValueError(f"prediction {self.number}: choices have no low, high or unit")
-        if isinstance(self.choices, str) or not all(isinstance(each, str) for each in self.choices):
+        if not isinstance(self.choices, (list, tuple)) or not all(isinstance(each, str) for each in self.choices):
             raise ValueError(f"prediction {self.number}: expected a list of texts as choices, got {self.choices!r}")
         object.__setattr__(self, "choices", tuple(self.choices))
         if len({plain(each) for each in self.choices} - {""}) != len(self.choices) or len(self.choices) < 2:
@@ -83,8 +83,7 @@ class Question:
         """
         found = self.meant(answer)
         if found is None:
-            came = repr(answer)
-            raise ValueError(f"expected {self.expected}, got {came if len(came) <= 80 else came[:77] + '...'}")
+            raise ValueError(f"expected {self.expected}, got {short(answer)}")
         return found
 
     def meant(self, answer):
@@ -131,3 +130,9 @@ class Question:
 def plain(text):
     """A text without capitals and needless spaces, to compare."""
     return " ".join(text.casefold().split())
+
+
+def short(value):
+    """What came, for a message of one line."""
+    came = " ".join(repr(value).split())
+    return came if len(came) <= 80 else f"{came[:77]}..."
