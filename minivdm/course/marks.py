@@ -41,7 +41,13 @@ def draw_line(axes, axis, value, text):
     if upright:
         place = {"xy": (value, 0.99), "xycoords": axes.get_xaxis_transform(), "xytext": (4, 0), "va": "top"}
     else:
-        place = {"xy": (0.99, value), "xycoords": axes.get_yaxis_transform(), "xytext": (0, 2), "ha": "right"}
+        place = {
+            "xy": (0.99, value),
+            "xycoords": axes.get_yaxis_transform(),
+            "xytext": (0, 2),
+            "ha": "right",
+            "va": "bottom",
+        }
     axes.annotate(drawable(text), textcoords="offset points", **place, **name)
     return low <= value <= high
 
