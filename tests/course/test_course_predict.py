@@ -106,6 +106,9 @@ def test_an_open_range():
     assert Question("6.a", "?", low=1).expected == "a number of at least 1"
     assert Question("6.a", "?", high=1, unit="ms").expected == "a number of at most 1 (ms)"
     assert Question("6.a", "?").taken(-1e300) == -1e300
+    for answer in (math.inf, -math.inf, "nan"):
+        with pytest.raises(ValueError, match="expected a number, got"):
+            Question("6.a", "?").taken(answer)
     assert (
         Question("6.a", "?", unit="ms").says(12345.6) == "12,346 ms" and Question("6.a", "?").says(0.123456) == "0.1235"
     )
@@ -419,6 +422,10 @@ def test_without_ipywidgets_the_card_says_how_to_answer(displayed, monkeypatch):
     (bundle,) = displayed
     assert "details" not in Page(bundle["text/html"]).tags and "answer=2" in Page(bundle["text/html"]).text
     assert "it falls" in Page(bundle["text/html"]).text
+
+
+def test_a_number_counts_when_it_is_finished_and_not_with_each_key():
+    assert question_view.answer_field(number(), print).continuous_update is False
 
 
 # In a real kernel
