@@ -23,10 +23,10 @@ from minivdm.files import replacing
 from .chapter_cells import OTHERS, SETTINGS, read_source, validate
 from .copies import keep_copy
 from .differences import Note, has_run, is_stray, notebook_difference, readme_difference
+from .guess_cells import validate_predictions
 from .mending import mistake
 from .outputs import tidy
 from .own_cells import Unreadable, own_cells, read_cells, record, recorded
-from .predict_cells import validate_predictions
 from .stubs import BuildError, code_of
 from .tables import CHAPTERS, chapter_table, filled
 from .word_questions import question_cells

@@ -6,14 +6,14 @@
     guess.beside(accuracy)    # beside the number
 
 Nothing waits for an answer, and nothing depends on one: without it, `mark` draws nothing and `beside` prints the
-measurement alone. The answer is kept in `my_pieces/` (see `kept_answers`). It may be changed at any time; once the
+measurement alone. The answer is kept in `my_pieces/` (see `kept_guesses`). It may be changed at any time; once the
 measurement has been shown, the answer that stood then is named beside the new one.
 """
 
-from .kept_answers import keep, kept_entry
+from .guess_question import Question, short
+from .guess_view import show
+from .kept_guesses import keep, kept_entry
 from .kept_pieces import settings
-from .question_view import show
-from .questions import Question, short
 
 seen = set()  # numbers of the unanswered predictions whose measurement this process has shown
 
@@ -105,7 +105,7 @@ class Prediction:
         elif "when_shown" not in self.entry:
             self.put({**self.entry, "when_shown": self.entry["answer"]})
 
-    def in_words(self):
+    def said(self):
         """The answer, and if it has been changed since the measurement was shown, the one from before; "" for none."""
         if not self.entry:
             return ""
@@ -132,9 +132,9 @@ class Prediction:
             raise ValueError(f"expected 'x' or 'y' as axis, got {short(axis)}")
         self.shown()
         if self.entry:
-            from .marks import draw
+            from .guess_marks import draw
 
-            draw(axes, axis, None if self.question.choices else self.answer, self.in_words())
+            draw(axes, axis, None if self.question.choices else self.answer, self.said())
 
     def beside(self, measured):
         """Print the measurement, and beside it the answer.
@@ -157,7 +157,7 @@ class Prediction:
         self.shown()
         print(f"measured: {question.says(measured)}")
         if self.entry:
-            print(f"your prediction {question.number}: {self.in_words()}")
+            print(f"your prediction {question.number}: {self.said()}")
 
     def __repr__(self):
-        return f"<Prediction {self.question.number}: {self.in_words() or 'not answered'}>"
+        return f"<Prediction {self.question.number}: {self.said() or 'not answered'}>"

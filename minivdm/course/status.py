@@ -14,8 +14,8 @@ def status():
     Returns:
         The exit code: 0, or 2 if there are no exercises.
     """
+    from .guess_cells import prediction_lines
     from .kept_pieces import how_many, load_kept
-    from .predict_cells import prediction_lines
 
     exercises = sources.exercises()
     if not exercises:

@@ -18,11 +18,11 @@ from course_kit import build
 from matplotlib.text import Text
 from test_course_kernel import Kernel
 
-from minivdm.course import guesses, question_view, start
+from minivdm.course import guess_view, guesses, start
 from minivdm.course import predict as ask
 from minivdm.course.__main__ import main
-from minivdm.course.kept_answers import answers_file
-from minivdm.course.questions import Question
+from minivdm.course.guess_question import Question
+from minivdm.course.kept_guesses import answers_file
 from minivdm.evaluation import viz
 from tests.test_text_from_people import TEXTS, Page, blend, contrast
 
@@ -169,17 +169,17 @@ def test_the_answer_that_stood_when_the_measurement_was_shown_is_not_forgotten(c
     guess.beside(12.34)
     assert capsys.readouterr().out.endswith("measured: 12.34%\nyour prediction 6.b: 40%\n")
     guess = number(answer=12)
-    assert guess.answer == 12 and guess.in_words() == "12% (before the measurement: 40%)" == number().in_words()
+    assert guess.answer == 12 and guess.said() == "12% (before the measurement: 40%)" == number().said()
     guess.mark()
     assert kept()["6.b"] == {"question": "How many clips obey?", "answer": 12, "unit": "%", "when_shown": 40}
-    assert number(answer=40).in_words() == "40%"
+    assert number(answer=40).said() == "40%"
 
 
 def test_an_answer_given_after_the_measurement_says_so():
     guess = choice()
     guess.beside("it falls")
     guess.give(2)
-    assert guess.in_words() == "it falls (given after the measurement)" == choice().in_words()
+    assert guess.said() == "it falls (given after the measurement)" == choice().said()
     assert kept()["6.a"]["when_shown"] is None
 
 
@@ -187,7 +187,7 @@ def test_another_notebook_that_is_behind_does_not_hide_what_stood_before():
     behind = number(answer=40)
     number().beside(12)
     behind.give(12)
-    assert behind.in_words() == "12% (before the measurement: 40%)"
+    assert behind.said() == "12% (before the measurement: 40%)"
 
 
 def test_an_update_of_the_course(capsys):
@@ -260,8 +260,8 @@ def test_where_nothing_can_be_written_the_answer_counts_for_now(monkeypatch, tmp
 
 def test_two_notebooks_at_once_lose_nothing():
     script = """
-from minivdm.course.kept_answers import keep
-from minivdm.course.questions import Question
+from minivdm.course.kept_guesses import keep
+from minivdm.course.guess_question import Question
 import sys
 for letter in sys.argv[1]:
     keep(Question(f"6.{letter}", "How?"), {"question": "How?", "answer": 1.0})
@@ -286,7 +286,7 @@ def test_a_worked_solution_keeps_and_shows_nothing_of_the_learner(capsys):
     assert capsys.readouterr().out == "Prediction 6.b\n  How many clips obey?\n" and guess.answer is None
     choice()
     assert "    2. it falls\n" in capsys.readouterr().out
-    assert "input" not in question_view.as_html(guess) and question_view.answer_field(guess, print) is None
+    assert "input" not in guess_view.as_html(guess) and guess_view.answer_field(guess, print) is None
     guess.mark()
     guess.beside(3)
     other = choice(answer=2)
@@ -378,7 +378,7 @@ def displayed(monkeypatch):
     """What is displayed in a notebook, one bundle after the other."""
     bundles = []
     monkeypatch.setattr(IPython.display, "display", lambda bundle, **options: bundles.append(bundle))
-    monkeypatch.setattr(question_view, "notebook_shell", lambda: True)
+    monkeypatch.setattr(guess_view, "notebook_shell", lambda: True)
     return bundles
 
 
@@ -407,7 +407,7 @@ def test_it_is_shown_as_it_stands(displayed, text, capsys):
 def test_cards_can_be_read_in_light_and_in_dark_themes(state, monkeypatch):
     guess = number() if state in ("not answered", "not taken") else number(answer=40)
     guess.safe = state == "kept"
-    page = Page(question_view.as_html(guess, "wrong" if state == "not taken" else ""))
+    page = Page(guess_view.as_html(guess, "wrong" if state == "not taken" else ""))
     assert state in page.text
     coloured = [style for style in page.styles if "color" in style]
     assert coloured and all(contrast(style["color"].strip(), style[" background"].strip()) >= 4.5 for style in coloured)
@@ -425,7 +425,7 @@ def test_without_ipywidgets_the_card_says_how_to_answer(displayed, monkeypatch):
 
 
 def test_a_number_counts_when_it_is_finished_and_not_with_each_key():
-    assert question_view.answer_field(number(), print).continuous_update is False
+    assert guess_view.answer_field(number(), print).continuous_update is False
 
 
 # In a real kernel

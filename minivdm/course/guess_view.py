@@ -44,7 +44,7 @@ def as_bundle(guess, problem, field):
 
 def status_of(guess, problem=""):
     """The status and what is said of it, such as ("kept", "40%"); a worked solution has none."""
-    words = guess.in_words()
+    words = guess.said()
     if problem:
         return "not taken", f"{problem}; your answer is still: {words}" if words else problem
     if not words:

@@ -113,7 +113,7 @@ class Question:
         return value if math.isfinite(value) and low <= value <= high else None
 
     def fits(self, entry):
-        """Whether a kept entry (see `kept_answers`) answers this question; its text may have been improved since."""
+        """Whether a kept entry (see `kept_guesses`) answers this question; its text may have been improved since."""
         answers = [entry[key] for key in ("answer", "when_shown") if entry.get(key) is not None]
         kinds = str if self.choices else (int, float)
         found = [self.meant(each) if isinstance(each, kinds) else None for each in answers]

@@ -5,9 +5,9 @@ import contextlib
 import inspect
 
 from . import sources
+from .guess_question import Question
 from .guesses import predict
-from .kept_answers import kept_entry
-from .questions import Question
+from .kept_guesses import kept_entry
 from .stubs import BuildError
 
 
