@@ -15,6 +15,7 @@ MODULES = {
     "as_given": "mending",
     "budget": "budgets",
     "check": "checking",
+    "in_words": "word_answers",
     "piece": "pieces",
     "predict": "guesses",
     "start": "chapter_start",

@@ -76,3 +76,14 @@ def exercises(root=None):
             if "exercise" in settings:
                 found[settings["piece"]] = {**settings, "chapter": path.stem}
     return found
+
+
+def word_questions(root=None):
+    """The questions that are answered in words: chapter -> their numbers, for chapters that have some."""
+    found = {}
+    for path in source_files(root):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            settings = cell_settings(line) if line.startswith("# %%") and "words=" in line else {}
+            if "words" in settings:
+                found.setdefault(path.stem, []).append(settings["words"])
+    return found

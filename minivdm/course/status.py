@@ -16,6 +16,7 @@ def status():
     """
     from .guess_cells import prediction_lines
     from .kept_pieces import how_many, load_kept
+    from .word_answers import word_lines
 
     exercises = sources.exercises()
     if not exercises:
@@ -37,7 +38,8 @@ def status():
     points = sum(settings["points"] for settings in mine), sum(each["points"] for each in exercises.values())
     minutes = sum(each["minutes"] for name, each in exercises.items() if name not in kept)
     print(f"\n{how_many(kept)}: {points[0]} of {points[1]} points, {minutes} min to go")
-    for line in [*broken.values(), *prediction_lines(), *notebook_lines(home_folder())]:
+    home = home_folder()
+    for line in [*broken.values(), *prediction_lines(), *word_lines(home), *notebook_lines(home)]:
         print(line)
     return 0
 

@@ -5,11 +5,14 @@ import pytest
 import torch
 from course_kit import body, build, q_sample_exercise
 
-from minivdm.course import as_given, check, sources
+from minivdm.course import as_given, check, in_words, sources
+from minivdm.course.__main__ import main
 from minivdm.course.docstrings import with_changes, without_docstrings, without_sections
 from minivdm.course.exercise import Exercise, reaches
 from minivdm.course.mending import given_text
 from minivdm.course.originals import reference
+from minivdm.course.own_cells import read_cells
+from minivdm.course.word_answers import answers_in
 from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 
 NAME = "forward_process.q_sample"
@@ -254,3 +257,39 @@ def test_each_number_is_there_once(root, capsys):
     add(root, WORDS + WORDS)
     assert build(root) == 2
     assert "01_toy.py, cell 9: in words 1.9 is in 01_toy.py, cell 8 already" in capsys.readouterr().err
+
+
+def test_an_answer_in_words_stays_in_its_cell_and_is_counted(root, capsys, monkeypatch):
+    add(root, WORDS.replace("# %% [markdown]", "\n# %%\nfrom minivdm.course import in_words\n\n# %% [markdown]"))
+    build(root)
+    monkeypatch.setattr("minivdm.course.status.home_folder", lambda: root)
+    monkeypatch.setattr("minivdm.course.sources.home_folder", lambda: root)
+    assert answers_in(read_cells(root / "chapters" / "01_toy.ipynb")) == {"1.9": ""}
+    assert answers_in(read_cells(root / "solutions" / "01_toy.ipynb")) == {"1.9": "Because of \\alpha."}
+    capsys.readouterr()
+    assert main(["status"]) == 0 and "In words:\n  01_toy: 0 of 1 answered" in capsys.readouterr().out
+    change(
+        root, 'in_words(\\"1.9\\", r\\"\\"\\"\\n', 'in_words(\\"1.9\\", r\\"\\"\\"It is so.\\n', "chapters/01_toy.ipynb"
+    )
+    assert main(["status"]) == 0 and "In words:\n  01_toy: 1 of 1 answered" in capsys.readouterr().out
+
+
+def test_what_is_said_of_an_answer_in_words(capsys):
+    for text, said in (("", "not answered yet"), (" one ", "1 word."), ("a b\nc", "3 words."), (7, "a text, got int")):
+        assert in_words("1.9", text) is None
+        out = capsys.readouterr().out
+        assert out.startswith("In words 1.9: ") and said in out
+
+
+def test_odd_cells_hold_no_answer():
+    texts = [
+        'in_words("1.9", text)',
+        'in_words("1.9"',
+        "in_words()",
+        'x.in_words("1.9", "a")',
+        'in_words("1.9", "a", "b")',
+    ]
+    cells = [{"cell_type": "code", "source": text} for text in texts]
+    assert answers_in({"cells": cells}) == {}
+    cells += [{"cell_type": "code", "source": f'x = in_words("1.9", "{text} ")'} for text in ("a", "b")]
+    assert answers_in({"cells": cells}) == {"1.9": "b"}
