@@ -13,6 +13,8 @@ import pytest
 from helpers import all_built, built
 
 from minivdm.course.build import differences
+from minivdm.course.guess_cells import predictions
+from minivdm.course.sources import exercises, word_questions
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "chapters" / "source").glob("*.py"))
@@ -74,5 +76,21 @@ def test_student_notebooks_give_nothing_away(path):
     for cell in built(path).cells:
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None
-        if "exercise" in cell.metadata.get("minivdm", {}):
+        settings = cell.metadata.get("minivdm", {})
+        if settings.get("kind") == "mend":
+            assert cell.source not in {worked.source for worked in built(ROOT / "solutions" / path.name).cells}
+        elif "exercise" in settings:
             assert "raise NotImplementedError(" in cell.source
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_a_chapter_asks_for_thought(path):
+    """Those with predictions, as all new ones: three of them, a question in words, half of the points for thought."""
+    asked = [number for number, (chapter, _) in predictions(ROOT).items() if chapter == path.stem]
+    if not asked:
+        return
+    here = [each for each in exercises(ROOT).values() if each["chapter"] == path.stem]
+    thought = [each for each in here if each.get("kind", "write") != "write" or each.get("hide")]
+    assert len(asked) >= 3 and len(word_questions(ROOT)[path.stem]) == 1
+    assert 2 * sum(each["points"] for each in thought) >= sum(each["points"] for each in here)
+    assert any(each.get("kind") in ("mend", "find") for each in here)
