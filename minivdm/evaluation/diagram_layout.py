@@ -1,13 +1,12 @@
-"""Where the boxes, arrows and labels of a diagram stand, in pixels, and whether one covers another.
+"""Where the boxes, arrows and labels of a diagram stand, in pixels.
 
 Columns and rows are as wide and high as what stands in them, and lie one gap apart. There is no search for a good
 arrangement: the author gives it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
 
 from .svg_parts import HEAD, SLANT, Text
 
@@ -211,22 +210,6 @@ def around(rectangles: list[Rectangle]) -> Rectangle:
     return min(sides[0]), min(sides[1]), max(sides[2]), max(sides[3])
 
 
-def overlap(one: Rectangle, other: Rectangle) -> bool:
-    """Whether two rectangles have a point in common."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def stretches(points: Sequence[Point]) -> list[Rectangle]:
-    """A line as thin rectangles; a slanting stretch as many small ones."""
-    found = []
-    for (x0, y0), (x1, y1) in zip(points, points[1:]):
-        n = 1 if x0 == x1 or y0 == y1 else 1 + int(math.dist((x0, y0), (x1, y1)) / 3)
-        for i in range(n):
-            ends = [(x0 + s * (x1 - x0), y0 + s * (y1 - y0)) for s in (i / n, (i + 1) / n)]
-            found.append(around([(x - 0.7, y - 0.7, x + 0.7, y + 0.7) for x, y in ends]))
-    return found
-
-
 def label_rectangle(arrow: Arrow) -> Rectangle:
     """Where an arrow's label stands."""
     (x, y), w, h = arrow.label_at, arrow.label.width, arrow.label.height
@@ -238,41 +221,3 @@ def title_rectangle(group: Shape) -> Rectangle:
     left, top, right, _ = group.rectangle(-PADDING)
     left += group.along * (right - left - group.text.width)
     return left, top - PADDING + 7, left + group.text.width, top - PADDING + 7 + group.text.height
-
-
-def require_clear(shapes: list[Shape], arrows: list[Arrow]) -> None:
-    """No box, label or title covers another one, or a line; lines may cross, but not run into each other.
-
-    Raises:
-        ValueError: if one does; it names the two.
-    """
-    for (one, here), (other, there) in meetings(shapes, arrows):
-        if overlap(here, there):
-            raise ValueError(f"{one} is in the way of {other}: move one to another column or row, or bend the arrow")
-
-
-def meetings(shapes: list[Shape], arrows: list[Arrow]) -> Iterator[tuple[tuple[str, Rectangle], tuple[str, Rectangle]]]:
-    """All pairs of things that may not touch: what each is called, and its rectangle."""
-    boxes = [(s, f"the box {s.text.name!r}") for s in shapes if not s.members]
-    groups = [(s, f"the frame {s.text.name!r}") for s in shapes if s.members]
-    texts = [(f"the label {a.label.name!r}", label_rectangle(a)) for a in arrows if a.label.lines]
-    texts += [(f"the title {g.text.name!r}", title_rectangle(g)) for g, _ in groups if g.text.lines]
-    yield from combinations([*texts, *((name, s.rectangle()) for s, name in boxes)], 2)
-    for group, frame in groups:
-        for other, name in [*boxes, *groups]:
-            if other not in group.inside() and group not in other.inside():
-                yield (frame, group.rectangle()), (name, other.rectangle())
-        left, top, right, bottom = group.rectangle()
-        border = stretches([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)])
-        yield from product([(frame, side) for side in border], texts)
-    lines = [(a, a.name(), stretches(a.points)) for a in arrows]
-    # An arrow ends at a border, and at a slanting one it is inside the box's rectangle.
-    cores = [(name, s.rectangle(-2, -SLANT if s.form in ("encoder", "decoder") else 0)) for s, name in boxes]
-    for _, line, parts in lines:
-        yield from product([(line, part) for part in parts], [*texts, *cores])
-    for (a, line, parts), (b, other, others) in combinations(lines, 2):
-        if a.start is not b.start and a.end is not b.end and not (a.is_vector() or b.is_vector()):
-            for here, there in product(parts, others):
-                flat = [part[2] - part[0] > part[3] - part[1] for part in (here, there)]
-                if flat[0] == flat[1]:  # they do not cross
-                    yield (line, here), (other, there)

@@ -17,7 +17,8 @@ import base64
 import math
 from collections.abc import Sequence
 
-from .diagram_layout import Arrow, Point, Shape, around, label_rectangle, place, require_clear, title_rectangle
+from .diagram_collisions import require_clear
+from .diagram_layout import Arrow, Point, Shape, around, label_rectangle, place, title_rectangle
 from .svg_parts import GROUND, INK, KINDS, QUIET, Text, arrow_line, escaped, number, outline
 from .viz import notebook_module
 
@@ -110,7 +111,7 @@ class Diagram:
             dashed: for what is no flow of data: gradients, or "copied once".
             along: where on its stretch the label stands, 0 at the start to 1 at the end.
             other_side: the label goes below the line, or to its left.
-            shift: pixels by which a straight arrow lies lower or more to the right, to make room for one that comes back.
+            shift: pixels by which a straight arrow lies lower, or more to the right: room for one that comes back.
 
         Raises:
             ValueError: if an end is not of this diagram, or there is no such bend.
@@ -160,20 +161,19 @@ class Diagram:
             drawn += [outline(kind, "box", x + 18, bottom - 11, 36, 22)]
             drawn += [Text(kind).svg(x + 44, bottom - 11, INK, "start")]
             right = max(right, x + 92)
-        x, y, width, height = left - MARGIN, top - MARGIN, right - left + 2 * MARGIN, bottom - top + 2 * MARGIN
-        box = " ".join(map(number, (x, y, width, height)))
-        place_and_size = 'x="{}" y="{}" width="{}" height="{}"'.format(*box.split())
-        return "\n".join(
-            [
-                f'<svg xmlns="http://www.w3.org/2000/svg" role="img" xml:space="preserve" width="{number(width)}" height="{number(height)}" '
-                f'viewBox="{box}" font-family="sans-serif" text-anchor="middle">',
-                f"<title>{escaped(self.alt)}</title>",
-                f"<desc>{escaped(self.description())}</desc>",
-                f'<rect {place_and_size} rx="6" fill="{GROUND}"/>',
-                *filter(None, drawn),
-                "</svg>",
-            ]
+        x, y, width, height = map(
+            number, (left - MARGIN, top - MARGIN, right - left + 2 * MARGIN, bottom - top + 2 * MARGIN)
         )
+        size = f'width="{width}" height="{height}"'
+        space = 'xmlns="http://www.w3.org/2000/svg" xml:space="preserve"'
+        opening = [
+            f'<svg {space} role="img" {size} viewBox="{x} {y} {width} {height}" '
+            'font-family="sans-serif" text-anchor="middle">',
+            f"<title>{escaped(self.alt)}</title>",
+            f"<desc>{escaped(self.description())}</desc>",
+            f'<rect x="{x}" y="{y}" {size} rx="6" fill="{GROUND}"/>',
+        ]
+        return "\n".join([*opening, *filter(None, drawn), "</svg>"])
 
     def description(self) -> str:
         """What leads where, in words: "x_t to U-Net (8 times); U-Net to ε_θ"."""
