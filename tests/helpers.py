@@ -1,4 +1,4 @@
-"""What several test files need: random weights, a count of tensor operations, and the notebooks as they are built."""
+"""What several test files need: random weights, a count of operations, contrasts, and the notebooks as built."""
 
 import copy
 import functools
@@ -25,6 +25,19 @@ class CountOperations(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.calls += 1
         return function(*args, **(kwargs or {}))
+
+
+def luminance(colour):
+    """The relative luminance of a colour such as "#1e7e34" (WCAG 2.2)."""
+    shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
+
+
+def contrast(one, other):
+    """The contrast of two colours, from 1 (the same) to 21 (black and white)."""
+    darker, lighter = sorted(map(luminance, (one, other)))
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 @functools.cache

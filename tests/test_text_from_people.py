@@ -4,17 +4,21 @@ import html
 import io
 import warnings
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import IPython.display
 import ipywidgets
 import numpy as np
 import pytest
 import torch
+from helpers import contrast
 from matplotlib.text import Text
 
 from minivdm.course.checking import Result
 from minivdm.course.result_view import COLOURS, as_html, as_text, show
 from minivdm.evaluation import viz
+from minivdm.evaluation.diagrams import Diagram
+from minivdm.evaluation.svg_parts import NOT_XML
 
 TEXTS = [
     "$$",
@@ -132,6 +136,24 @@ def test_sliders_show_it(displayed, text):
     assert {type(each) for each in (name, value)} == {ipywidgets.HTML} and not position.description
 
 
+@pytest.mark.parametrize("text", [text for text in TEXTS if text], ids=ascii)
+def test_diagrams_show_it(text):
+    diagram = Diagram(text)
+    boxes = [diagram.box(text, 0, 0, kind="trained"), diagram.box("plain", 1, 0)]
+    diagram.arrow(*boxes, text)
+    diagram.group(boxes, text)
+    bundle = diagram._repr_mimebundle_()
+    page, drawing = Page(bundle["text/html"]), ElementTree.fromstring(bundle["image/svg+xml"])
+    shown = NOT_XML.sub(lambda found: ascii(found[0])[1:-1], text)
+    assert page.tags == ["img"] and {name for name, _ in page.attributes} == {"alt", "style", "src"}
+    assert dict(page.attributes)["alt"] == shown == drawing[0].text and bundle["text/plain"] == text
+    tags = {each.tag.partition("}")[2] for each in drawing.iter()}
+    assert tags <= {"svg", "title", "desc", "rect", "path", "text", "tspan"}
+    lines = ["".join(each.itertext()) for each in drawing if each.tag.endswith("}text")]
+    for line in filter(None, shown.split("\n")):
+        assert lines.count(line) == 3
+
+
 @pytest.mark.parametrize("status", COLOURS)
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
 def test_cards_show_it(status, text):
@@ -141,19 +163,6 @@ def test_cards_show_it(status, text):
     assert {name for name, _ in page.attributes} == {"class", "style"}
     assert "mathjax_ignore" in page.attributes[0][1]
     assert as_text(result).startswith(f"{text}: {status}")
-
-
-def luminance(colour):
-    """The relative luminance of a colour such as "#1e7e34" (WCAG 2.2)."""
-    shares = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
-    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
-
-
-def contrast(one, other):
-    """The contrast of two colours, from 1 (the same) to 21 (black and white)."""
-    darker, lighter = sorted(map(luminance, (one, other)))
-    return (lighter + 0.05) / (darker + 0.05)
 
 
 def blend(colour, ground, opacity):

@@ -16,6 +16,7 @@ text, for JupyterLab shows no other SVG in a notebook that came from elsewhere.
 import base64
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 from .diagram_collisions import require_clear
 from .diagram_layout import Arrow, Point, Shape, around, label_rectangle, place, title_rectangle
@@ -82,9 +83,8 @@ class Diagram:
         """
         if not members:
             raise ValueError("expected at least one box in a group, got none")
-        for member in members:
-            self._require_ours(member)
-        spans = [(min(first), max(last)) for first, last in (zip(*(m.spans[axis] for m in members)) for axis in (0, 1))]
+        spans = list(zip(*(self._ours(member).spans for member in members)))
+        spans = [(min(first for first, _ in axis), max(last for _, last in axis)) for axis in spans]
         return self._add(Shape(title, *spans, "group", "box", members, along))
 
     def arrow(
@@ -120,14 +120,9 @@ class Diagram:
             raise ValueError(f"expected a bend among {', '.join(BENDS)}, got {bend!r}")
         if via is not None and (bend is None or len(bend) != 3):
             raise ValueError(f"expected via with the bend -|- or |-|, got it with {bend!r}")
-        ends = []
-        for each in (start, end):
-            if isinstance(each, tuple):
-                each = self._checked_place(Shape("", *each, "point", "box"))
-                each.text.name = "({:g}, {:g})".format(*(first for first, _ in each.spans))
-            else:
-                self._require_ours(each)
-            ends.append(each)
+        ends = [self._point(each) if isinstance(each, tuple) else self._ours(each) for each in (start, end)]
+        if start == end:
+            raise ValueError(f"expected an arrow between two things, got one from {ends[0].text.name!r} to itself")
         self.arrows.append(Arrow(*ends, Text(label), bend, via, dashed, along, other_side, shift))
 
     def svg(self) -> str:
@@ -154,10 +149,9 @@ class Diagram:
         covered += [label_rectangle(each) for each in self.arrows if each.label.lines]
         covered += [(x, y, x, y) for each in self.arrows for x, y in each.points]
         left, top, right, bottom = around(covered or [(0, 0, 1, 1)])
-        kinds = [kind for kind in ("trained", "locked") if any(box.kind == kind for box in boxes)]
-        if kinds:
-            bottom += 44
-        for kind, x in zip(kinds, (left, left + 108)):  # a key, below at the left
+        key = [kind for kind in ("trained", "locked") if any(box.kind == kind for box in boxes)]
+        bottom += 44 if key else 0
+        for kind, x in zip(key, (left, left + 108)):  # below everything, at the left
             drawn += [outline(kind, "box", x + 18, bottom - 11, 36, 22)]
             drawn += [Text(kind).svg(x + 44, bottom - 11, INK, "start")]
             right = max(right, x + 92)
@@ -200,12 +194,22 @@ class Diagram:
         return shape
 
     def _checked_place(self, shape: Shape) -> Shape:
-        for value in (value for span in shape.spans for value in span):
-            if not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise ValueError(f"expected numbers for column and row, got {value!r}")
+        for span in shape.spans:
+            if not (len(span) == 2 and all(isinstance(value, Real) and math.isfinite(value) for value in span)):
+                raise ValueError(f"expected a number or (first, last) for column and row, got {span!r}")
+            if span[0] > span[1]:
+                raise ValueError(f"expected (first, last) with the smaller number first, got {span!r}")
         return shape
 
-    def _require_ours(self, shape: object) -> None:
-        if not any(shape is ours for ours in self.shapes):
-            name = shape.text.name if isinstance(shape, Shape) else shape
-            raise ValueError(f"expected a box of this diagram, or a point (column, row), got {name!r}")
+    def _point(self, place: Point) -> Shape:
+        if len(place) != 2:
+            raise ValueError(f"expected a point (column, row), got {place!r}")
+        shape = self._checked_place(Shape("", *place, "point", "box"))
+        shape.text.name = "({:g}, {:g})".format(*place)
+        return shape
+
+    def _ours(self, shape: Shape) -> Shape:
+        if shape not in self.shapes:
+            name = f"{shape.text.name!r} of another one" if isinstance(shape, Shape) else repr(shape)
+            raise ValueError(f"expected a box of this diagram, got {name}")
+        return shape
