@@ -190,6 +190,49 @@ def test_arrows_begin_and_end_at_borders(forms, bend):
         assert math.dist(start, tip) > 20 and len({first(*end) < second(*end) for end in (start, tip)}) == 2
 
 
+@pytest.mark.parametrize("form", ["encoder", "decoder"])
+def test_arrows_end_at_a_slanting_border_where_it_is(form):
+    d = Diagram("three boxes above a wide one")
+    wide = d.box("wide", (0, 2), 1, form=form)
+    for column in range(3):
+        d.arrow(d.box(f"box {column}", column, 0), wide)
+    tips, outline = ends(d)[1::2], borders(d)[-1]
+    assert all(outline(*tip) < 0.8 for tip in tips)
+    heights = [y for _, y in tips]
+    assert (sorted(heights) == heights) == (form == "encoder") and len(set(heights)) == 3
+
+
+def test_a_skip_connection_goes_where_it_is_told_to():
+    d = Diagram("a skip connection above two boxes, and one below")
+    a, b, c = (d.box(name, i, 0) for i, name in enumerate("abc"))
+    d.arrow(a, c, "above", bend="|-|", via=-1)
+    d.arrow(a, c, "below", bend="|-|", via=1, along=0.2, other_side=True)
+    svg = d.svg()
+    above, below = (corners(path)[2][1] for path in re.findall('d="(.*?)" fill="none"', svg))
+    assert above < b.rectangle()[1] - 20 and below > b.rectangle()[3] + 20
+    labels = {each.text: [float(each.get(name)) for name in "xy"] for each in drawn(d, "text")}
+    left, middle = a.centre[0], b.centre[0]
+    assert labels["above"][0] == middle and labels["above"][1] < above
+    assert labels["below"][0] == pytest.approx(left + 0.4 * (middle - left), abs=0.1) and labels["below"][1] > below
+
+
+def test_without_a_place_for_it_a_way_round_is_found():
+    d = Diagram("from the first box to the last of a column, round the middle one")
+    a, b, c = (d.box(name, 0, i) for i, name in enumerate("abc"))
+    d.arrow(a, c, bend="-|-")
+    d.svg()
+    assert d.arrows[0].points[1][0] < b.rectangle()[0]
+
+
+def test_boxes_below_each_other_are_alike():
+    d = Diagram("two columns")
+    a, b, circle = d.box("norms", 0, 0), d.box("attention", 0, 1), d.circle("+", 0, 2)
+    small, wide = d.box("norm", 1, 0), d.box("a box with a very long name", 1, 1)
+    d.svg()
+    assert a.size[0] == b.size[0] > circle.size[0]
+    assert small.size[0] < wide.size[0] / 2, "but not those that are much smaller"
+
+
 def test_an_arrow_between_points_is_a_vector():
     d = Diagram("two vectors", gap=(80, 80))
     d.arrow((0, 0), (1, 0.5), "a")
@@ -256,7 +299,14 @@ def line_through_a_title(d):
     d.arrow(a, b)
 
 
+def label_on_a_frame(d):
+    a, b = d.box("one", 0, 0), d.box("two", 0, 1)
+    d.group([a], "")
+    d.arrow(a, b, "a label", along=0.4)
+
+
 CARELESS = {
+    label_on_a_frame: "the frame '' is in the way of the label 'a label'",
     overlapping: "the box 'one' is in the way of the box 'two'",
     through_a_box: "the arrow from 'one' to 'three' is in the way of the box 'two'",
     label_on_a_box: "the label 'a label that is far too long' is in the way of the box 'three'",
