@@ -151,7 +151,7 @@ class Diagram:
         left, top, right, bottom = around(covered or [(0, 0, 1, 1)])
         key = [kind for kind in ("trained", "locked") if any(box.kind == kind for box in boxes)]
         bottom += 44 if key else 0
-        for kind, x in zip(key, (left, left + 108)):  # below everything, at the left
+        for kind, x in zip(key, (left + 2, left + 110)):  # below everything, at the left
             drawn += [outline(kind, "box", x + 18, bottom - 11, 36, 22)]
             drawn += [Text(kind).svg(x + 44, bottom - 11, INK, "start")]
             right = max(right, x + 92)
