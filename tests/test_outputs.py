@@ -9,6 +9,7 @@ from nbformat.v4 import new_output
 from PIL import Image
 
 from minivdm.course.outputs import WIDGET, tidy
+from minivdm.evaluation.diagrams import Diagram
 
 
 def stream(name, text):
@@ -50,6 +51,14 @@ def test_a_live_widget_becomes_a_line_of_text_and_pictures_stay():
     screen = new_output("display_data", {WIDGET: {"model_id": "y"}, "text/plain": "Output()"})
     (kept,) = tidy([box, screen])
     assert kept.data == {"text/plain": "A box for text: it appears when this cell is run."}
+
+
+def test_a_diagram_stays_as_it_is():
+    diagram = Diagram("a box")
+    diagram.box("x_t", 0, 0)
+    shown = new_output("display_data", diagram._repr_mimebundle_())
+    (kept,) = tidy([shown])
+    assert kept == shown and set(kept.data) == {"text/html", "image/svg+xml", "text/plain"}
 
 
 FOLDERS = ["/home/ada/lib/python3.12/site-packages/", "C:\\venv\\Lib\\site-packages\\"]

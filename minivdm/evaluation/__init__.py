@@ -1,4 +1,4 @@
-"""Is it any good? Metrics, the classifiers that judge samples, attention maps, and pictures to look at.
+"""Is it any good? Metrics, the classifiers that judge samples, attention maps, pictures to look at, and diagrams.
 
 Imports `files`, `datasets`, `diffusion` and `models`.
 """
