@@ -101,6 +101,8 @@ class Arrow:
 def place(shapes: list[Shape], arrows: list[Arrow], gap: Point) -> None:
     """Give each shape its centre, and each arrow its points and its label's place; spans and frames get their size."""
     boxes, groups = [s for s in shapes if not s.members], [s for s in shapes if s.members]
+    for shape in boxes:
+        shape.size = shape.natural_size()  # not what it was when less stood beside it
     points = [end for arrow in arrows for end in (arrow.start, arrow.end) if end.kind == "point"]
     grid = [Axis(axis, [*boxes, *points], groups, arrows, gap[axis]) for axis in (0, 1)]
     for shape in [*boxes, *points]:
