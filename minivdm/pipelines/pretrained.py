@@ -17,6 +17,7 @@ from ..evaluation.attribute_classifier import AttributeClassifier
 from ..files import replacing, shipped
 from ..models.unet import Conditioned, UNet
 from ..training.torch_files import load_torch, save_torch
+from .latent import build_latent
 from .text2image import build_text2image
 from .text2video import build_text2video
 
@@ -40,6 +41,7 @@ def build_video_classifier(config: dict[str, object]) -> AttributeClassifier:
 
 BUILDERS = {
     "digits": build_digits,
+    "latent": lambda config: build_latent(**config),
     "stills_classifier": build_stills_classifier,
     "text2image": lambda config: build_text2image(**config),
     "text2video": lambda config: build_text2video(**{"shift": 1.0, **config}),  # the first files name no shift

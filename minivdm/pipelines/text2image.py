@@ -11,7 +11,7 @@ from ..datasets.stills import SpriteStills
 from ..diffusion.guidance import ClassifierFreeGuidance
 from ..diffusion.predictions import EpsModel
 from ..diffusion.samplers import ddim_sample, sampling_levels
-from ..diffusion.schedules import NoiseSchedule, cosine_betas
+from ..diffusion.schedules import NoiseSchedule, cosine_betas, shifted_betas
 from ..models.text_encoder import TextEncoder
 from ..models.unet import Conditioned, UNet
 from ..training.recording import Recorded
@@ -24,18 +24,26 @@ def still_tokenizer() -> Tokenizer:
 
 
 def build_text2image(
-    channels: int = 48, mults: Sequence[int] = (1, 2), blocks: int = 1, patch: int = 2, context_dim: int = 64
+    channels: int = 48,
+    mults: Sequence[int] = (1, 2),
+    blocks: int = 1,
+    patch: int = 2,
+    context_dim: int = 64,
+    in_channels: int = 3,
+    shift: float = 1.0,
 ) -> EpsModel:
     """An untrained text-to-image model for `SpriteStills`, cosine schedule with T = 1000: it estimates eps.
 
     Inside, a `UNet` predicts v (see `predictions`), and a `TextEncoder` turns tokens into its context; `.net` is both
-    together, to be trained with `prediction_loss`. Arguments as for `UNet`; `context_dim` is D, as in `CLIP`.
+    together, to be trained with `prediction_loss`. Arguments as for `UNet`; `context_dim` is D, as in `CLIP`, and
+    `shift` is the factor of `shifted_betas`: 2 for pictures of 64 x 64 pixels.
     """
     tokenizer = still_tokenizer()
     attention = (len(mults) - 1,)
-    unet = UNet(3, channels, mults, blocks, attention, context_dim=context_dim, patch=patch)
+    unet = UNet(in_channels, channels, mults, blocks, attention, context_dim=context_dim, patch=patch)
     encoder = TextEncoder(len(tokenizer), tokenizer.length, context_dim)
-    return EpsModel(Conditioned(unet, encoder, tokenizer.length), "v", NoiseSchedule(cosine_betas(1000)))
+    schedule = NoiseSchedule(shifted_betas(cosine_betas(1000), shift))
+    return EpsModel(Conditioned(unet, encoder, tokenizer.length), "v", schedule)
 
 
 def text_to_image(
@@ -81,6 +89,7 @@ def sample_tokens(
     callback: Callable | None = None,
     batch_size: int = 32,
     cuda_graph: bool = False,
+    clip_x0: bool = True,
 ) -> Tensor:
     """Guided DDIM sampling of pictures or clips, from noise on the model's device.
 
@@ -90,9 +99,10 @@ def sample_tokens(
         model: `model(x, t, cond)` that estimates eps on the levels of `model.schedule`.
         steps, guidance_scale, generator, callback, batch_size: as for `text_to_image`.
         cuda_graph: as for `text_to_video`.
+        clip_x0: clamp each estimate of x_0 to [-1, 1], where pixels lie; latents know no such limits.
 
     Returns:
-        (B, *shape) float32 in [-1, 1] on the model's device.
+        (B, *shape) float32 on the model's device, in [-1, 1] with `clip_x0`.
 
     Raises:
         ValueError: if there are no tokens, a number makes no sense, or the model's weights are not float32.
@@ -117,7 +127,7 @@ def sample_tokens(
     parts = zip(x.split(batch_size), tokens.to(device).split(batch_size))
     return torch.cat(
         [
-            ddim_sample(model_for(part), part, schedule, levels, cond, clip_x0=True, callback=callback)
+            ddim_sample(model_for(part), part, schedule, levels, cond, clip_x0=clip_x0, callback=callback)
             for part, cond in parts
         ]
     )
