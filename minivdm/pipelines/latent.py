@@ -109,26 +109,35 @@ def strength_levels(T: int, n: int, strength: float) -> list[int]:
     return sampling_levels(start, -(-n * start // T))
 
 
+def tokens_for(images: Tensor, prompts: str | Sequence[str]) -> Tensor:
+    """The tokens (B, L) of one prompt for each picture, on their device; a ValueError if these are not as many."""
+    prompts = [prompts] * len(images) if isinstance(prompts, str) else list(prompts)
+    if len(prompts) != len(images) or not prompts:
+        raise ValueError(f"expected one prompt for each picture, got {len(prompts)} for {len(images)}")
+    return still_tokenizer().encode(prompts).to(images.device)
+
+
 @torch.no_grad()
 def image_to_image(
     images: Tensor,
-    prompts: str | Sequence[str],
-    model: LatentModel,
+    prompts: "str | Sequence[str]",
+    model: "LatentModel",
     strength: float = 0.6,
     steps: int = 20,
     guidance_scale: float = 3.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Change pictures towards prompts: noise up to a level, then the guided walk from there, in latents.
+    """Change pictures towards prompts: noise up to a level, then the guided walk from there.
 
-    Meng et al., "SDEdit", ICLR 2022, section 3. What the noise hides is drawn anew, as the prompt says;
-    what still shows through it stays.
+    Meng et al., "SDEdit", ICLR 2022, section 3, in latents of unit variance, which are not clamped.
+    What the noise hides is drawn anew, as the prompt says; what still shows through it stays.
 
     Args:
         images: (B, 3, H, W) in [-1, 1].
         prompts: a string, for all of them, or a list of B strings.
         model: a `LatentModel`.
-        strength: how far up, above 0 and at most 1; see `strength_levels`. Towards 0 the decoded latents come back.
+        strength: how far up, above 0 and at most 1; see `strength_levels`. Towards 0 what comes
+            back is the reconstruction.
         steps: DDIM steps of a whole walk.
         guidance_scale: how closely to follow the prompt; 1 = off.
         generator: `torch.Generator` on the model's device.
@@ -139,12 +148,9 @@ def image_to_image(
     Raises:
         ValueError: if the prompts are not as many as the pictures, or a number makes no sense.
     """
-    prompts = [prompts] * len(images) if isinstance(prompts, str) else list(prompts)
-    if len(prompts) != len(images) or not prompts:
-        raise ValueError(f"expected one prompt for each picture, got {len(prompts)} for {len(images)}")
+    tokens = tokens_for(images, prompts)  # (B, L)
     schedule = model.denoiser.schedule.to(images.device)
     levels = strength_levels(schedule.T, steps, strength)
-    tokens = still_tokenizer().encode(prompts).to(images.device)  # (B, L)
     z0 = model.autoencoder.to_latents(images)  # (B, C, H / f, W / f)
     noise = torch.randn(z0.shape, generator=generator, device=z0.device)
     z = q_sample(z0, torch.full((len(z0),), levels[0], device=z0.device), noise, schedule)
