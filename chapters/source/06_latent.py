@@ -44,7 +44,7 @@ from minivdm.evaluation.attribute_classifier import correct_attributes
 from minivdm.evaluation.diagrams import Diagram
 from minivdm.evaluation.metrics import frechet_distance, psnr
 from minivdm.evaluation.rate_distortion import linear_code
-from minivdm.models.autoencoder import LOGVAR, Autoencoder
+from minivdm.models.autoencoder import LOGVAR, Autoencoder, middle
 from minivdm.models.layers import Downsample, SelfAttention, Upsample, norm, zero_module
 from minivdm.pipelines.latent import (
     LatentModel, latent_text_to_image, to_pictures, tokens_for,
@@ -143,14 +143,14 @@ guess_linear = predict(
 
 # %%
 flat = pool[: b.linear].flatten(1)
-middle = flat.mean(0)
-values, vectors = torch.linalg.eigh((flat - middle).double() @ (flat - middle).double().T)
+mean_picture = flat.mean(0)
+values, vectors = torch.linalg.eigh((flat - mean_picture).double() @ (flat - mean_picture).double().T)
 values = values.flip(0).clamp(min=1e-9)
 variances = (values / len(flat)).cpu()  # (N,) of pictures along the main directions
-directions = (flat - middle).T @ (vectors.flip(1) / values.sqrt()).float()  # (12288, N)
-kept = (fresh.flatten(1) - middle) @ directions  # new pictures
+directions = (flat - mean_picture).T @ (vectors.flip(1) / values.sqrt()).float()  # (12288, N)
+kept = (fresh.flatten(1) - mean_picture) @ directions  # new pictures
 counts = [k for k in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if k < len(flat)]
-total = (fresh.flatten(1) - middle).square().sum(1).mean()
+total = (fresh.flatten(1) - mean_picture).square().sum(1).mean()
 lost = [(total - kept[:, :k].square().sum(1).mean()).item() for k in counts]
 
 
@@ -170,7 +170,7 @@ plt.show()
 reached = [k for k, db in zip(counts, linear_db) if db >= 30]
 print(f"30 dB: {f'k = {reached[0]}' if reached else 'not reached'}")
 guess_linear.beside("several hundred")
-rows = [middle + kept[:8, :k] @ directions[:, :k].T for k in (counts[3], counts[-2])]
+rows = [mean_picture + kept[:8, :k] @ directions[:, :k].T for k in (counts[3], counts[-2])]
 rows = torch.cat([fresh[:8].flatten(1), *rows]).reshape(-1, 3, size, size)
 names = ["new pictures", f"k = {counts[3]}", f"k = {counts[-2]}"]
 viz.show_images(rows.clamp(-1, 1).cpu(), "A linear code", 8, width=5, rows=names)
@@ -302,8 +302,8 @@ schedule = NoiseSchedule(cosine_betas(1000)).to(b.device)
 
 def train_autoencoder(model, steps, kl_weight, loss=None, lr=2e-3):
     """Train on the pool; returns the model with averaged weights."""
-    model = model.to(b.device, memory_format=torch.channels_last)
-    ema = EMA(model, decay=0.98)
+    model = model.to(b.device, memory_format=torch.channels_last).requires_grad_()
+    ema = EMA(model, decay=0.98)  # its copy needs no gradients
 
     def batch(generator):
         i = torch.randint(len(pool), (b.batch,), generator=generator, device=b.device)
@@ -664,7 +664,8 @@ print(" | ".join(prompts[:8]))
 # %%
 def kept_bytes(net, channels, side):
     """Bytes that one sample leaves behind for its gradient, weights apart."""
-    weights, found = {p.untyped_storage().data_ptr() for p in net.parameters()}, {}
+    net, found, alive = copy.deepcopy(net).requires_grad_(), {}, []
+    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
 
     def pack(tensor):
         if tensor.untyped_storage().data_ptr() not in weights:
@@ -672,7 +673,6 @@ def kept_bytes(net, channels, side):
             alive.append(tensor)
         return tensor
 
-    alive = []
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.enable_grad():
         call_of(net, channels, side)()
     return sum(found.values())
@@ -862,8 +862,6 @@ guess_strength.beside(round(half, 2))
 # 08).
 
 # %% [markdown] words="6.8" minutes=10
-# ### In words
-#
 # A friend has trained an autoencoder with a tiny KL weight. Pictures come back perfectly. Then she draws
 # $z \sim N(0, I)$, decodes it, sees coloured noise, and asks you what she did wrong. What do you answer, and what should
 # she do next? (Five sentences.)
