@@ -93,9 +93,9 @@ def test_what_is_no_picture_and_no_latent_is_refused():
         model.encode(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"multiples of 4, got \(8, 10\)"):
         model.encode(torch.zeros(2, 3, 8, 10))
-    with pytest.raises(ValueError, match=r"floats \(B, 4, h, w\), got torch.float32 of shape \(2, 3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"floats \(B, 4, h, w\), got torch.float32 of \(2, 3, 8, 8\)"):
         model.decode(torch.zeros(2, 3, 8, 8))
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="at least one channel"):
         Autoencoder(latent_channels=0)
 
 

@@ -93,7 +93,7 @@ size = 64  # H = W of the pictures, in pixels
 
 # %%
 guess_growth = predict(
-    "6.a", "From 64 to 128 pixels a side, the FLOPs of one call grow by a factor of …", low=1, high=20
+    "6.a", "From 64 to 128 pixels a side, one call's FLOPs grow by a factor of …", low=1, high=20
 )
 
 
@@ -144,7 +144,8 @@ guess_linear = predict(
 # %%
 flat = pool[: b.linear].flatten(1)
 mean_picture = flat.mean(0)
-values, vectors = torch.linalg.eigh((flat - mean_picture).double() @ (flat - mean_picture).double().T)
+off = (flat - mean_picture).double()
+values, vectors = torch.linalg.eigh(off @ off.T)
 values = values.flip(0).clamp(min=1e-9)
 variances = (values / len(flat)).cpu()  # (N,) of pictures along the main directions
 directions = (flat - mean_picture).T @ (vectors.flip(1) / values.sqrt()).float()  # (12288, N)
@@ -194,9 +195,10 @@ plt.show()
 
 # %%
 d = Diagram(
-    "A picture goes through the encoder, which gives a mean and a logarithm of the variance for each number of the "
-    "latent. A latent is drawn from them with noise, and the decoder makes a picture of it. The loss has two parts: "
-    "the squared error between the two pictures, and the KL divergence of the Gaussian, which is the rate."
+    "A picture goes through the encoder, which gives a mean and a logarithm of the variance for "
+    "each number of the latent. A latent is drawn from them with noise, and the decoder makes a "
+    "picture of it. The loss has two parts: the squared error between the two pictures, and the "
+    "KL divergence of the Gaussian, which is the rate."
 )
 picture = d.box("x\n(B, 3, 64, 64)", column=0, row=0, kind="data")
 encoder = d.box("encoder", column=1, row=0, kind="trained", form="encoder")
@@ -329,7 +331,8 @@ def measured(model):
     """Rate in nats, squared error, and decoded pictures of `fresh`, through drawn latents."""
     posterior = model.encode(fresh)
     decoded = model.decode(posterior.sample(torch.Generator(b.device).manual_seed(1)))
-    return posterior.kl().mean().item(), (decoded - fresh).square().sum((1, 2, 3)).mean().item(), decoded
+    error = (decoded - fresh).square().sum(dim=(1, 2, 3))
+    return posterior.kl().mean().item(), error.mean().item(), decoded
 
 
 shown = [fresh[:8]]
@@ -338,9 +341,8 @@ for name, loss in losses.items():
     rate, error, decoded = measured(train_autoencoder(new_autoencoder(), b.tune, 0.1, loss))
     print(f"{name:9s} rate {rate:7.1f} nats, squared error {error:7.1f}: {decibels(error):.1f} dB")
     shown.append(decoded[:8])
-viz.show_images(
-    torch.cat(shown).clamp(-1, 1).cpu(), f"After {b.tune} steps", 8, width=5, rows=["pictures", *losses]
-)
+shown, names = torch.cat(shown).clamp(-1, 1).cpu(), ["pictures", *losses]
+viz.show_images(shown, f"After {b.tune} steps", 8, width=5, rows=names)
 plt.show()
 
 # %% [markdown]
@@ -361,7 +363,8 @@ first = train_autoencoder(new_autoencoder(), b.encode, first_price)
 rate, error, decoded = measured(first)
 both = ((fresh + 1) / 2, (decoded.clamp(-1, 1) + 1) / 2)
 quality = psnr(*both)
-viz.show_images(torch.cat([fresh[:8], decoded[:8].clamp(-1, 1)]).cpu(), "There and back", 8, rows=["x", "x'"])
+shown = torch.cat([fresh[:8], decoded[:8].clamp(-1, 1)]).cpu()
+viz.show_images(shown, "There and back", 8, rows=["x", "x'"])
 plt.show()
 numbers = first(fresh[:1])[1].mean.numel()
 print(f"{sum(p.numel() for p in first.parameters()):,} parameters; {numbers} numbers for 12,288")
@@ -408,7 +411,8 @@ for price in prices:
     fids = [frechet_distance(features(x), real) for x in (decoded, noise_decoded)]
     table[price] = rate, error, *fids, spread
     drawn_noise[price], back[price] = noise_decoded, decoded
-    print(f"{price:8g}{rate:9.0f}{error:10.0f}{decibels(error):7.1f}{fids[0]:10.0f}{fids[1]:9.0f}{spread:11.2f}")
+    line = f"{price:8g}{rate:9.0f}{error:10.0f}{decibels(error):7.1f}"
+    print(f"{line}{fids[0]:10.0f}{fids[1]:9.0f}{spread:11.2f}")
 three = [prices[0], prices[2], prices[4]]
 rows = [half for price in three for half in (back[price][:8], drawn_noise[price][:8])]
 names = [f"{price:g}: {what}" for price in three for what in ("x'", "N(0, I)")]
@@ -492,10 +496,11 @@ price, channels = design_code(variances, allowed)
 rate, error = linear_code(variances, price)
 shown = min(3 * channels, len(variances))
 plt.figure(figsize=(6.5, 2.4))
-plt.fill_between(range(shown), variances[:shown].clamp(max=price / 2), color="C0", alpha=0.5, label="lost")
+water = variances[:shown].clamp(max=price / 2)
+plt.fill_between(range(shown), water, color="C0", alpha=0.5, label="lost")
 plt.semilogy(range(shown), variances[:shown], color="C1", label="variance")
 plt.axvline(channels, color="grey", ls=":")
-plt.title(f"{channels} channels at the price {price:.2f}: {rate:.0f} nats, {decibels(error):.1f} dB")
+plt.title(f"{channels} channels, price {price:.2f}: {rate:.0f} nats, {decibels(error):.1f} dB")
 plt.xlabel("direction")
 plt.ylabel("squared error")
 plt.legend()
@@ -522,9 +527,10 @@ plt.show()
 with torch.no_grad():
     means = torch.cat([first.encode(part).mode() for part in pool.split(256)])
 wide = 5 * means[:1000]
-for name, scale in {"as given": as_given("autoencoder.latent_scale"), "yours": latent_scale}.items():
-    one, two = scale(means), scale(wide)
-    print(f"{name:9s}std of our latents {(one * means).std():5.2f}, of wide ones {(two * wide).std():6.2f}")
+scales = {"as given": as_given("autoencoder.latent_scale"), "yours": latent_scale}
+for name, scale in scales.items():
+    one, two = (scale(means) * means).std(), (scale(wide) * wide).std()
+    print(f"{name:9s} std of our latents {one:5.2f}, of those that were wide {two:6.2f}")
 level = torch.full((8,), 800, device=b.device)
 seed = torch.Generator(b.device).manual_seed(3)
 noise = torch.randn(means[:8].shape, generator=seed, device=b.device)
@@ -551,9 +557,10 @@ plt.show()
 
 # %%
 d = Diagram(
-    "A prompt goes through the tokenizer and the text encoder into the U-Net, which denoises latents in a loop, "
-    "starting from noise. At the end they are divided by the scale and decoded, once, into a picture. For "
-    "image-to-image, an encoded picture, scaled and with noise, takes the place of the noise at the start."
+    "A prompt goes through the tokenizer and the text encoder into the U-Net, which denoises "
+    "latents in a loop, starting from noise. At the end they are divided by the scale and decoded, "
+    "once, into a picture. For image-to-image, an encoded picture, scaled and with noise, takes "
+    "the place of the noise at the start."
 )
 prompt = d.box("prompt", column=0, row=0, kind="data")
 text = d.box("text encoder\n(B, 12, 64)", column=1, row=0, kind="trained")
@@ -583,7 +590,9 @@ d.show()
 guess_accuracy = predict(
     "6.d",
     "Prompt accuracy after equal training: the latent model, and the one in pixels of equal cost",
-    choices=["latents lead by more than 10 points", "about equal", "pixels lead by more than 10 points"],
+    choices=[
+        "latents lead by more than 10 points", "about equal", "pixels lead by more than 10 points",
+    ],
 )
 
 # %%
@@ -595,7 +604,7 @@ batch_size = 8 if b.name == "smoke" else 64 if b.name == "cpu" else 256
 
 
 def train_denoiser(model, data):
-    """Train `model.net` on data (N, C, H, W) of the pool's captions; returns seconds of training."""
+    """Train `model.net` on data (N, C, H, W) with the pool's captions; returns the seconds."""
     model.net.encoder.load_state_dict(knows_words)
     model.to(b.device, memory_format=torch.channels_last)
     ema = EMA(model.net, decay=0.99)
@@ -606,10 +615,10 @@ def train_denoiser(model, data):
         return data[i], drop_condition(words, 0.1, generator)
 
     started = time.perf_counter()
-    options = dict(loss=prediction_loss, optimizer="muon", decay="cosine", warm_up=50, cuda_graph=True)
-    for _, loss in train(model.net, ema, batch, model.schedule.to(b.device), b.steps, **options):
-        pass
-    loss.item()  # wait for the device
+    options = dict(loss=prediction_loss, optimizer="muon", decay="cosine", warm_up=50)
+    options |= dict(cuda_graph=True)
+    for _ in train(model.net, ema, batch, model.schedule.to(b.device), b.steps, **options):
+        pass  # at the last step, `train` waits for the device
     model.net = ema.model.eval()
     return time.perf_counter() - started
 
@@ -631,7 +640,8 @@ for patch in (8, 2):
 
 # %%
 triples = all_triples("all", STILL_ATTRIBUTES)
-asked = triples[torch.randperm(432, generator=torch.Generator().manual_seed(0))].repeat(2, 1)[: b.prompts]
+order = torch.randperm(432, generator=torch.Generator().manual_seed(0))
+asked = triples[order].repeat(2, 1)[: b.prompts]
 prompts = stills.captions(asked, torch.Generator().manual_seed(5))
 options = dict(steps=b.walk, guidance_scale=3.0)
 
@@ -683,8 +693,8 @@ decoding = flops(lambda: first.decode(torch.zeros(1, 4, size // 8, size // 8, de
 encoding = flops(lambda: first.encode(torch.zeros(1, 3, size, size, device=b.device)))
 codec = 3 * (encoding + decoding) * b.batch * b.encode  # training: forwards once, backwards twice
 cost, accuracy, fid = {}, {}, {}
-print("                  MFLOPs  GFLOPs a  TFLOPs of   memory   seconds      prompts followed   mini-")
-print("                  a call   picture   training     (MB)  a picture     seen    unseen      FID")
+print("                  MFLOPs GFLOPs a TFLOPs of  memory  seconds   prompts followed  mini-")
+print("                  a call  picture  training    (MB) a picture    seen   unseen    FID")
 for name in ["latents", *pixel_models]:
     net, (channels, side) = (
         (small.net, (4, size // 8)) if name == "latents" else (pixel_models[name].net, (3, size))
@@ -694,19 +704,20 @@ for name in ["latents", *pixel_models]:
     training = 3 * call * batch_size * b.steps + (codec if name == "latents" else 0)
     memory = kept_bytes(net, channels, side) / 2**20
     cost[name] = call, whole, training, memory
-    line = f"{name:16s}{call / 1e6:8.0f}{whole / 1e9:10.1f}{training / 1e12:11.1f}{memory:9.1f}"
+    line = f"{name:16s}{call / 1e6:8.0f}{whole / 1e9:9.1f}{training / 1e12:10.1f}{memory:8.1f}"
     if name in pictures:
         with torch.no_grad():
             right = correct_attributes(judge, F.avg_pool2d(pictures[name], 2), asked).all(1).cpu()
         new = held_out(asked)
         accuracy[name] = right.float().mean().item()
         fid[name] = frechet_distance(features(pictures[name]), real)
-        parts = [part.float().mean().item() if len(part) else float("nan") for part in (right[~new], right[new])]
-        line += f"{took[name]:11.3f}{parts[0]:9.1%}{parts[1]:9.1%}{fid[name]:10.0f}"
+        parts = [right[~new].float().mean().item(), right[new].float().mean().item()]
+        line += f"{took[name]:10.3f}{parts[0]:8.1%}{parts[1]:9.1%}{fid[name]:7.0f}"
     else:
-        line += f"{'–':>11s}{'–':>9s}{'–':>9s}{'–':>10s}"
+        line += f"{'–':>10s}{'–':>8s}{'–':>9s}{'–':>7s}"
     print(line)
-print(f"the decoder: {decoding / 1e6:.0f} MFLOPs, as much as {decoding / cost['latents'][0]:.1f} calls")
+calls = decoding / cost["latents"][0]
+print(f"the decoder: {decoding / 1e6:.0f} MFLOPs, as much as {calls:.1f} calls")
 print(f"the judge on drawn stills: {trust.min():.1%} for its weakest attribute")
 lead = accuracy["latents"] - accuracy["pixels, patch 8"]
 verdict = "about equal"
@@ -759,10 +770,11 @@ for clip in (False, True):
     z = sample_tokens(tokens, latent_model.shape, small, b.walk, 3.0, seed, clip_x0=clip)
     clipped[clip] = to_pictures(first, z)
 rows = torch.cat([clipped[False][:8], clipped[True][:8]])
-viz.show_images(rows.cpu(), "Latents as they are, and clamped", 8, width=4, rows=["as they are", "clamped"])
+names = ["as they are", "clamped"]
+viz.show_images(rows.cpu(), "Latents as they are, and clamped", 8, width=4, rows=names)
 plt.show()
-for clip, x in clipped.items():
-    print(f"{'clamped' if clip else 'as they are':12s} mini-FID {frechet_distance(features(x), real):.0f}")
+for name, x in zip(names, clipped.values()):
+    print(f"{name:12s} mini-FID {frechet_distance(features(x), real):.0f}")
 
 # %% [markdown]
 # ## 6 · From a picture to another
@@ -809,7 +821,8 @@ guess_strength = predict(
 )
 
 # %%
-old_kinds = triples[torch.randperm(432, generator=torch.Generator().manual_seed(7))[: b.edits]].to(b.device)
+order = torch.randperm(432, generator=torch.Generator().manual_seed(7))
+old_kinds = triples[order[: b.edits]].to(b.device)
 old_pictures = stills.draw(old_kinds, torch.Generator(b.device).manual_seed(8))
 new_kinds = old_kinds.clone()
 new_kinds[:, 0] = (new_kinds[:, 0] + 2) % 6
@@ -836,12 +849,14 @@ print(" | ".join(wishes[:8]))
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(10, 2.8))
 error = (curves[:, :3] * (1 - curves[:, :3]) / b.edits).sqrt()
-for i, (name, style) in enumerate({"new colour": "o-", "new shape": "s--", "place as asked": "^:"}.items()):
+styles = {"new colour": "o-", "new shape": "s--", "place as asked": "^:"}
+for i, (name, style) in enumerate(styles.items()):
     axes[0].errorbar(strengths, curves[:, i], error[:, i], fmt=style, ms=4, capsize=2, label=name)
 axes[0].set(title="What the judge sees", xlabel="strength", ylabel="share of pictures")
 axes[0].legend(fontsize=8)
 axes[1].plot(strengths, curves[:, 3], "o-", color="C0")
-axes[1].set(title="Change of the ground", xlabel="strength", ylabel="mean absolute change", ylim=(0, None))
+axes[1].set(title="Change of the ground", xlabel="strength", ylabel="mean absolute change")
+axes[1].set_ylim(bottom=0)
 guess_strength.mark(axes[0], axis="x")
 plt.show()
 colour = curves[:, 0]

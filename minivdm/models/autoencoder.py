@@ -82,7 +82,12 @@ class DiagonalGaussian:
         return gaussian_kl(self.mean, self.logvar)
 
 
-def vae_loss(images: Tensor, decoded: Tensor, posterior: "DiagonalGaussian", kl_weight: float) -> Tensor:
+def vae_loss(
+    images: Tensor,
+    decoded: Tensor,
+    posterior: "DiagonalGaussian",
+    kl_weight: float,
+) -> Tensor:
     r"""What a picture loses, plus the price of what its latent says: the negative ELBO, scaled.
 
     Both terms are sums over a picture's elements, and then means over the batch. So `kl_weight` is
@@ -111,7 +116,9 @@ def vae_loss(images: Tensor, decoded: Tensor, posterior: "DiagonalGaussian", kl_
 
 @torch.no_grad()
 def latent_scale(latents: Tensor) -> Tensor:
-    """The factor that gives latents unit variance, as the noise has (Rombach et al., CVPR 2022, appendix G).
+    """The factor that gives latents unit variance, as the noise has.
+
+    Rombach et al., CVPR 2022, appendix G.
 
     The levels of a noise schedule say how much noise stands beside data of variance 1. Latents
     whose standard deviation is 10 would still be plain to see at a level meant to hide them; those
@@ -133,7 +140,10 @@ def latent_scale(latents: Tensor) -> Tensor:
 
 
 class PlainResBlock(nn.Module):
-    """The residual block of chapter 04 without a level: x + conv2(silu(norm2(conv1(silu(norm1(x))))))."""
+    """The residual block of chapter 04 without a level.
+
+    out = skip(x) + conv2( silu( norm2( conv1( silu( norm1(x) ) ) ) ) )     conv2 starts at zero
+    """
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -152,7 +162,8 @@ class PlainResBlock(nn.Module):
 
 def middle(width: int) -> list[nn.Module]:
     """Two residual blocks around one attention of a single head, at the lowest resolution."""
-    return [PlainResBlock(width, width), SelfAttention(width, head_dim=width), PlainResBlock(width, width)]
+    attention = SelfAttention(width, head_dim=width)
+    return [PlainResBlock(width, width), attention, PlainResBlock(width, width)]
 
 
 class Autoencoder(nn.Module):
@@ -162,12 +173,13 @@ class Autoencoder(nn.Module):
         latent_channels: C.
         channels: channels at the highest resolution inside.
         mults: one factor per resolution; each further one halves height and width.
-        blocks: residual blocks per resolution on the way down; one more on the way up, as in latent diffusion.
+        blocks: residual blocks per resolution on the way down; one more on the way up.
         patch: patch x patch squares of pixels enter and leave as one position, as in `UNet`.
         image_channels: 3, or 1 for grey pictures.
 
     Attributes:
-        encoder, decoder: from pictures to moments (B, 2 C, H / f, W / f), and from latents to pictures.
+        encoder: from pictures to moments (B, 2 C, H / f, W / f).
+        decoder: from latents to pictures.
         shrink: f.
         scale: `latent_scale`, set by `measure_scale`; 1 before. It is kept with the weights.
     """
@@ -176,72 +188,73 @@ class Autoencoder(nn.Module):
         self,
         latent_channels: int = 4,
         channels: int = 32,
-        mults: Sequence[int] = (1, 2),
+        mults: "Sequence[int]" = (1, 2),
         blocks: int = 1,
         patch: int = 2,
         image_channels: int = 3,
     ):
         super().__init__()
         if min(latent_channels, channels, blocks, patch, image_channels, len(mults)) < 1:
-            raise ValueError("an autoencoder needs at least one channel, block, pixel and resolution")
-        self.latent_channels, self.shrink = latent_channels, patch * 2 ** (len(mults) - 1)
-        self.image_channels = image_channels
-        widths = [channels * mult for mult in mults]
-        pixels = image_channels * patch**2
+            raise ValueError("expected at least one channel, block, pixel and resolution")
+        self.latent_channels, self.image_channels = latent_channels, image_channels
+        self.shrink = patch * 2 ** (len(mults) - 1)
+        widths, pixels = [channels * mult for mult in mults], image_channels * patch**2
 
-        layers: list[nn.Module] = [nn.PixelUnshuffle(patch), nn.Conv2d(pixels, channels, 3, padding=1)]
-        width = channels
+        width, stem = channels, nn.Conv2d(pixels, channels, 3, padding=1)
+        down: list[nn.Module] = [nn.PixelUnshuffle(patch), stem]
         for i, wider in enumerate(widths):
             for _ in range(blocks):
-                layers.append(PlainResBlock(width, wider))
+                down.append(PlainResBlock(width, wider))
                 width = wider
             if i < len(widths) - 1:
-                layers.append(Downsample(width))
-        layers += [*middle(width), norm(width), nn.SiLU(), nn.Conv2d(width, 2 * latent_channels, 3, padding=1)]
-        self.encoder = nn.Sequential(*layers)
+                down.append(Downsample(width))
+        head = nn.Conv2d(width, 2 * latent_channels, 3, padding=1)
+        self.encoder = nn.Sequential(*down, *middle(width), norm(width), nn.SiLU(), head)
 
-        layers = [nn.Conv2d(latent_channels, width, 3, padding=1), *middle(width)]
+        up: list[nn.Module] = [nn.Conv2d(latent_channels, width, 3, padding=1), *middle(width)]
         for i, narrower in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
-                layers.append(PlainResBlock(width, narrower))
+                up.append(PlainResBlock(width, narrower))
                 width = narrower
             if i > 0:
-                layers.append(Upsample(width))
-        layers += [norm(width), nn.SiLU(), nn.Conv2d(width, pixels, 3, padding=1), nn.PixelShuffle(patch)]
-        self.decoder = nn.Sequential(*layers)
+                up.append(Upsample(width))
+        last = nn.Conv2d(width, pixels, 3, padding=1)
+        self.decoder = nn.Sequential(*up, norm(width), nn.SiLU(), last, nn.PixelShuffle(patch))
         self.register_buffer("scale", torch.ones(()))
 
-    def encode(self, images: Tensor) -> DiagonalGaussian:
-        """What the encoder says about the latents of pictures (B, 3, H, W); a ValueError if these are none."""
-        if images.ndim != 4 or images.shape[1] != self.image_channels or not images.is_floating_point():
+    def encode(self, images: Tensor) -> "DiagonalGaussian":
+        """What the encoder says about the latents of pictures (B, 3, H, W), floats."""
+        right = images.ndim == 4 and images.shape[1] == self.image_channels
+        if not right or not images.is_floating_point():
             wanted = f"floats (B, {self.image_channels}, H, W)"
-            raise ValueError(f"expected pictures as {wanted}, got {images.dtype} of shape {tuple(images.shape)}")
+            came = f"{images.dtype} of shape {tuple(images.shape)}"
+            raise ValueError(f"expected pictures as {wanted}, got {came}")
         if images.shape[2] % self.shrink or images.shape[3] % self.shrink:
             came = tuple(images.shape[2:])
             raise ValueError(f"height and width must be multiples of {self.shrink}, got {came}")
         return DiagonalGaussian(self.encoder(images))
 
     def decode(self, z: Tensor) -> Tensor:
-        """The pictures (B, 3, H, W) of latents that are not scaled; a ValueError if these are none."""
+        """The pictures (B, 3, H, W) of latents (B, C, h, w) that are not scaled."""
         if z.ndim != 4 or z.shape[1] != self.latent_channels or not z.is_floating_point():
             wanted = f"floats (B, {self.latent_channels}, h, w)"
-            raise ValueError(f"expected latents as {wanted}, got {z.dtype} of shape {tuple(z.shape)}")
+            raise ValueError(f"expected latents as {wanted}, got {z.dtype} of {tuple(z.shape)}")
         return self.decoder(z)
 
     @torch.no_grad()
     def measure_scale(self, images: Tensor) -> None:
-        """Set `scale` by the means of these pictures' latents: once, when the autoencoder is trained."""
+        """Set `scale` by the means of these pictures' latents: once, after training."""
         self.scale.copy_(latent_scale(self.encode(images).mode()))
 
     def to_latents(self, images: Tensor) -> Tensor:
-        """What a diffusion model works on, of unit variance: the means of pictures' latents, times `scale`."""
+        """What a diffusion model works on: the means of pictures' latents, times `scale`."""
         return self.scale * self.encode(images).mode()
 
     def to_images(self, latents: Tensor) -> Tensor:
         """The pictures of latents of unit variance: divided by `scale`, and decoded."""
         return self.decode(latents / self.scale)
 
-    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, DiagonalGaussian]:
-        """Through a drawn latent and back: the decoded pictures, and the `DiagonalGaussian` for `vae_loss`."""
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple:
+        """Through a drawn latent and back: the decoded pictures and the `DiagonalGaussian`."""
         posterior = self.encode(images)
         return self.decode(posterior.sample(generator)), posterior
