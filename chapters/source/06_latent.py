@@ -171,9 +171,10 @@ plt.show()
 reached = [k for k, db in zip(counts, linear_db) if db >= 30]
 print(f"30 dB: {f'k = {reached[0]}' if reached else 'not reached'}")
 guess_linear.beside("several hundred")
-rows = [mean_picture + kept[:8, :k] @ directions[:, :k].T for k in (counts[3], counts[-2])]
+two = counts[3], counts[-2]
+rows = [mean_picture + kept[:8, :k] @ directions[:, :k].T for k in two]
 rows = torch.cat([fresh[:8].flatten(1), *rows]).reshape(-1, 3, size, size)
-names = ["new pictures", f"k = {counts[3]}", f"k = {counts[-2]}"]
+names = ["new pictures", *(f"k = {k}" for k in two)]
 viz.show_images(rows.clamp(-1, 1).cpu(), "A linear code", 8, width=5, rows=names)
 plt.show()
 
@@ -446,8 +447,8 @@ for price, (rate, error) in zip(prices, found):
     line = error - price * (around - rate)
     plt.loglog(around[line > 0], line[line > 0], "k", lw=0.8)
     plt.annotate(f"{price:g}", (rate, error), xytext=(4, 6), textcoords="offset points", fontsize=8)
-plt.xlim(1, 3000)
-plt.ylim(3, 2000)
+plt.xlim(left=0.5)
+plt.ylim(bottom=found[:, 1].min() / 3)
 plt.title("Rate against distortion (numbers: the price w; lines: slope -w)")
 plt.xlabel("rate (nats a picture)")
 plt.ylabel("squared error a picture")
@@ -503,6 +504,7 @@ plt.axvline(channels, color="grey", ls=":")
 plt.title(f"{channels} channels, price {price:.2f}: {rate:.0f} nats, {decibels(error):.1f} dB")
 plt.xlabel("direction")
 plt.ylabel("squared error")
+plt.ylim(bottom=price / 100)
 plt.legend()
 plt.show()
 
@@ -842,7 +844,7 @@ for strength in strengths:
 curves = torch.tensor(curves)
 rows = torch.cat([old_pictures[:8], *(edited[s][:8] for s in (0.02, 0.4, 0.6, 0.8, 1.0))])
 names = ["before", *(f"strength {s:g}" for s in (0.02, 0.4, 0.6, 0.8, 1.0))]
-viz.show_images(rows.cpu(), "Image to image", 8, width=6, rows=names)
+viz.show_images(rows.cpu(), "Image to image", min(8, b.edits), width=6, rows=names)
 plt.show()
 print(" | ".join(wishes[:8]))
 
