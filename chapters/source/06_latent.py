@@ -71,7 +71,7 @@ b = budget(
         patches=[8], linear=64,
     ),
     cpu=dict(
-        pool=4000, batch=32, width=32, encode=350, tune=80, steps=450, net=64, prompts=432, walk=12,
+        pool=4000, batch=32, width=32, encode=350, tune=80, steps=300, net=64, prompts=432, walk=12,
         edits=48, patches=[8], linear=1200,
     ),
     gpu=dict(
@@ -422,12 +422,12 @@ plt.show()
 guess_noise.beside("at none of them")
 
 # %% [markdown]
-# Look at the rows in pairs. Cheap: the pictures come back sharp, and noise becomes noise. Dear: what comes back is hardly
-# more than the ground, and noise becomes a ground, too; they agree, because the latents say nothing. In between lies no
-# price at which noise becomes *a* shape. The KL looks at each of the 256 numbers by itself, and so cannot ask that the 64
-# places agree on what they show: a red corner here goes with a red corner there. **What the latents of pictures look like
-# *together* is what the diffusion model will learn.** So the KL weight may be small. It is there to keep the latents of a
-# reasonable size, and the code free of holes.
+# Look at the rows in pairs. Cheap: the pictures come back sharp, and noise becomes confetti: each place shows a bit of an
+# edge, in a colour of its own. Dear: the pictures come back as blots, and noise makes a ground with no blot, or with one, or
+# with three. At no price does noise become *a* shape. The KL looks at each of the 256 numbers by itself, and so cannot ask
+# that the 64 places agree on what they show: a red corner here goes with a red corner there. **What the latents of pictures
+# look like *together* is what the diffusion model will learn.** So the KL weight may be small. It is there to keep the
+# latents of a reasonable size, and the code free of holes.
 #
 # ### Rate against distortion
 #
@@ -910,8 +910,8 @@ assert cost["latents"][1] < cost["pixels, patch 2"][1] / 4, "a quarter of the FL
 if b.device.type == "cuda":
     assert torch.cuda.max_memory_allocated() < 8 * 2**30, "must fit a card with 8 GiB"
 bars = {
-    "cpu": dict(quality=29.0, accuracy=0.7, lead=0.1, linear=1.1),
-    "gpu": dict(quality=33.0, accuracy=0.95, lead=None, linear=1.3),
+    "cpu": dict(quality=29.0, accuracy=0.9, lead=0.1, linear=1.5),
+    "gpu": dict(quality=33.0, accuracy=0.95, lead=None, linear=1.5),
 }.get(b.name)
 if bars:
     assert trust.min() > 0.99, "a judge that errs cannot judge"
@@ -919,7 +919,7 @@ if bars:
     rates, errors = zip(*(table[price][:2] for price in prices))
     assert list(rates) == sorted(rates, reverse=True), "the dearer, the less is said"
     assert list(errors) == sorted(errors), "the less is said, the more is lost"
-    assert linear_error(rates[1]) > bars["linear"] * errors[1], "it must beat the best linear code"
+    assert linear_error(rates[2]) > bars["linear"] * errors[2], "it must beat the best linear code"
     assert min(table[price][3] for price in prices) > 2 * fid["latents"], "noise is no latent"
     assert accuracy["latents"] >= bars["accuracy"], f"prompts followed: {accuracy['latents']:.1%}"
     if bars["lead"]:
