@@ -7,7 +7,7 @@
 # %% [markdown]
 # # 06 · Latent diffusion: think small, paint once
 #
-# *Why paint every pixel, in every step?* The sampler of chapter 05 asks a network thirty times for one picture, and each
+# *Why paint every pixel, in every step?* The sampler of chapter 05 asks a network dozens of times for one picture, and each
 # time the network looks at all pixels. Most of them say what their neighbours say. **Latent diffusion** (slides 21 and 22 of
 # Mike Shou's tutorial; [Rombach et al., CVPR 2022](https://arxiv.org/abs/2112.10752)) puts an autoencoder around the whole
 # affair: it packs a picture into a few numbers, the *latents*; diffusion works on these; and only at the very end are they
@@ -98,12 +98,13 @@ guess_growth = predict(
 
 
 # %%
-def flops(call):
-    """Floating-point operations of a call, counted by PyTorch as it runs."""
+def flops(call, kind=""):
+    """Floating-point operations of a call, counted by PyTorch as it runs; of one kind alone."""
     plain = sdpa_kernel(SDPBackend.MATH)  # attention as products of matrices, which are counted
     with FlopCounterMode(display=False) as counter, torch.no_grad(), plain:
         call()
-    return counter.get_total_flops()
+    counts = counter.get_flop_counts()["Global"]
+    return sum(count for name, count in counts.items() if kind in str(name))
 
 
 def call_of(net, channels, side):
@@ -122,16 +123,17 @@ plt.show()
 sides = [16, 32, 64, 128]
 chapter_05 = build_text2image()
 bill = [flops(call_of(chapter_05.net, 3, side)) for side in sides]
-for side, count in zip(sides, bill):
-    print(f"{side:4d} x {side:<4d}{count / 1e6:9,.0f} million FLOPs a call")
+attention = [flops(call_of(chapter_05.net, 3, side), "bmm") for side in sides]
+for side, count, part in zip(sides, bill, attention):
+    print(f"{side:4d} x {side:<4d}{count / 1e6:9,.0f} MFLOPs a call, attention {part / count:4.0%}")
 guess_growth.beside(bill[3] / bill[2])
 
 # %% [markdown]
-# Four times the pixels cost four times as much in convolutions. Attention compares places with *each other*, so that part
-# grows sixteen-fold, and takes over from 128 pixels on.
+# (M is a million.) Four times the pixels cost four times as much in convolutions. Attention compares places with *each
+# other*, so that part grows sixteen-fold: next to nothing in small pictures, a quarter of the bill at 128 pixels.
 #
 # And how much is there to say about such a picture? Whoever knows how they were drawn needs three names (shape, colour,
-# place) and a dozen numbers. We may not use that. But let us see how far one gets without any network. A **linear code**
+# place) and nine numbers. We may not use that. But let us see how far one gets without any network. A **linear code**
 # keeps the $k$ directions along which pictures differ most (principal components), and forgets the rest.
 
 # %%
@@ -294,8 +296,8 @@ plt.show()
 # $$\text{loss} = \underbrace{|x - x'|^2}_{\text{what is lost}} + \underbrace{w \;\mathrm{KL}}_{\text{what saying it costs}}$$
 #
 # $w$, the `kl_weight`, is a **price**: so much squared error must a nat save, or it is not worth saying. The loss below
-# runs, its shapes are right, training goes down. It has a bug that many have written, and it does not show in any single
-# number. First what it does: for each version the same small autoencoder, trained at $w = 0.1$.
+# runs, its shapes are right, and in training it goes down. It has a bug that many have written. The cell below it shows
+# what it does: for each version the same small autoencoder, trained at $w = 0.1$. Look at that first.
 
 # %% piece="autoencoder.vae_loss" exercise="6.3" points=2 minutes=10 kind="mend" mend="a mean beside a sum"
 
@@ -513,15 +515,15 @@ plt.show()
 #
 # From here on the autoencoder stays as it is. A diffusion model is to learn what latents look like; chapters 01 to 05
 # apply without change, since samplers and losses never looked into the data. With one condition: the schedule of
-# chapter 01 was made for data of variance 1. Noise of level 500 hides such data by half. Latents that were five times as
-# wide (those of Stable Diffusion are, their standard deviation is 5.5) would still be plain to see there.
+# chapter 01 was made for data of variance 1. At level 500 noise and such data are equally strong. Latents that are five
+# times as wide (those of Stable Diffusion are, their standard deviation is 5.5) are still plain to see there.
 #
 # ### Exercise 6.5: mend the scale
 #
 # So latents are multiplied by a **scale** before diffusion sees them, and divided by it before decoding. The scale is
-# measured once. The version below came up in more than one reproduction of the paper, and there is a reason why nobody
-# noticed: who looks at latents whose standard deviation is 1 anyway? Ours are near 1, since the KL pulls them there. Look
-# at those of the cheapest price, made five times as wide.
+# measured once. People who rebuilt the paper have written the version below, and it is easily overlooked: with latents
+# whose standard deviation is near 1, like ours, it changes nothing. (The KL has pulled them there; see the last column of
+# the table of prices.) So the cell below looks at ours, and at the same five times as wide.
 
 # %% piece="autoencoder.latent_scale" exercise="6.5" points=1 minutes=10 kind="mend" mend="the standard deviation itself"
 
@@ -533,6 +535,8 @@ scales = {"as given": as_given("autoencoder.latent_scale"), "yours": latent_scal
 for name, scale in scales.items():
     one, two = (scale(means) * means).std(), (scale(wide) * wide).std()
     print(f"{name:9s} std of our latents {one:5.2f}, of those that were wide {two:6.2f}")
+signal = schedule.alpha_bar[[500, 800]].tolist()
+print(f"share of the data in the variance: level 500 {signal[0]:.0%}, level 800 {signal[1]:.0%}")
 level = torch.full((8,), 800, device=b.device)
 seed = torch.Generator(b.device).manual_seed(3)
 noise = torch.randn(means[:8].shape, generator=seed, device=b.device)
@@ -885,12 +889,13 @@ guess_strength.beside(round(half, 2))
 #
 # **Answer**
 #
-# Nothing is wrong. The KL weight is a price, and at this price the encoder may place its latents wherever the
-# reconstruction is best; N(0, I) hardly plays a part, and even at a higher price it only speaks about each number by
-# itself. The latents of pictures are a small set in that space, and a random point misses it, because the numbers at
-# different places must agree with each other. A diffusion model trained on the latents learns exactly this set, so the
-# next step is to measure their standard deviation, multiply by one over it, and train one. If she wants to see whether the
-# decoder is sound, she can decode latents of pictures with a little noise on them.
+# Nothing is wrong. The KL weight is a price, and at this price the encoder may place its latents
+# wherever the reconstruction is best; N(0, I) hardly plays a part, and even at a higher price it
+# only speaks about each number by itself. The latents of pictures are a small set in that space,
+# and a random point misses it, because the numbers at different places must agree with each
+# other. A diffusion model trained on the latents learns exactly this set, so the next step is to
+# measure their standard deviation, multiply by one over it, and train one. If she wants to see
+# whether the decoder is sound, she can decode latents of pictures with a little noise on them.
 #
 # **Rubric**
 #
