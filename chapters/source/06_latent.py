@@ -75,7 +75,7 @@ b = budget(
         edits=48, patches=[8], linear=1200,
     ),
     gpu=dict(
-        pool=20_000, batch=128, width=48, encode=1500, tune=300, steps=1500, net=64, prompts=864,
+        pool=20_000, batch=128, width=48, encode=1200, tune=250, steps=1200, net=64, prompts=864,
         walk=20, edits=144, patches=[8, 2], linear=2000,
     ),
 )
@@ -606,7 +606,7 @@ first.measure_scale(pool[:1000])
 latents = (first.scale * means).contiguous()
 captions = caption_table(still_tokenizer(), SpriteStills).to(b.device)
 knows_words = load_pretrained("text2image").net.encoder.state_dict()
-batch_size = 8 if b.name == "smoke" else 64 if b.name == "cpu" else 256
+batch_size = {"smoke": 8, "cpu": 64, "gpu": 128}[b.name]
 
 
 def train_denoiser(model, data):

@@ -84,9 +84,9 @@ def latent_text_to_image(
 def strength_levels(T: int, n: int, strength: float) -> list[int]:
     r"""The levels of a walk that begins part of the way up: the share `strength` of it.
 
-    It begins at the level nearest to strength T, at least at 1, and ends at 0. It needs no more
-    steps than are necessary for one of them to span T / n levels on average, as in the whole walk,
-    or fewer; they are as even as whole numbers allow.
+    It begins at the level nearest to strength T, at least at 1, and ends at 0. It has as few steps
+    as possible while they span no more than T / n levels on average, as those of the whole walk
+    do; and they are as even as whole numbers allow.
 
     Equation:
         t = max(1, round(strength T)),      sampling_levels(t, ceil(n t / T))
