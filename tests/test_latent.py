@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from minivdm.diffusion.samplers import sampling_levels
+from minivdm.diffusion.schedules import NoiseSchedule, cosine_betas
 from minivdm.pipelines.latent import build_latent, image_to_image, latent_text_to_image, strength_levels, to_pictures
 from minivdm.pipelines.pretrained import NotFinite, load_pretrained, record, save_pretrained
+from minivdm.pipelines.text2image import build_text2image
 from tests.helpers import with_random_weights
 
 CONFIG = {
@@ -100,6 +102,16 @@ def test_a_saved_model_draws_the_same_and_a_broken_one_is_refused(model, tmp_pat
     model.autoencoder.scale.fill_(math.nan)
     with pytest.raises(NotFinite, match="autoencoder.scale"):
         save_pretrained(file, model, CONFIG)
+
+
+def test_the_schedule_is_that_of_before_unless_shifted_and_other_channels_are_taken():
+    plain, shifted = build_text2image(32, (1,)), build_text2image(32, (1,), patch=1, in_channels=5, shift=2.0)
+    want = NoiseSchedule(cosine_betas(1000)).alpha_bar
+    assert torch.equal(plain.schedule.alpha_bar, want)
+    odds = shifted.schedule.alpha_bar[500] / (1 - shifted.schedule.alpha_bar[500])
+    assert odds.item() == pytest.approx((want[500] / (1 - want[500])).item() / 4, rel=1e-3)
+    x = torch.zeros(2, 5, 4, 4)
+    assert shifted(x, torch.ones(2, dtype=torch.long), torch.zeros(2, 12, dtype=torch.long)).shape == x.shape
 
 
 def test_a_size_that_the_autoencoder_cannot_halve_is_refused():
