@@ -44,8 +44,8 @@ from minivdm.evaluation.attribute_classifier import correct_attributes
 from minivdm.evaluation.diagrams import Diagram
 from minivdm.evaluation.metrics import frechet_distance, psnr
 from minivdm.evaluation.rate_distortion import linear_code
-from minivdm.models.autoencoder import LOGVAR, Autoencoder, middle
-from minivdm.models.layers import Downsample, SelfAttention, Upsample, norm, zero_module
+from minivdm.models.autoencoder import LOGVAR, Autoencoder, PlainResBlock, middle
+from minivdm.models.layers import Downsample, Upsample, norm
 from minivdm.pipelines.latent import (
     LatentModel, latent_text_to_image, to_pictures, tokens_for,
 )
@@ -87,8 +87,7 @@ size = 64  # H = W of the pictures, in pixels
 # The stills of chapter 05, drawn at 64 × 64 pixels: four times as many. What does the network of chapter 05 cost when
 # pictures grow? We count **FLOPs**, multiplications and additions, of one call for one picture. That needs no clock, and is
 # the same on every machine.
-
-# %% [markdown]
+#
 # Commit yourself before you look. (A prediction is never graded. It makes you notice what surprises you.)
 
 # %%
@@ -184,8 +183,7 @@ plt.show()
 # Look at the second row: the colour is there, and roughly the place; edges are ghosts. A shape that moves by a pixel is
 # *not* a sum of the same few pictures with other weights. The pictures lie on a thin sheet in the space of 12,288 numbers,
 # but the sheet is bent, and a flat ruler does not fit it. So we need a code that can bend.
-
-# %% [markdown]
+#
 # ## 2 · An autoencoder with a price list
 #
 # An **encoder** turns the picture $x$ into a small map $z$, here 8 × 8 places with 4 numbers each, and a **decoder** makes
@@ -282,11 +280,9 @@ plt.show()
 # %% [markdown]
 # ### The networks
 #
-# Nothing in them is new to you: the residual block of chapter 04 without its level, `Downsample`, `Upsample`, and one
-# attention in the middle. No skip connection leads from the encoder to the decoder: everything must pass through $z$.
+# Nothing in them is new to you: the residual block of chapter 04 without its level (`PlainResBlock`), `Downsample`,
+# `Upsample`, and in the `middle` two blocks around one attention. No skip connection leads from the encoder to the decoder: everything must pass through $z$.
 # Read it once. (They agree with the autoencoder of the library `diffusers`, weight by weight; a test shows it.)
-
-# %% piece="autoencoder.PlainResBlock"
 
 # %% piece="autoencoder.Autoencoder"
 
@@ -353,8 +349,7 @@ plt.show()
 # back as the mean of all pictures. That is called **posterior collapse**, and there are many learned remedies for it; here
 # it was a unit. (Before you mend it, both rows are the same: the reference runs only where yours is not ready.) How much
 # did a nat cost in truth? $w$ times 12,288. And had the pictures been larger, more still.
-
-# %% [markdown]
+#
 # ## 3 · What the price does
 #
 # Now train for real, at $w = 0.01$. Then go on from there at other prices, a hundred times cheaper up to a thousand times
@@ -641,10 +636,7 @@ for patch in (8, 2):
     if patch in b.patches:
         seconds[name] = train_denoiser(pixel_models[name], pool)
 
-# %% [markdown]
-# Pictures of both, for the same prompts.
 
-# %%
 triples = all_triples("all", STILL_ATTRIBUTES)
 order = torch.randperm(432, generator=torch.Generator().manual_seed(0))
 asked = triples[order].repeat(2, 1)[: b.prompts]
@@ -673,8 +665,9 @@ print(" | ".join(prompts[:8]))
 # %% [markdown]
 # And the bill, per picture: FLOPs of one call; of a whole picture, with guidance (two calls a step) and the decoder;
 # FLOPs of training, with the autoencoder's; the memory that one training picture needs for its gradient; seconds measured
-# here. Prompt accuracy and mini-FID by the judge of chapter 05, which sees the pictures at half their size. (It was right
-# about drawn stills in 99% or more; the last line says so again.) A dash: not trained at this budget.
+# here. Prompt accuracy and mini-FID by the judge of chapter 05, which sees the pictures at half their size. A dash: not
+# trained at this budget. Then: from which size on do latents pay? For that we count one picture at each size, with the same
+# networks.
 
 
 # %%
@@ -733,15 +726,7 @@ guess_accuracy.beside(verdict)
 ours, theirs = cost["latents"][1], cost["pixels, patch 2"][1]
 print(f"FLOPs of a picture: latents need {ours / theirs:.2f} of what pixels (patch 2) do")
 
-# %% [markdown]
-# Read the table by columns. *Cost:* the latent network and the one with large patches cost the same; the one of chapter
-# 05 costs many times as much, at every step and in training, and its memory is what fills a card. The autoencoder's
-# training and its one decoding are small beside that. *Quality:* with 192 numbers at each place, a network of this size has
-# to paint edges *and* find out what the prompt means. The latent model leaves the painting to the decoder.
-#
-# From which size on do latents pay? Count one picture at each size, with the same networks.
 
-# %%
 plt.figure(figsize=(6.5, 2.8))
 sides, whole = [16, 32, 64, 128], {"latents": [], "pixels, patch 2": []}
 for side in sides:
@@ -762,6 +747,11 @@ factors = [theirs / ours for ours, theirs in zip(*whole.values())]
 print("pixels cost more by: " + ", ".join(f"{f:.1f} at {s}" for s, f in zip(sides, factors)))
 
 # %% [markdown]
+# Read the table by columns. *Cost:* the latent network and the one with large patches cost the same; the one of chapter
+# 05 costs many times as much, at every step and in training, and its memory is what fills a card. The autoencoder's
+# training and its one decoding are small beside that. *Quality:* with 192 numbers at each place, a network of this size has
+# to paint edges *and* find out what the prompt means. The latent model leaves the painting to the decoder.
+#
 # The lines never cross: they start apart, and part a little further. But at 16 and 32 pixels the absolute numbers are small,
 # and an autoencoder that must be trained first is not worth it. That is why chapter 05 did without.
 #
@@ -801,11 +791,6 @@ for name, x in zip(names, clipped.values()):
 
 # %% piece="latent.strength_levels" exercise="6.6" points=3 minutes=15 hide=["Equation"]
 
-# %%
-for strength in (0.001, 0.25, 0.5, 1.0):
-    levels = strength_levels(1000, 12, strength)
-    print(f"strength {strength:5g}: {len(levels) - 1:2d} steps, {levels}")
-
 # %% [markdown]
 # ### Exercise 6.7: the whole pipeline
 #
@@ -817,11 +802,14 @@ for strength in (0.001, 0.25, 0.5, 1.0):
 # %% piece="latent.image_to_image" exercise="6.7" points=3 minutes=20
 
 # %% [markdown]
-# An experiment. Take drawn pictures; the prompt names *another* shape and *another* colour, at the place where the old one
+# First, the levels of a few strengths, by your function. Then an experiment. Take drawn pictures; the prompt names *another* shape and *another* colour, at the place where the old one
 # is. For each strength: how many have the new colour, how many the new shape (both by the judge), and by how much has the
 # ground changed that nobody asked to change?
 
 # %%
+for strength in (0.001, 0.25, 0.5, 1.0):
+    levels = strength_levels(1000, 12, strength)
+    print(f"strength {strength:5g}: {len(levels) - 1:2d} steps, {levels}")
 guess_strength = predict(
     "6.e", "At which strength have half of the pictures taken on the new colour?", low=0, high=1
 )
@@ -852,7 +840,6 @@ viz.show_images(rows.cpu(), "Image to image", min(8, b.edits), width=6, rows=nam
 plt.show()
 print(" | ".join(wishes[:8]))
 
-# %%
 fig, axes = plt.subplots(1, 2, figsize=(10, 2.8))
 error = (curves[:, :3] * (1 - curves[:, :3]) / b.edits).sqrt()
 styles = {"new colour": "o-", "new shape": "s--", "place as asked": "^:"}
