@@ -872,7 +872,7 @@ guess_strength.beside(round(half, 2))
 # At strength 0.02 the picture is what the autoencoder makes of it, whatever the prompt says. Then the colour gives in, and the
 # shape well after it: in the latents, a colour is hidden by less noise than an outline is. (Did you expect that? In pixels
 # one would say that fine edges go first.) The place was to stay, and stays for most. But look at the right: the ground, which
-# nobody asked to change, changes all along, and by the time the shape is new, spot and size are drawn anew as well. There is
+# nobody asked to change, changes all along, and in the pictures spot and size wander as well. There is
 # no strength at which *only* the asked-for things change. That is the limit of this simple method, and the reason why there
 # are others: inversion (chapters 03 and 05), and a hint that stays visible at all levels (ControlNet, chapter 08).
 
