@@ -62,7 +62,8 @@ class LoRALinear(nn.Module):
     place, so it may be one, too.
 
     Args:
-        base: an `nn.Linear`, or an `nn.Conv2d` with a 1 x 1 kernel. Its weights are frozen.
+        base: an `nn.Linear`, or an `nn.Conv2d` with a 1 x 1 kernel; `add_lora`
+            freezes it.
 
     Attributes:
         base: that layer.
@@ -80,7 +81,7 @@ class LoRALinear(nn.Module):
         plain = isinstance(base, nn.Conv2d) and (*base.kernel_size, *base.stride, base.groups) == (1, 1, 1, 1, 1)
         if not isinstance(base, nn.Linear) and not (plain and base.padding == (0, 0)):
             raise ValueError(f"expected a linear layer or a 1 x 1 convolution, got {base}")
-        self.base, self.adapters = base.requires_grad_(False), nn.ModuleList()
+        self.base, self.adapters = base, nn.ModuleList()
         self.register_buffer("kept", None, persistent=False)
         self.axis = 1 if plain else -1
 
@@ -221,9 +222,9 @@ def merge_lora(model: nn.Module) -> nn.Module:
     """
     for layer in lora_layers(model).values():
         if layer.kept is None:
-            merged = layer.weight  # with its corrections
-            layer.kept = layer.base.weight.detach().clone()
-            layer.base.weight.copy_(merged)
+            layer.kept = layer.base.weight.clone()
+            for each in layer.adapters:
+                layer.base.weight += each.delta().view_as(layer.base.weight)
     return model
 
 
