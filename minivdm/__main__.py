@@ -57,7 +57,7 @@ def parser() -> Parser:
 
     training = commands.add_parser("train", help="train from nothing; the same command goes on after an interruption")
     training.add_argument("model", choices=["text2video", "lora"], help="what to train; options of lora stand last")
-    training.add_argument("folder", nargs="?", help="for lora: a folder of your own pictures, with a pictures.csv")
+    training.add_argument("folder", nargs="?", help="for lora: a folder of your own pictures, with a captions.csv")
     training.add_argument(
         "--budget", help="smoke, cpu, gpu, gpu-quick or gpu-small (default: MINIVDM_BUDGET, or what the machine allows)"
     )
@@ -210,7 +210,7 @@ FOR_BOTH = "out", "steps", "lr", "seed"
 def options_of_training(model: str, folder: str | None, **options: object) -> dict[str, object]:
     """The options of `train` that were given; a ValueError that names the first that is another model's."""
     if model == "lora" and folder is None:
-        raise ValueError("train lora needs a folder of pictures, with a pictures.csv")
+        raise ValueError("train lora needs a folder of pictures, with a captions.csv")
     if model != "lora" and folder is not None:
         raise ValueError(f"train {model} draws its own data, and has no use for {folder!r}")
     given = {name: value for name, value in options.items() if value is not None}

@@ -30,7 +30,7 @@ def model(tmp_path):
 def folder_of(tmp_path, rows, header=("file", "caption")):
     folder = tmp_path / "mine"
     folder.mkdir(exist_ok=True)
-    with open(folder / "pictures.csv", "w", newline="") as file:
+    with open(folder / "captions.csv", "w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
     return folder
 
@@ -148,7 +148,7 @@ def halve(folder):
 
 
 BROKEN = {
-    "no table": (lambda folder: (folder / "pictures.csv").unlink(), "no table of pictures at"),
+    "no table": (lambda folder: (folder / "captions.csv").unlink(), "no table of pictures at"),
     "no picture": (lambda folder: (folder / "a.png").unlink(), "no picture at"),
     "text": (write_text, "is no PNG or JPEG picture"),
     "half a picture": (halve, "cannot be used"),
@@ -161,8 +161,8 @@ BROKEN = {
     "absolute": (lambda folder: folder_of(folder.parent, [(str(folder / "a.png"), "a")]), "lies outside the folder"),
     "no rows": (lambda folder: folder_of(folder.parent, []), "no rows"),
     "other columns": (lambda folder: folder_of(folder.parent, [("a", "b")], ("videoid", "name")), "lacks the column"),
-    "a comma": (lambda folder: write_text(folder, "pictures.csv", b"file,caption\na.png,a red, bold moon\n"), "quotes"),
-    "no UTF-8": (lambda folder: write_text(folder, "pictures.csv", b"file,caption\na.png,\xff\xfd\n"), "not UTF-8"),
+    "a comma": (lambda folder: write_text(folder, "captions.csv", b"file,caption\na.png,a red, bold moon\n"), "quotes"),
+    "no UTF-8": (lambda folder: write_text(folder, "captions.csv", b"file,caption\na.png,\xff\xfd\n"), "not UTF-8"),
 }
 
 

@@ -1,6 +1,6 @@
 r"""Teach the text-to-video model a word from your own pictures: `minivdm train lora FOLDER --word moon`.
 
-The folder holds PNG or JPEG pictures and a table `pictures.csv` of captions (see `picture_folder`). Each picture is
+The folder holds PNG or JPEG pictures and a table `captions.csv` of captions (see `picture_folder`). Each picture is
 seen as a clip of one frame. What is written, into runs/lora/<folder's name> if nothing else is named:
 
     adapter.pt      the adapter and the new words alone, for `minivdm sample ... --lora runs/lora/moon/adapter.pt`

@@ -1,6 +1,6 @@
 r"""The learner's own pictures: a folder of PNG and JPEG files, and a table of captions.
 
-    pictures.csv        file,caption
+    captions.csv        file,caption
     moon1.png           "a red moon at the top left" is the caption of that row
 
 They are few, and each counts, so nothing is left out: whatever is wrong with one of them is an error that names it. The
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from .clip_table import read_table
 from .pixels import to_model_range
 
-TABLE, COLUMNS = "pictures.csv", ("file", "caption")
+TABLE, COLUMNS = "captions.csv", ("file", "caption")
 FORMATS = ("PNG", "JPEG")
 MAX_PICTURES = 1000
 MAX_PIXELS = 50_000_000  # of one picture: larger than any camera's here, and small enough for memory
@@ -29,7 +29,7 @@ def read_picture_folder(folder: str | Path, size: int = 32) -> tuple[Tensor, lis
     """All pictures of a folder, with their captions.
 
     Args:
-        folder: with `pictures.csv` in it.
+        folder: with `captions.csv` in it.
         size: H = W of the result.
 
     Returns:
