@@ -2,9 +2,9 @@ r"""Make data/concepts_classifier.pt from nothing: the judge that knows the new 
 
     python -m minivdm.commands.make_concepts_classifier --out data/concepts_classifier.pt
 
-Some minutes on two cores. It sees drawn pictures alone, of all triples. Half of them are as large or as small as
-sprites are in clips, so that it can name the shape and the colour in a frame. Prints how often the judge as written is
-right on fresh stills, and on fresh frames.
+Some minutes on two cores. It sees drawn pictures alone, of all triples. Half of them are as large and as far
+off as sprites are in clips, so that it can name the shape and the colour in a frame. Prints how often the judge as
+written is right on fresh stills, and on fresh frames.
 """
 
 import argparse
@@ -25,20 +25,25 @@ BLINKING = 7  # of the motions: the one in whose frames there may be nothing to 
 
 
 class AnySize(ConceptStills):
-    """`ConceptStills`, half of them of any size that sprites have in clips."""
+    """`ConceptStills`, half of them as in clips: of any size, and anywhere; each has the name of the nearest place."""
 
     def spots(self, place: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """As `SpriteStills.spots`."""
         x, y, radius = super().spots(place, generator)
-        rand = torch.rand(2, *radius.shape, generator=generator, device=radius.device)
-        return x, y, torch.where(rand[0] < 0.5, radius, 0.18 + 0.47 * rand[1])
+        rand = torch.rand(4, *radius.shape, generator=generator, device=radius.device)
+        as_in_clips, further = (
+            rand[0] < 0.5,
+            0.35 * (rand[1:3] - 0.5),
+        )  # at most 0.275, half of the way to the next place
+        x, y = (torch.where(as_in_clips, at + off, at) for at, off in zip((x, y), further))
+        return x, y, torch.where(as_in_clips, 0.17 + 0.48 * rand[3], radius)
 
 
 def main() -> None:
     """Read the command line, then train, judge and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="data/concepts_classifier.pt", help="file to write; the manifest beside it")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=96)
     args = parser.parse_args()
     with making(args.out):
