@@ -1,10 +1,12 @@
 """New shapes, a real digit and a new colour: drawn like the old ones, which stay as they were, bit for bit."""
 
 import hashlib
+import json
 
 import pytest
 import torch
 
+from minivdm.commands import make_concepts_classifier
 from minivdm.datasets.captions import vocabulary
 from minivdm.datasets.concepts import (
     ALL_COLOURS,
@@ -19,7 +21,9 @@ from minivdm.datasets.concepts import (
 from minivdm.datasets.digits import digits
 from minivdm.datasets.shapes import COLOURS, SHAPES
 from minivdm.datasets.sprites import ATTRIBUTES, MovingSprites, all_triples, held_out
-from minivdm.datasets.stills import STILL_ATTRIBUTES, SpriteStills
+from minivdm.datasets.stills import PLACES, STILL_ATTRIBUTES, SpriteStills
+from minivdm.evaluation.attribute_classifier import AttributeClassifier, correct_attributes
+from minivdm.pipelines.pretrained import load_pretrained
 
 
 def seeded(seed=0):
@@ -96,3 +100,33 @@ def test_triples_with_a_new_name(sprites, count):
     for kind, name in (("shape", "pink"), ("size", "large")):
         with pytest.raises(ValueError, match=f"'{name}' is no {kind}"):
             triples_with(kind, name, sprites.attributes, old)
+
+
+def test_the_shipped_judge_knows_the_new_names():
+    """Of drawn stills that it has not seen: old shapes and new ones, old colours and pink."""
+    stills, attributes = ConceptStills().sample(256, seeded(21), split="all")
+    right = correct_attributes(load_pretrained("concepts_classifier"), stills, attributes).float()
+    assert right.mean(dim=0).min() >= 0.98
+    for kind, first in ((0, len(SHAPES)), (1, len(COLOURS))):
+        assert right[attributes[:, kind] >= first].mean() >= 0.98
+
+
+def test_the_recipe_for_the_judge_runs_and_is_recorded(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "concepts_classifier.pt"
+    monkeypatch.setattr("sys.argv", ["make", "--out", str(out), "--steps", "1", "--batch", "4"])
+    monkeypatch.setattr(make_concepts_classifier, "JUDGED", 8)
+    make_concepts_classifier.main()
+    assert "right on fresh pictures" in capsys.readouterr().out
+    entry = json.loads((tmp_path / "manifest.json").read_text())["concepts_classifier"]
+    assert entry["command"].endswith("--steps 1 --batch 4")
+    assert set(entry["classifier_accuracy"]) == {"shape", "colour", "place", "shape_in_frames", "colour_in_frames"}
+    assert isinstance(load_pretrained("concepts_classifier", tmp_path), AttributeClassifier)
+
+
+def test_as_in_clips_a_sprite_is_nearest_to_the_place_that_names_it():
+    place = torch.arange(9).repeat(200)
+    x, y, radius = make_concepts_classifier.AnySize().spots(place, seeded())
+    centres = torch.tensor([centre for centre, _ in PLACES.values()])
+    nearest = torch.cdist(torch.cat([x, y], dim=1), centres, p=torch.inf).argmin(dim=1)
+    assert (nearest == place).float().mean() > 0.99
+    assert radius.min() < 0.2 and radius.max() > 0.6 and 0.5 < ((radius >= 0.3) & (radius <= 0.4)).float().mean() < 0.75

@@ -44,8 +44,7 @@ from minivdm.evaluation import viz
 from minivdm.evaluation.attribute_classifier import correct_attributes
 from minivdm.evaluation.diagrams import Diagram
 from minivdm.models.lora import (
-    ATTENTION, Adapter, add_lora, linear_layers, lora_layers, remove_lora, replace_module,
-    require_unmerged, trained_parameters, unmerge_lora,
+    ATTENTION, Adapter, add_lora, lora_layers, remove_lora, trained_parameters, unmerge_lora,
 )
 from minivdm.models.fusion import fuse, input_grams
 from minivdm.pipelines.adapters import add_concept, base_hash, load_concept, save_concept
@@ -212,11 +211,10 @@ d.show()
 
 # %% piece="lora.LoRALinear" methods=["forward"] hide=["Equation"] exercise="7.1" points=3 minutes=20
 
-# %% piece="lora.add_lora"
-
 # %% [markdown]
-# Does it start as the model, and how thin is it? And is it a correction of rank $r$? The right picture shows the singular
-# values of $\frac{\alpha}{r}BA$ for random A and B, for two ranks: all beyond the $r$-th are zero.
+# `add_lora(model, pattern, rank, alpha)` freezes a model, and puts a `LoRALinear` around each layer whose name the pattern
+# finds. Does the model start as it was, and how thin is the adapter? And what is a correction of rank $r$? The picture
+# shows the singular values of $\frac{\alpha}{r}BA$ for random A and B: beyond the $r$-th there is nothing but rounding.
 
 # %%
 x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(b.device)
@@ -256,7 +254,7 @@ for each in lora_layers(toy).values():
     nn.init.normal_(each.adapters[0].B, std=0.02)  # an adapter that does something
 rows = []
 with torch.no_grad():
-    for times in range(4):
+    for _ in range(4):
         rows.append(draw(toy, toy_words, old_things[:6]))
         broken(toy)
 names = ["not merged", "merged once", "twice", "three times"]
@@ -273,7 +271,7 @@ for each in lora_layers(toy).values():
     nn.init.normal_(each.adapters[0].B, std=0.02)
 rows = []
 with torch.no_grad():
-    for times in range(4):
+    for _ in range(4):
         rows.append(draw(toy, toy_words, old_things[:6]))
         merge_lora(toy)
 viz.show_images(torch.cat(rows).cpu(), "Yours", len(rows[0]), width=4, rows=names)
@@ -327,11 +325,10 @@ def learn(model, tokenizer, pictures, triples, prior=None, steps=None, lr=1e-2, 
     """Tune a model on a few pictures, with all wordings of their captions; returns the seconds it took."""
     wordings = [tokenizer.encode(stills.captions_of(*row)) for row in captions_of(triples)]
     begin, options = time.perf_counter(), dict(seed=seed, cuda_graph=True)
-    for _, loss in tune(
+    *_, (_, loss) = tune(
         model, pictures, torch.stack(wordings), prior, steps or b.steps, lr, b.batch,
         loss=prior_preservation_loss, **options
-    ):
-        pass
+    )
     assert math.isfinite(loss.item())  # reading it waits for a GPU
     return time.perf_counter() - begin
 
@@ -484,22 +481,24 @@ guess_layers = predict(
 )
 
 # %%
-PLACES_OF = {
+WHERE = {
     "text encoder": r"encoder\.", "cross-attention": r"words\.(q|kv|out)$",
     "self-attention": r"attention\.", "all attention": ATTENTION, "all linear": ".",
 }
+if b.name == "smoke":
+    del WHERE["all linear"]
 paid = {"all attention": tuned["with reminders"]}
-for name, pattern in PLACES_OF.items():
+for name, pattern in WHERE.items():
     if name not in paid:
         paid[name] = [learn_moons(reminders, seed, pattern) for seed in range(b.seeds)]
 fig, axes = plt.subplots(figsize=(6.5, 2.6))
-for i, name in enumerate(PLACES_OF):
+for i, name in enumerate(WHERE):
     for what, colour, shift in (("new", BLUE, -0.2), ("old", ORANGE, 0.2)):
         values = torch.tensor([100 * run[what][-1] for run in paid[name]])
         error = values.std() / len(values) ** 0.5 if len(values) > 1 else 0.0
         label = {"new": "moons", "old": "old things"}[what] if i == 0 else None
         axes.bar(i + shift, values.mean(), 0.38, yerr=error, color=colour, label=label)
-counts = [f"{name}\n{paid[name][0]['numbers']:,}" for name in PLACES_OF]
+counts = [f"{name}\n{paid[name][0]['numbers']:,}" for name in WHERE]
 axes.set_xticks(range(len(counts)), counts, fontsize=7)
 axes.set(title="Where the adapter is, and how many numbers are trained", ylabel="right (%)", ylim=(0, 105))
 axes.legend(loc="lower right")
