@@ -11,7 +11,7 @@
 # what its captions named, and nothing else. You have four pictures of something it never saw. Training it anew is out of
 # the question; going on with its training on four pictures would ruin it, as you will measure.
 #
-# Three ideas, each smaller than the last. **LoRA** trains a thin correction beside each layer, one weight in eighty, and
+# Three ideas, each smaller than the last. **LoRA** trains a thin correction beside each layer, one weight in twenty, and
 # leaves the model itself alone. **DreamBooth** reminds the model of what it knows while it learns something new.
 # **Mix-of-Show** puts two things together that were learnt apart, without a single training picture. These are slides 24
 # and 25 of Mike Shou's tutorial.
@@ -44,7 +44,13 @@ from minivdm.evaluation import viz
 from minivdm.evaluation.attribute_classifier import correct_attributes
 from minivdm.evaluation.diagrams import Diagram
 from minivdm.models.lora import (
-    ATTENTION, Adapter, add_lora, lora_layers, remove_lora, trained_parameters, unmerge_lora,
+    ATTENTION,
+    Adapter,
+    add_lora,
+    lora_layers,
+    remove_lora,
+    trained_parameters,
+    unmerge_lora,
 )
 from minivdm.models.fusion import fuse, input_grams
 from minivdm.pipelines.adapters import add_concept, base_hash, load_concept, save_concept
@@ -54,19 +60,21 @@ from minivdm.pipelines.tuning import prior_pictures, tune
 
 start("07_personal")
 plt.rcParams.update(viz.STYLE)
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
+BLUE, ORANGE = "#0072B2", "#E69F00"
 
 # %%
 b = budget(
-    smoke=dict(steps=2, batch=2, prior=3, judged=3, levels=1, seeds=1, gram=2, clips=1, full=2),
-    cpu=dict(steps=250, batch=4, prior=108, judged=36, levels=10, seeds=1, gram=12, clips=6, full=120),
-    gpu=dict(steps=400, batch=8, prior=432, judged=72, levels=15, seeds=3, gram=48, clips=32, full=400),
+    smoke=dict(steps=2, batch=2, prior=3, judged=3, levels=1, gram=2, clips=1, full=2),
+    cpu=dict(steps=250, batch=4, prior=108, judged=36, levels=10, gram=12, clips=6, full=200),
+    gpu=dict(steps=400, batch=8, prior=432, judged=72, levels=15, gram=48, clips=32, full=400),
 )
+
+SEEDS = 3 if b.name == "gpu" else 1
 
 # %% [markdown]
 # `steps` are those of one tuning, on `batch` new pictures and as many old ones; `prior` is how many old ones there are,
-# `judged` how many pictures are judged for each number, drawn in `levels` steps of DDIM. With `seeds` above 1 the main
-# numbers come with their spread.
+# `judged` how many pictures are judged for each number, drawn in `levels` steps of DDIM. With three seeds, at `gpu`, the
+# main numbers come with their standard error.
 #
 # ## 1 · Four pictures of something new
 #
@@ -82,7 +90,7 @@ words = still_tokenizer()
 
 
 def photograph(kind, name, others):
-    """A few pictures of a new thing, and their triples: one for each pair of the two other names."""
+    """Some pictures of a new thing, and their triples: one for each pair of other names."""
     kinds = [each for each in ALL if each != kind]
     rows = [{kind: name, **dict(zip(kinds, pair))} for pair in others]
     triples = torch.tensor([[ALL[each].index(row[each]) for each in ALL] for row in rows])
@@ -120,14 +128,14 @@ print(", ".join(f"{kind} {share:.2%}" for kind, share in zip(ALL, trust)))
 # %%
 guess_row = predict(
     "7.a",
-    "A word that starts as the mean of the rows of all six shapes: what will the untuned model draw for it, mostly?",
+    "A word whose row is the mean of six shapes' rows: what will the untuned model mostly draw?",
     choices=["a blend of several shapes", "one of the known shapes", "grey noise, or nothing"],
 )
 
 
 # %%
-def with_word(model, word, kind, seed=0, pattern=ATTENTION, rank=4, alpha=8.0):
-    """A copy of a model that can be tuned: with an adapter and a new word; and the tokenizer that knows it."""
+def with_word(model, word, kind, seed=0, pattern=ATTENTION, rank=16, alpha=32.0):
+    """A copy of a model with an adapter and a new word, both to be tuned; and its tokenizer."""
     copied, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
     concept, tokenizer = add_concept(
         copied, words, {word: OLD[kind]}, pattern, rank, alpha, generator
@@ -138,9 +146,8 @@ def with_word(model, word, kind, seed=0, pattern=ATTENTION, rank=4, alpha=8.0):
 def draw(model, tokenizer, triples, seed=0):
     """Pictures (N, 3, 32, 32) of the plain captions of some triples."""
     tokens, noise = tokenizer.encode(stills.captions(triples)), torch.Generator(b.device)
-    return sample_tokens(
-        tokens, (3, 32, 32), model, b.levels, 3.0, noise.manual_seed(seed), cuda_graph=True, batch_size=72
-    )
+    options = dict(generator=noise.manual_seed(seed), batch_size=72, cuda_graph=True)
+    return sample_tokens(tokens, (3, 32, 32), model, b.levels, 3.0, **options)
 
 
 def some_of(triples, n, seed=0):
@@ -175,12 +182,15 @@ print(f"the judge is more than 90% sure of the shape in {sure:.0%} of them")
 
 # %%
 d = Diagram(
-    "LoRA: x goes through the frozen layer W, and beside it down to r features by A and up again by B; "
-    "what B returns is multiplied by s alpha / r and added to what W returns."
+    "LoRA: x goes through the frozen layer W, and beside it down to r features by A and up again "
+    "by B. What B returns is multiplied by s alpha / r and added to what W returns."
 )
 x = d.box("x\n(B, d_in)", 0, 0.5, kind="data")
 frozen = d.box("W and bias\n(d_out, d_in)", (1, 2), 0, kind="locked")
-down, up = d.box("A\n(r, d_in)", 1, 1, kind="trained"), d.box("B\n(d_out, r)", 2, 1, kind="trained")
+down, up = (
+    d.box("A\n(r, d_in)", 1, 1, kind="trained"),
+    d.box("B\n(d_out, r)", 2, 1, kind="trained"),
+)
 plus, y = d.circle("+", 3, 0.5), d.box("y\n(B, d_out)", 4, 0.5, kind="data")
 d.arrow(x, frozen, bend="-|-")
 d.arrow(x, down, bend="-|-")
@@ -233,8 +243,11 @@ fig, axes = plt.subplots(figsize=(5, 2.4))
 for rank, colour in ((4, BLUE), (16, ORANGE)):
     each = Adapter(96, 96, rank, 2.0 * rank, torch.Generator().manual_seed(0))
     nn.init.normal_(each.B)
-    axes.semilogy(torch.linalg.svdvals(each.delta().detach())[:24], "o-", color=colour, label=f"r = {rank}")
-axes.set(title="Singular values of a correction", xlabel="number", ylabel="value", ylim=(1e-7, 1e3))
+    values = torch.linalg.svdvals(each.delta().detach())[:24]
+    axes.semilogy(range(1, 25), values, "o-", color=colour, label=f"r = {rank}")
+axes.set(
+    title="Singular values of a correction", xlabel="number", ylabel="value", ylim=(1e-7, 1e3)
+)
 axes.legend()
 plt.show()
 
@@ -293,8 +306,10 @@ print(f"unmerged and without the adapter, the weights are the base's, bit for bi
 # %%
 guess_drift = predict(
     "7.b",
-    "After tuning on four moons alone: for how many percent of the OLD captions will the model still draw the right picture?",
-    low=0, high=100, unit="%",
+    "After tuning on four moons alone: for how many percent of OLD captions is the picture right?",
+    low=0,
+    high=100,
+    unit="%",
 )
 
 # %% [markdown]
@@ -314,20 +329,21 @@ guess_drift = predict(
 # start, with reminders and without. `tune` is the loop of chapter 01 with batches of both kinds and your loss.
 
 # %%
-reminders = prior_pictures(
-    base, stills.captions(some_of(all_triples("all", OLD), b.prior, 1), torch.Generator().manual_seed(0)),
-    words, steps=b.levels, generator=torch.Generator(b.device).manual_seed(7),
+known = stills.captions(
+    some_of(all_triples("all", OLD), b.prior, 1), torch.Generator().manual_seed(0)
 )
+noise = torch.Generator(b.device).manual_seed(7)
+reminders = prior_pictures(base, known, words, steps=b.levels, generator=noise)
 captions_of = partial(names_of, attributes=ALL)
 
 
-def learn(model, tokenizer, pictures, triples, prior=None, steps=None, lr=1e-2, seed=0):
-    """Tune a model on a few pictures, with all wordings of their captions; returns the seconds it took."""
+def learn(model, tokenizer, pictures, triples, prior=None, steps=None, lr=5e-3, seed=0):
+    """Tune a model on some pictures, with all wordings of their captions; returns the seconds."""
     wordings = [tokenizer.encode(stills.captions_of(*row)) for row in captions_of(triples)]
-    begin, options = time.perf_counter(), dict(seed=seed, cuda_graph=True)
+    tokens, begin = torch.stack(wordings), time.perf_counter()
+    options = dict(loss=prior_preservation_loss, seed=seed, cuda_graph=True)
     *_, (_, loss) = tune(
-        model, pictures, torch.stack(wordings), prior, steps or b.steps, lr, b.batch,
-        loss=prior_preservation_loss, **options
+        model, pictures, tokens, prior, steps or b.steps, lr, b.batch, **options
     )
     assert math.isfinite(loss.item())  # reading it waits for a GPU
     return time.perf_counter() - begin
@@ -339,23 +355,22 @@ def shares(pictures, triples):
     return [*right.mean(0).tolist(), right.amin(1).mean().item()]
 
 
-def learn_moons(prior, seed=0, pattern=ATTENTION, rank=4, full=False):
+def learn_moons(prior, seed=0, pattern=ATTENTION, rank=16, full=False):
     """A model that has learnt moons, and what there is to know about it."""
     model, concept, tokenizer = with_word(base, "moon", "shape", seed, pattern, rank, 2.0 * rank)
     if full:
         remove_lora(model).requires_grad_(True)
     numbers = trained_parameters(model)
-    options = dict(steps=b.full, lr=5e-4) if full else {}
+    options = dict(steps=b.full, lr=1e-3) if full else {}
     seconds = learn(model, tokenizer, moons, moon_triples, prior, seed=seed, **options)
     new, old = draw(model, tokenizer, new_moons, seed), draw(model, tokenizer, old_things, seed)
-    return dict(
-        model=model, concept=concept, tokenizer=tokenizer, pictures=new, seconds=seconds, numbers=numbers,
-        new=shares(new, new_moons), old=shares(old, old_things), drifted=old,
-    )
+    found = dict(new=shares(new, new_moons), old=shares(old, old_things))
+    found |= dict(pictures=new, drifted=old, seconds=seconds, numbers=numbers)
+    return found | dict(model=model, concept=concept, tokenizer=tokenizer)
 
 
 tuned = {"with reminders": [], "without": []}
-for seed in range(b.seeds):
+for seed in range(SEEDS):
     tuned["with reminders"].append(learn_moons(reminders, seed))
     tuned["without"].append(learn_moons(None, seed))
 before = shares(draw(base, words, old_things), old_things)
@@ -365,10 +380,11 @@ def spread(runs, what):
     """Mean of a share over seeds, and its standard error, as text; and the mean."""
     values = torch.tensor([run[what][-1] for run in runs])
     error = values.std() / len(values) ** 0.5 if len(values) > 1 else torch.zeros(())
-    return f"{values.mean():6.1%}" + (f" ± {error:.1%}" if len(values) > 1 else ""), values.mean().item()
+    text = f" ± {error:.1%}" if len(values) > 1 else ""
+    return f"{values.mean():6.1%}{text}", values.mean().item()
 
 
-print(f"all of shape, colour and place right, of {b.judged} pictures; {b.seeds} seeds")
+print(f"all of shape, colour and place right, of {b.judged} pictures; {SEEDS} seeds")
 print(f"{'':18s}{'moons':>16s}{'old things':>16s}")
 print(f"{'not tuned':18s}{0:>16.1%}{before[-1]:>16.1%}")
 accuracy = {}
@@ -384,9 +400,11 @@ guess_drift.beside(100 * accuracy["without"][1])
 
 # %%
 one, other = tuned["with reminders"][0], tuned["without"][0]
-rows = torch.cat([part[:8] for part in (one["pictures"], other["pictures"], one["drifted"], other["drifted"])])
+rows = torch.cat([run[what][:8] for what in ("pictures", "drifted") for run in (one, other)])
 names = ["moons, reminded", "moons, not", "old, reminded", "old, not"]
-viz.show_images(rows.cpu(), "New and old captions after tuning", min(8, b.judged), width=6, rows=names)
+viz.show_images(
+    rows.cpu(), "New and old captions after tuning", min(8, b.judged), width=6, rows=names
+)
 plt.show()
 print("old captions:", " | ".join(stills.captions(old_things[:8])))
 
@@ -397,6 +415,7 @@ print("old captions:", " | ".join(stills.captions(old_things[:8])))
 # one: so the same for *drawn* moons of the same captions, which have never seen the four, and for prompts that ask for
 # exactly what a training picture shows.
 
+
 # %%
 def nearest(pictures):
     """Root mean square difference from the nearest of the four pictures, (N,)."""
@@ -406,14 +425,21 @@ def nearest(pictures):
 
 fresh = stills.draw(new_moons.to(b.device), torch.Generator(b.device).manual_seed(5))
 asked = draw(one["model"], one["tokenizer"], moon_triples.repeat(3, 1), 9)
-redrawn = stills.draw(moon_triples.repeat(3, 1).to(b.device), torch.Generator(b.device).manual_seed(6))
+redrawn = stills.draw(
+    moon_triples.repeat(3, 1).to(b.device), torch.Generator(b.device).manual_seed(6)
+)
 distances = {
-    "other captions, generated": nearest(one["pictures"]), "other captions, drawn": nearest(fresh),
-    "the same captions, generated": nearest(asked), "the same captions, drawn": nearest(redrawn),
+    "other captions, generated": nearest(one["pictures"]),
+    "other captions, drawn": nearest(fresh),
+    "the same captions, generated": nearest(asked),
+    "the same captions, drawn": nearest(redrawn),
 }
 fig, axes = plt.subplots(figsize=(6.5, 2.2))
 axes.boxplot(list(distances.values()), orientation="horizontal", tick_labels=list(distances))
-axes.set(title="How near is the nearest of the four training pictures?", xlabel="root mean square of the difference")
+axes.set(
+    title="How near is the nearest of the four training pictures?",
+    xlabel="root mean square difference",
+)
 plt.show()
 for name, values in distances.items():
     print(f"{name:30s}{values.mean():.3f}")
@@ -435,7 +461,7 @@ folder = Path(tempfile.mkdtemp())
 save_concept(folder / "moon.pt", one["model"], one["concept"])
 torch.save(full["model"].state_dict(), folder / "all.pt")
 print(f"{'':14s}{'trained':>12s}{'file':>12s}{'seconds':>10s}{'moons':>9s}{'old':>9s}")
-for name, run, file in (("LoRA, rank 4", one, "moon.pt"), ("all weights", full, "all.pt")):
+for name, run, file in (("LoRA, rank 16", one, "moon.pt"), ("all weights", full, "all.pt")):
     size = f"{(folder / file).stat().st_size / 1000:,.0f} kB"
     line = f"{name:14s}{run['numbers']:12,}{size:>12s}{run['seconds']:10.1f}"
     print(line + f"{run['new'][-1]:9.0%}{run['old'][-1]:9.0%}")
@@ -476,21 +502,24 @@ plt.show()
 # %%
 guess_layers = predict(
     "7.c",
-    "An adapter of rank 4 in ONE of these places only, with reminders: where do most moons come out right?",
+    "An adapter in ONE of these places only, with reminders: where do most moons come out right?",
     choices=["text encoder", "cross-attention", "self-attention"],
 )
 
 # %%
 WHERE = {
-    "text encoder": r"encoder\.", "cross-attention": r"words\.(q|kv|out)$",
-    "self-attention": r"attention\.", "all attention": ATTENTION, "all linear": ".",
+    "text encoder": r"encoder\.",
+    "cross-attention": r"words\.(q|kv|out)$",
+    "self-attention": r"attention\.",
+    "all attention": ATTENTION,
+    "all linear": ".",
 }
 if b.name == "smoke":
     del WHERE["all linear"]
 paid = {"all attention": tuned["with reminders"]}
 for name, pattern in WHERE.items():
     if name not in paid:
-        paid[name] = [learn_moons(reminders, seed, pattern) for seed in range(b.seeds)]
+        paid[name] = [learn_moons(reminders, seed, pattern) for seed in range(SEEDS)]
 fig, axes = plt.subplots(figsize=(6.5, 2.6))
 for i, name in enumerate(WHERE):
     for what, colour, shift in (("new", BLUE, -0.2), ("old", ORANGE, 0.2)):
@@ -500,7 +529,8 @@ for i, name in enumerate(WHERE):
         axes.bar(i + shift, values.mean(), 0.38, yerr=error, color=colour, label=label)
 counts = [f"{name}\n{paid[name][0]['numbers']:,}" for name in WHERE]
 axes.set_xticks(range(len(counts)), counts, fontsize=7)
-axes.set(title="Where the adapter is, and how many numbers are trained", ylabel="right (%)", ylim=(0, 105))
+axes.set_title("Where the adapter is, and how many numbers are trained")
+axes.set(ylabel="right (%)", ylim=(0, 105))
 axes.legend(loc="lower right")
 plt.show()
 layers_pay = {name: spread(runs, "new")[1] for name, runs in paid.items()}
@@ -542,7 +572,8 @@ learn(pink_model, pink_words, pinks, pink_triples, reminders)
 save_concept(folder / "pink.pt", pink_model, pink_concept)
 new_pinks = some_of(triples_with("colour", "pink", ALL, OLD), b.judged)
 alone = draw(pink_model, pink_words, new_pinks)
-viz.show_images(torch.cat([pinks, alone[:8]]).cpu(), "Four pictures in pink, and what was learnt", 4, width=4)
+rows = torch.cat([pinks, alone[:8]])
+viz.show_images(rows.cpu(), "Four pictures in pink (top), and what was learnt", 4, width=4)
 plt.show()
 print(f"pink things, its own adapter alone: {shares(alone, new_pinks)[-1]:.0%} right")
 
@@ -567,9 +598,11 @@ def both(weight):
     return model, tokenizer
 
 
-pink_moons = torch.tensor([[ALL["shape"].index("moon"), ALL["colour"].index("pink"), i] for i in range(9)])
+moon, pink = ALL["shape"].index("moon"), ALL["colour"].index("pink")
+pink_moons = torch.tensor([[moon, pink, place] for place in range(9)])
 pink_moons = pink_moons.repeat(max(1, b.judged // 9), 1)[: b.judged]
-QUESTIONS = {"moons": new_moons, "pink things": new_pinks, "pink moons": pink_moons, "old things": old_things}
+QUESTIONS = {"moons": new_moons, "pink things": new_pinks}
+QUESTIONS |= {"pink moons": pink_moons, "old things": old_things}
 
 
 def examined(model, tokenizer):
@@ -582,7 +615,8 @@ results, shown = {}, {}
 for weight in (1.0, 0.5):
     name = f"sum, weights {weight:g}"
     results[name], shown[name] = examined(*both(weight))
-single = {"moons": one["new"][-1], "pink things": shares(alone, new_pinks)[-1], "old things": before[-1]}
+single = {"moons": one["new"][-1], "pink things": shares(alone, new_pinks)[-1]}
+single["old things"] = before[-1]
 lost = {name: single[name] - results["sum, weights 1"][name] for name in single}
 lost["pink moons"] = min(single.values()) - results["sum, weights 1"]["pink moons"]
 worst = max(lost, key=lost.get)
@@ -619,6 +653,7 @@ for name, row in results.items():
 # the fused weights in place of the adapters. What the base knew is one more concept, with $D_0 = 0$: its inputs come from
 # old prompts.
 
+
 # %%
 def grams_of(model, tokenizer, triples):
     """What goes into each corrected layer while a model draws some prompts."""
@@ -638,7 +673,8 @@ begin = time.perf_counter()
 plain = copy.deepcopy(base)
 add_lora(plain)  # an adapter that does nothing yet: it marks the layers
 grams = [
-    grams_of(one["model"], one["tokenizer"], new_moons), grams_of(pink_model, pink_words, new_pinks),
+    grams_of(one["model"], one["tokenizer"], new_moons),
+    grams_of(pink_model, pink_words, new_pinks),
     grams_of(plain, words, old_things),
 ]
 deltas = [correction(one["model"]), correction(pink_model), {}]
@@ -648,12 +684,15 @@ seconds = time.perf_counter() - begin
 results["gradient fusion"], shown["gradient fusion"] = examined(fused, both_words)
 print(f"fused in {seconds:.1f} s, without a training picture\n")
 print(f"{'':18s}" + "".join(f"{what:>14s}" for what in QUESTIONS))
-print(f"{'each alone':18s}" + "".join(f"{single.get(what, math.nan):14.0%}" for what in QUESTIONS))
+print(
+    f"{'each alone':18s}" + "".join(f"{single.get(what, math.nan):14.0%}" for what in QUESTIONS)
+)
 for name, row in results.items():
     print(f"{name:18s}" + "".join(f"{share:14.0%}" for share in row.values()))
 rows = torch.cat([torch.cat([drawn[what][:3] for what in QUESTIONS]) for drawn in shown.values()])
 columns = len(rows) // len(shown)
-viz.show_images(rows.cpu(), "moons · pink things · pink moons · old things", columns, width=8, rows=list(shown))
+title = "moons · pink things · pink moons · old things"
+viz.show_images(rows.cpu(), title, columns, width=8, rows=list(shown))
 plt.show()
 
 # %% [markdown]
@@ -673,10 +712,12 @@ digit_model, digit_concept, digit_words = with_word(base, "digit", "shape", seed
 learn(digit_model, digit_words, digits, digit_triples, reminders)
 new_digits = some_of(triples_with("shape", "digit", ALL, OLD), b.judged)
 written = draw(digit_model, digit_words, new_digits)
-viz.show_images(torch.cat([digits, written[:12]]).cpu(), "Four pictures (top), and twelve others", 4, width=4)
+rows = torch.cat([digits, written[:12]])
+viz.show_images(rows.cpu(), "Four pictures (top), and what was learnt", 4, width=4)
 plt.show()
 digit_share = shares(written, new_digits)
-print(f"the judge sees the digit in {digit_share[0]:.0%}, and all three attributes in {digit_share[-1]:.0%}")
+print(f"the judge sees the digit in {digit_share[0]:.0%},")
+print(f"and shape, colour and place as asked in {digit_share[-1]:.0%}")
 
 # %% [markdown]
 # And in motion? Chapter 10's video model has the same layers, and a picture is a clip of one frame. So teach *it* moons
@@ -685,38 +726,42 @@ print(f"the judge sees the digit in {digit_share[0]:.0%}, and all three attribut
 # %%
 guess_motion = predict(
     "7.e",
-    "The video model learns moons from four STILL pictures. For how many percent of 'a ... moon moving left' and so on will "
-    "the motion be right?",
-    low=0, high=100, unit="%",
+    "The video model learns moons from four STILL pictures. In how many percent of clips of moons "
+    "will the motion be as asked?",
+    low=0,
+    high=100,
+    unit="%",
 )
 
 # %%
-video, motion_judge = load_pretrained("text2video").to(b.device), load_pretrained("video_classifier").to(b.device)
+video = load_pretrained("text2video").to(b.device)
+motion_judge = load_pretrained("video_classifier").to(b.device)
 clips, video_words = ConceptClips(16), Tokenizer()
 frames = moons[:, :, None]  # (4, 3, 1, 32, 32)
-old_prompts = MovingSprites().captions(some_of(all_triples(), b.prior, 1), torch.Generator().manual_seed(0))
+old_prompts = MovingSprites().captions(some_of(all_triples(), b.prior, 1))
+noise = torch.Generator(b.device).manual_seed(7)
 seen_before = prior_pictures(
-    video, old_prompts, video_words, (3, 1, 32, 32), b.levels, 2.0, torch.Generator(b.device).manual_seed(7)
+    video, old_prompts, video_words, (3, 1, 32, 32), b.levels, 2.0, noise
 )
-video_concept, video_words = add_concept(
-    video, video_words, {"moon": OLD["shape"]}, ATTENTION, 4, 8.0, torch.Generator().manual_seed(0)
-)
+start_from = {"moon": OLD["shape"]}
+generator = torch.Generator().manual_seed(0)
+_, video_words = add_concept(video, video_words, start_from, ATTENTION, 16, 32.0, generator)
 stand_still = [f"a {colour} moon" for colour, _ in MOONS]
 learnt_from = video_words.encode(stand_still)[:, None]
-for _ in tune(video, frames, learnt_from, seen_before, b.steps, 1e-2, b.batch, cuda_graph=True):
+for _ in tune(video, frames, learnt_from, seen_before, b.steps, 5e-3, b.batch, cuda_graph=True):
     pass
-moving = some_of(triples_with("shape", "moon", ConceptClips.attributes, MovingSprites.attributes), b.clips)
+moving = triples_with("shape", "moon", ConceptClips.attributes, MovingSprites.attributes)
+moving = some_of(moving, b.clips)
 tokens = video_words.encode(clips.captions(moving))
-films = sample_tokens(
-    tokens, (3, 16, 32, 32), video, b.levels, 2.0, torch.Generator(b.device).manual_seed(0), batch_size=32
-)
+films = sample_tokens(tokens, (3, 16, 32, 32), video, b.levels, 2.0, noise.manual_seed(0))
 viz.play(films[:4].cpu(), clips.captions(moving[:4]))
 
 # %%
 guessed = judge(films.transpose(1, 2).flatten(0, 1))[0].argmax(dim=1).view(len(films), 16)
 is_moon = (guessed == ALL["shape"].index("moon")).float().mean(dim=1).cpu()
 is_moving = (motion_judge(films)[2].argmax(dim=1).cpu() == moving[:, 2]).float()
-print(f"a moon in {is_moon.mean():.0%} of the frames; the motion as asked in {is_moving.mean():.0%} of the clips")
+print(f"a moon in {is_moon.mean():.0%} of the frames,")
+print(f"the motion as asked in {is_moving.mean():.0%} of the clips")
 guess_motion.beside(100 * is_moving.mean().item())
 
 # %% [markdown]
@@ -734,36 +779,41 @@ guess_motion.beside(100 * is_moving.mean().item())
 # ## 7 · Did it work?
 
 # %%
-assert torch.isfinite(films).all() and all(torch.isfinite(run["pictures"]).all() for run in tuned["without"])
+assert torch.isfinite(films).all() and torch.isfinite(other["pictures"]).all()
 assert fine and untouched, "the base must be as it was, bit for bit"
 assert max(apart) < 1e-2, "merged equals unmerged, however often"
 assert same < 1e-2, "an adapter from its file draws the same"
-assert one["numbers"] < 0.02 * whole, "LoRA trains less than 2% of the weights"
+assert one["numbers"] < 0.06 * whole, "LoRA trains less than 6% of the weights"
 if b.device.type == "cuda":
     assert torch.cuda.max_memory_allocated() < 8 * 2**30, "must fit a card with 8 GiB"
 if b.name != "smoke":
-    bar = dict(cpu=dict(new=0.75, digit=0.5, motion=0.6), gpu=dict(new=0.9, digit=0.75, motion=0.9))[b.name]
+    bars = dict(
+        cpu=dict(new=0.75, digit=0.5, motion=0.6), gpu=dict(new=0.9, digit=0.75, motion=0.9)
+    )
+    bar = bars[b.name]
     reminded, forgetful = accuracy["with reminders"], accuracy["without"]
     assert min(trust) > 0.99, "a judge that errs cannot judge"
     assert reminded[0] >= bar["new"], f"new concept: {reminded[0]:.1%}"
-    assert reminded[1] >= before[-1] - 0.02 - 1 / b.judged, f"old concepts: {before[-1]:.1%} to {reminded[1]:.1%}"
+    allowed = 0.02 + (1 / b.judged if b.name == "cpu" else 0)  # one picture is 3% there
+    assert reminded[1] >= before[-1] - allowed, f"old concepts: {reminded[1]:.1%}"
     assert forgetful[1] <= reminded[1] - 0.1, "without reminders it must forget"
     kept = results["gradient fusion"]
     assert all(kept[what] >= single[what] - 0.15 for what in single), f"fusion keeps all: {kept}"
     for name in ("sum, weights 1", "sum, weights 0.5"):
-        assert min(kept.values()) > min(results[name].values()), f"{name}: loses nothing that fusion keeps?"
+        assert min(kept.values()) > min(results[name].values()), f"{name} loses nothing?"
     assert digit_share[0] >= bar["digit"], f"a real digit: {digit_share[0]:.1%}"
     assert is_moving.mean() >= bar["motion"], f"motion: {is_moving.mean():.1%}"
-    print(f"It worked: {reminded[0]:.1%} of moons from four pictures, old things from {before[-1]:.1%} to")
-    print(f"{reminded[1]:.1%} with reminders and {forgetful[1]:.1%} without; fused, the worst of four is at")
-    print(f"{min(kept.values()):.1%}, summed at {min(results['sum, weights 1'].values()):.1%}.")
+    print(f"It worked: {reminded[0]:.1%} of moons from four pictures, old things from")
+    print(f"{before[-1]:.1%} to {reminded[1]:.1%} with reminders and {forgetful[1]:.1%} without;")
+    print(f"fused, the worst of four is at {min(kept.values()):.1%},")
+    print(f"summed at {min(results['sum, weights 1'].values()):.1%}.")
 else:
     print("For moons that are moons, run this chapter with the budget cpu or gpu.")
 
 # %% [markdown]
 # ## What you have now
 #
-# - **LoRA** corrects a layer by a matrix of low rank, starts as no change at all, is a file of some kilobytes, and can be merged (once), taken out again, turned up and down, and combined.
+# - **LoRA** corrects a layer by a matrix of low rank, starts as no change at all, is a small file, and can be merged (once), taken out again, turned up and down, and combined.
 # - **DreamBooth** is a new word, a few pictures, and reminders that the model drew itself; each kind of picture counts by its own mean.
 # - **Gradient fusion** solves, layer by layer, for the weights that do on each concept's inputs what its own adapter does. It is least squares.
 # - A model learns from few pictures what *varies* in them is not meant, and only that.

@@ -20,8 +20,13 @@ from torch import Tensor, nn
 from .lora import LoRALinear, lora_layers, remove_lora
 
 
-def fused_weight(weight: Tensor, deltas: "Sequence[Tensor]", grams: "Sequence[Tensor]", ridge: float = 0.0) -> Tensor:
-    r"""The weights of one layer that come closest to each concept's outputs, on that concept's inputs.
+def fused_weight(
+    weight: Tensor,
+    deltas: "Sequence[Tensor]",
+    grams: "Sequence[Tensor]",
+    ridge: float = 0.0,
+) -> Tensor:
+    r"""The weights of one layer that come closest to each concept's outputs, on its own inputs.
 
     Gu et al., "Mix-of-Show", NeurIPS 2023, section 3.3; in closed form.
 
@@ -48,10 +53,11 @@ def fused_weight(weight: Tensor, deltas: "Sequence[Tensor]", grams: "Sequence[Te
         ValueError: if there are no deltas, or not as many grams.
     """
     if not deltas or len(deltas) != len(grams):
-        raise ValueError(f"expected as many Gram matrices as corrections, got {len(grams)} and {len(deltas)}")
+        came = f"got {len(grams)} and {len(deltas)}"
+        raise ValueError(f"expected as many Gram matrices as corrections, {came}")
     total = sum(gram.double() for gram in grams)  # (d_in, d_in)
     total = total + ridge * torch.eye(len(total), dtype=total.dtype, device=total.device)
-    wanted = sum(delta.double() @ gram.double() for delta, gram in zip(deltas, grams))  # (d_out, d_in)
+    wanted = sum(delta.double() @ gram.double() for delta, gram in zip(deltas, grams))
     change = wanted @ torch.linalg.pinv(total, hermitian=True)  # (d_out, d_in)
     return (weight.double() + change).to(weight.dtype)
 

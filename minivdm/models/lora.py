@@ -41,12 +41,20 @@ class Adapter(nn.Module):
         scale: s, a number; 1 at first.
     """
 
-    def __init__(self, d_in: int, d_out: int, rank: int, alpha: float, generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        rank: int,
+        alpha: float,
+        generator: torch.Generator | None = None,
+    ):
         super().__init__()
         if not 1 <= rank <= min(d_in, d_out) or not 0 < alpha < math.inf:
-            came = f"rank {rank} and alpha {alpha} for a layer from {d_in} to {d_out} features"
-            raise ValueError(f"expected a rank from 1 to {min(d_in, d_out)} and a positive alpha, got {came}")
-        self.A, self.B = nn.Parameter(torch.empty(rank, d_in)), nn.Parameter(torch.zeros(d_out, rank))
+            wanted = f"expected a rank from 1 to {min(d_in, d_out)} and a positive alpha"
+            raise ValueError(f"{wanted}, got rank {rank} and alpha {alpha}")
+        self.A = nn.Parameter(torch.empty(rank, d_in))
+        self.B = nn.Parameter(torch.zeros(d_out, rank))
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5), generator=generator)
         self.rank, self.alpha, self.scale = rank, float(alpha), 1.0
 
@@ -78,8 +86,9 @@ class LoRALinear(nn.Module):
 
     def __init__(self, base: nn.Module):
         super().__init__()
-        plain = isinstance(base, nn.Conv2d) and (*base.kernel_size, *base.stride, base.groups) == (1, 1, 1, 1, 1)
-        if not isinstance(base, nn.Linear) and not (plain and base.padding == (0, 0)):
+        ones = [base.kernel_size, base.stride] if isinstance(base, nn.Conv2d) else []
+        plain = ones == [(1, 1)] * 2 and base.groups == 1 and base.padding == (0, 0)
+        if not isinstance(base, nn.Linear) and not plain:
             raise ValueError(f"expected a linear layer or a 1 x 1 convolution, got {base}")
         self.base, self.adapters = base, nn.ModuleList()
         self.register_buffer("kept", None, persistent=False)
@@ -112,7 +121,7 @@ class LoRALinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weights as they act, corrections included, shaped like the base's: some layers look at them."""
+        """The weights as they act, corrections included, shaped like the base's."""
         weight = self.base.weight
         if self.kept is None:
             for each in self.adapters:
