@@ -82,8 +82,10 @@ def parser() -> Parser:
     training.add_argument(
         "--word", action="append", help="for lora: a new word, or WORD=KNOWN,KNOWN to start from these"
     )
-    training.add_argument("--rank", type=int, help="for lora: columns of its matrices (default: 4)")
-    training.add_argument("--alpha", type=float, help="for lora: how much they count, divided by the rank (default: 8)")
+    training.add_argument("--rank", type=int, help="for lora: columns of its matrices (default: 16)")
+    training.add_argument(
+        "--alpha", type=float, help="for lora: how much they count, divided by the rank (default: 32)"
+    )
     training.add_argument("--checkpoint", help="for lora: the model.pt to tune (default: as for sample)")
 
     sampling = commands.add_parser("sample", help="make clips from prompts")

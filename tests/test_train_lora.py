@@ -54,7 +54,7 @@ def test_a_folder_becomes_an_adapter_and_the_adapter_clips(folder, model, tmp_pa
     path = tuned(folder, model, tmp_path / "run")
     assert path == tmp_path / "run" / "adapter.pt" and sorted(p.name for p in path.parent.iterdir()) == ["adapter.pt"]
     saved = load_torch(path)
-    assert list(saved["words"]) == ["moon"] and all(each["alpha"] == 8 for each in saved["adapters"].values())
+    assert list(saved["words"]) == ["moon"] and all(each["alpha"] == 32 for each in saved["adapters"].values())
     assert all(each["B"].abs().sum() > 0 for name, each in saved["adapters"].items() if name.endswith("words.kv"))
     assert 'sample "a red moon" --lora' in capsys.readouterr().out
     base = dict(checkpoint=str(model), out=str(tmp_path / "clip.gif"))

@@ -1,7 +1,8 @@
 r"""Teach the text-to-video model a word from your own pictures: `minivdm train lora FOLDER --word moon`.
 
-The folder holds PNG or JPEG pictures and a table `captions.csv` of captions (see `picture_folder`). Each picture is
-seen as a clip of one frame. What is written, into runs/lora/<folder's name> if nothing else is named:
+The folder holds PNG or JPEG pictures and a table `captions.csv` (see `picture_folder`). Each picture is seen as a clip
+of one frame; a caption that names a motion, too, such as "a red moon moving left", is learnt better. Written into
+runs/lora/<folder's name> if nothing else is named:
 
     adapter.pt      the adapter and the new words alone, for `minivdm sample ... --lora runs/lora/moon/adapter.pt`
     lock            who is training here, as long as it lasts
@@ -22,7 +23,7 @@ from ..datasets.picture_folder import read_picture_folder
 from ..datasets.shapes import SHAPES
 from ..datasets.sprites import MovingSprites, all_triples
 from ..files import runs_folder
-from ..models.lora import trained_parameters
+from ..models.lora import CROSS_ATTENTION, trained_parameters
 from ..pipelines.adapters import add_concept, save_concept
 from ..pipelines.text2video import VideoModel
 from ..pipelines.tuning import prior_pictures, tune
@@ -41,9 +42,9 @@ def train_lora(
     out: str | Path | None = None,
     word: Sequence[str] = (),
     steps: int = 400,
-    rank: int = 4,
-    alpha: float = 8.0,
-    lr: float = 4e-3,
+    rank: int = 16,
+    alpha: float = 32.0,
+    lr: float = 5e-3,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     progress: bool = False,
@@ -75,7 +76,7 @@ def train_lora(
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must lie in 0..2^32 - 1, got {seed}")
     concept, tokenizer = add_concept(
-        model, Tokenizer(), words, rank=rank, alpha=alpha, generator=torch.Generator().manual_seed(seed)
+        model, Tokenizer(), words, CROSS_ATTENTION, rank, alpha, generator=torch.Generator().manual_seed(seed)
     )
     tokens = tokens_of(tokenizer, captions, words)
     if out is not None and not str(out):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 ATTENTION = r"\.(qkv|q|kv|out)$"  # the projections of attention: over places, words, frames, and in the text encoder
+CROSS_ATTENTION = r"words\.(q|kv|out)$"  # those of attention to words alone
 
 
 class Adapter(nn.Module):
