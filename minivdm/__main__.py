@@ -56,7 +56,8 @@ def parser() -> Parser:
     starting.add_argument("--port", type=int, help="the server's port (default: JupyterLab's)")
 
     training = commands.add_parser("train", help="train from nothing; the same command goes on after an interruption")
-    training.add_argument("model", choices=["text2video"], help="what to train")
+    training.add_argument("model", choices=["text2video", "lora"], help="what to train; options of lora stand last")
+    training.add_argument("folder", nargs="?", help="for lora: a folder of your own pictures, with a captions.csv")
     training.add_argument(
         "--budget", help="smoke, cpu, gpu, gpu-quick or gpu-small (default: MINIVDM_BUDGET, or what the machine allows)"
     )
@@ -78,6 +79,14 @@ def parser() -> Parser:
     training.add_argument("--optimizer", help="muon or adamw")
     training.add_argument("--lr", type=float, help="learning rate at its highest")
     training.add_argument("--seed", type=int, help="the same seed gives the same run (default: 0)")
+    training.add_argument(
+        "--word", action="append", help="for lora: a new word, or WORD=KNOWN,KNOWN to start from these"
+    )
+    training.add_argument("--rank", type=int, help="for lora: columns of its matrices (default: 16)")
+    training.add_argument(
+        "--alpha", type=float, help="for lora: how much they count, divided by the rank (default: 32)"
+    )
+    training.add_argument("--checkpoint", help="for lora: the model.pt to tune (default: as for sample)")
 
     sampling = commands.add_parser("sample", help="make clips from prompts")
     sampling.add_argument("prompts", nargs="+", metavar="prompt", help='for instance "a red circle moving left"')
@@ -93,6 +102,13 @@ def parser() -> Parser:
         type=float,
         default=8,
         help="frames per second, 0.1 to 50; in a GIF each frame stays for 1/fps, rounded to 1/100 s (default: 8)",
+    )
+    sampling.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:SCALE]",
+        help="use this adapter; may be given several times",
     )
     sampling.add_argument("--scale", type=int, default=4, help="enlarge each pixel so many times (default: 4)")
 
@@ -166,9 +182,13 @@ def run(command: str, mine: bool, **options: object) -> object:
     if mine:
         install_mine()
     if command == "train":
+        options = options_of_training(**options)
+        if "folder" in options:
+            from .commands.train_lora import train_lora
+
+            return train_lora(progress=sys.stderr.isatty(), **options)
         from .commands.train import train_text2video
 
-        options.pop("model")
         return train_text2video(progress=sys.stderr.isatty(), **options)
     if command == "sample":
         from .commands.sample import sample_text2video
@@ -183,6 +203,23 @@ def run(command: str, mine: bool, **options: object) -> object:
     from .commands.evaluate import evaluate_text2video
 
     return evaluate_text2video(**options)
+
+
+FOR_LORA = "word", "rank", "alpha", "checkpoint"
+FOR_BOTH = "out", "steps", "lr", "seed"
+
+
+def options_of_training(model: str, folder: str | None, **options: object) -> dict[str, object]:
+    """The options of `train` that were given; a ValueError that names the first that is another model's."""
+    if model == "lora" and folder is None:
+        raise ValueError("train lora needs a folder of pictures, with a captions.csv")
+    if model != "lora" and folder is not None:
+        raise ValueError(f"train {model} draws its own data, and has no use for {folder!r}")
+    given = {name: value for name, value in options.items() if value is not None}
+    foreign = [name for name in given if name not in FOR_BOTH and (name in FOR_LORA) != (model == "lora")]
+    if foreign:
+        raise ValueError(f"--{foreign[0].replace('_', '-')} is no option of train {model}")
+    return given | ({"folder": folder} if model == "lora" else {})
 
 
 def install_mine() -> None:

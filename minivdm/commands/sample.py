@@ -19,6 +19,8 @@ from tqdm import tqdm
 from ..datasets.captions import Tokenizer
 from ..datasets.video_files import pyav, require_fits, write_video
 from ..files import runs_folder
+from ..models.lora import merge_lora
+from ..pipelines.adapters import load_concept
 from ..pipelines.pretrained import BUILDERS, NotFinite, load_pretrained, load_weights
 from ..pipelines.text2video import VideoModel, text_to_video
 from ..training.precision import best_device
@@ -38,6 +40,7 @@ def sample_text2video(
     checkpoint: str | Path | None = None,
     fps: float = 8,
     scale: int = 4,
+    lora: Sequence[str] = (),
 ) -> list[Path]:
     """Sample one clip per prompt and write them.
 
@@ -49,6 +52,7 @@ def sample_text2video(
         checkpoint: a `model.pt`; see `find_model` for the default.
         fps: frames per second; in a GIF each frame stays for 1 / fps, rounded to 1/100 s.
         scale: how many times each pixel is repeated in a row and in a column.
+        lora: adapters for the model, each a file of `save_concept`, or "file:scale"; see `with_adapters`.
 
     Returns:
         The paths of the files written.
@@ -62,7 +66,8 @@ def sample_text2video(
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not prompts:
         raise ValueError("expected at least one prompt, got none")
-    Tokenizer().encode(prompts)
+    if not lora:  # else it takes the adapters' words to say more
+        Tokenizer().encode(prompts)
     paths = output_paths(out, prompts)
     check_sampling(steps, guidance_scale, seed)
     if not 0.1 <= fps <= 50:
@@ -70,6 +75,8 @@ def sample_text2video(
     if not 1 <= scale <= 64:
         raise ValueError(f"scale must lie in 1..64, got {scale}")
     model, source = find_model(checkpoint)
+    tokenizer, source = with_adapters(model, lora, source)
+    tokenizer.encode(prompts)
     together = len(paths) < len(prompts)
     height, width = size_side_by_side(len(prompts) if together else 1, model.size, model.size)
     require_fits(paths[0], model.frames, height, width, scale, fps)
@@ -87,6 +94,7 @@ def sample_text2video(
             generator=generator,
             callback=lambda s, x, x0: bar.update(),
             batch_size=CLIPS_AT_A_TIME,
+            tokenizer=tokenizer,
         )  # (B, 3, F, H, W)
     seconds, written = time.perf_counter() - start, []
     try:
@@ -203,3 +211,29 @@ def find_model(checkpoint: str | Path | None = None) -> tuple[VideoModel, str]:
         size = f"{path.stat().st_size:,} bytes"
         raise ValueError(f"{path} ({size}) is truncated, or no model.pt of a text-to-video run") from error
     return model, f"{path}" + ("" if checkpoint else f", the newest of {len(found)} in {runs}")
+
+
+def with_adapters(model: VideoModel, lora: Sequence[str], source: str) -> tuple[Tokenizer, str]:
+    """Load adapters into a model, and merge them; returns a tokenizer that knows their words, and the longer `source`.
+
+    Each is a file of `save_concept`, which may be followed by a colon and how strongly it is felt, 1 by default.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if one does not fit the model, see `load_concept`, or what follows the colon is no number.
+    """
+    tokenizer = Tokenizer()
+    for text in lora:
+        path, colon, strength = text.rpartition(":")
+        if not colon or Path(text).exists():
+            path, strength = text, "1"
+        try:
+            number = float(strength)
+        except ValueError:
+            raise ValueError(f"expected FILE or FILE:SCALE, such as moon.pt:0.5; got {text!r}") from None
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no adapter at {path}")
+        concept, tokenizer = load_concept(path, model, tokenizer, number)
+        source += f", with {path} at {number:g}" + (f" ({', '.join(concept.words)})" if concept.words else "")
+    merge_lora(model)
+    return tokenizer, source

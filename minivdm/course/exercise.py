@@ -33,7 +33,7 @@ class Exercise:
     def __init__(self, name, probes):
         self.name, self.own_probes = name, probes
         self.misconceptions = []
-        self.ordinary, self.applied, self.excused = None, {}, {}
+        self.ordinary, self.applied, self.excused, self.in_place = None, {}, {}, False
 
     def probes(self, f, draw):
         """All probes: the exercise's own, then, if all of these hold, the shared ones that it names."""
@@ -121,11 +121,15 @@ def edited(name, changes):
     return run_in_module(source, module, f"<{name}, edited>")[attribute]
 
 
-def exercise(name):
-    """Register a generator function `(f, draw)` as the check of the piece `name`."""
+def exercise(name, in_place=False):
+    """Register a generator function `(f, draw)` as the check of the piece `name`.
+
+    `in_place` says that the piece is a function whose work it is to change its first argument.
+    """
 
     def register(probes):
         registry[name] = made = Exercise(name, probes)
+        made.in_place = in_place
         return made
 
     return register

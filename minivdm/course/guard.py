@@ -37,9 +37,11 @@ class Guard:
         self.given = {}
         self.depth = 0
 
-    def wrap(self, target, methods=None):
-        """A guarded version of a function, or of a class with `methods` as its own attributes."""
-        return self.subclass(target, methods or vars_of(target)) if inspect.isclass(target) else self.function(target)
+    def wrap(self, target, methods=None, skip=0):
+        """A guarded version of a class with `methods` as its own attributes, or of a function, see `function`."""
+        if inspect.isclass(target):
+            return self.subclass(target, methods or vars_of(target))
+        return self.function(target, skip)
 
     def subclass(self, cls, methods):
         """A subclass of `cls` whose methods are guarded; `self` is not watched for changes."""

@@ -54,7 +54,7 @@ def run_probes(exercise, target, seed, methods=None, run=None, like=None):
     """Lead one implementation through a whole check, failures included; with `like`, while it follows that run."""
     run = run or Run([], None, Guard())
     seed_everything(seed + 2**31)  # no small seed that an answer may hold
-    guarded = run.guard.wrap(target, methods)
+    guarded = run.guard.wrap(target, methods, int(exercise.in_place))
     try:
         for probe in exercise.probes(guarded, Draw(seed)):
             probe.given = run.guard.given

@@ -102,3 +102,17 @@ class Tokenizer:
     def decode(self, tokens: Tensor) -> list[str]:
         """The prompts of (B, L) tokens as a list of B strings."""
         return [" ".join(self.words[i] for i in row if i) for row in tokens.tolist()]
+
+
+def with_words(tokenizer: Tokenizer, words: Sequence[str]) -> Tokenizer:
+    """A tokenizer that knows new words, too: they come after all others, which keep their numbers.
+
+    Raises:
+        ValueError: if one of them is known already, comes twice, or is no single word in small letters.
+    """
+    for i, word in enumerate(words):
+        if word.lower().replace(",", " ").replace(".", " ").split() != [word]:
+            raise ValueError(f"a new word has small letters and no spaces, commas or full stops; got {word!r}")
+        if word in tokenizer.number or word in words[:i]:
+            raise ValueError(f"{word!r} is in the vocabulary already; choose another word")
+    return Tokenizer(tokenizer.length, [*tokenizer.words[1:], *words])

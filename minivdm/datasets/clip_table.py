@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,17 @@ def read_rows(path: Path) -> list[Row]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not text, not CSV, has no row, or lacks a column of `COLUMNS` or has it twice.
     """
+    names, delimiter, rows = read_table(path, COLUMNS, "clips")
+    return [row_of(line, cells, names, delimiter) for line, cells in rows]
+
+
+def read_table(path: Path, columns: Sequence[str], what: str) -> tuple[list[str], str, list[tuple[int, list[str]]]]:
+    """The names of a table's columns, what separates them, and its rows, each with the line in which it begins.
+
+    `columns` are those that it must have, and `what` it is a table of. Raises what `read_rows` raises.
+    """
     if not path.is_file():
-        raise FileNotFoundError(f"no table of clips at {path}")
+        raise FileNotFoundError(f"no table of {what} at {path}")
     content = path.read_bytes()
     try:
         text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
@@ -49,17 +58,17 @@ def read_rows(path: Path) -> list[Row]:
     if "\0" in "".join(names):  # which no screen shows
         raise ValueError(f"{path} is not UTF-8: null bytes between its letters, as in UTF-16; save it as UTF-8")
     if not any(names):
-        raise ValueError(f"{path} is empty: expected a line of column names, among them {', '.join(COLUMNS)}")
+        raise ValueError(f"{path} is empty: expected a line of column names, among them {', '.join(columns)}")
     for told, wrong in (
-        ("lacks", [name for name in COLUMNS if name not in names]),
-        ("has twice", [name for name in COLUMNS if names.count(name) > 1]),
+        ("lacks", [name for name in columns if name not in names]),
+        ("has twice", [name for name in columns if names.count(name) > 1]),
     ):
         if wrong:
             raise ValueError(f"{path} {told} the column {', '.join(wrong)}; it has {', '.join(names)}")
-    found = [row_of(line, cells, names, delimiter) for line, cells in rows]
-    if not found:
+    rows = list(rows)
+    if not rows:
         raise ValueError(f"{path} has column names, but no rows")
-    return found
+    return names, delimiter, rows
 
 
 def cells_of(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

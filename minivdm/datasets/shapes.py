@@ -9,6 +9,7 @@ which antialiases the edge: a circle that moves by a third of a pixel changes th
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -69,17 +70,21 @@ def paint(
     visible: Tensor,
     size: int,
     generator: torch.Generator,
+    shapes: dict[str, Callable] = SHAPES,
+    colours: dict[str, tuple[float, float, float]] = COLOURS,
 ) -> Tensor:
     r"""Sprites on random grounds, all pixels of all frames in one pass.
 
         clip = ground + coverage * visible * (colour - ground)
 
     Args:
-        shape, colour: (B,) long.
+        shape, colour: (B,) long, places in `shapes` and `colours`.
         x, y, radius: (B, F), centre and radius in units of half the frame's width; x runs right, y down.
         visible: (B, F), 0..1.
         size: H = W in pixels.
         generator: `torch.Generator` on their device, for the grounds.
+        shapes: signed distance functions of (x, y), by name.
+        colours: red, green and blue in [0, 1], by name.
 
     Returns:
         (B, 3, F, H, W) float in [-1, 1].
@@ -89,11 +94,11 @@ def paint(
     u = (grid - x[:, :, None, None]) / radius  # (B, F, 1, W) in units of the sprite's radius
     v = (grid[:, None] - y[:, :, None, None]) / radius  # (B, F, H, 1)
     distance = u.new_zeros(()).expand(*u.shape[:2], size, size)  # (B, F, H, W)
-    for index, signed_distance in enumerate(SHAPES.values()):
+    for index, signed_distance in enumerate(shapes.values()):
         chosen = (shape == index)[:, None, None, None]  # (B, 1, 1, 1)
         distance = torch.where(chosen, signed_distance(*torch.broadcast_tensors(u, v)), distance)
     coverage = (0.5 - distance * radius * size / 2).clamp(0, 1) * visible[:, :, None, None]  # (B, F, H, W)
-    paints = torch.tensor(list(COLOURS.values()), device=grid.device)[colour]  # (B, 3)
+    paints = torch.tensor(list(colours.values()), device=grid.device)[colour]  # (B, 3)
     back = ground(len(shape), grid, generator)[:, :, None]  # (B, 3, 1, H, W)
     clip = back + coverage[:, None] * (paints[:, :, None, None, None] - back)  # (B, 3, F, H, W)
     return clip * 2 - 1

@@ -57,8 +57,12 @@ def names_of(triples: Tensor, attributes: dict[str, Sequence[str]] = ATTRIBUTES)
     return [[names[i] for names, i in zip(attributes.values(), row)] for row in triples.tolist()]
 
 
-def captions_of(shape: str, colour: str, motion: str) -> list[str]:
+def captions_of(shape: str, colour: str, motion: str, attributes: dict[str, Sequence[str]] = ATTRIBUTES) -> list[str]:
     """All wordings of one triple of names, the plain one first, for instance "a red circle moving left".
+
+    Args:
+        shape, colour, motion: their names.
+        attributes: the names that there are.
 
     Returns:
         24 strings. Their words, over all triples, are the vocabulary.
@@ -67,8 +71,8 @@ def captions_of(shape: str, colour: str, motion: str) -> list[str]:
         ValueError: if a name is unknown.
     """
     for kind, name in (("shape", shape), ("colour", colour), ("motion", motion)):
-        if name not in ATTRIBUTES[kind]:
-            raise ValueError(f"{name!r} is no {kind}; choose from {', '.join(ATTRIBUTES[kind])}")
+        if name not in attributes[kind]:
+            raise ValueError(f"{name!r} is no {kind}; choose from {', '.join(attributes[kind])}")
     thing, a = f"{colour} {shape}", "an" if colour[0] in "aeiou" else "a"
     finite, doing = MOTIONS[motion][:3], MOTIONS[motion][3:]
     openings = (f"{a} {thing}", f"the {thing}", f"{a} {thing} that is", f"a video of {a} {thing}", f"the {thing} is")
@@ -79,8 +83,10 @@ class Sprites:
     """What clips and stills have in common: drawing pairs of data and attributes, and wording captions.
 
     A subclass has `attributes`, a dict of three kinds with their names, `captions_of(*names)` and
-    `draw(attributes, generator)`.
+    `draw(attributes, generator)`; `shapes` and `colours` are what it draws with.
     """
+
+    shapes, colours = SHAPES, COLOURS
 
     def sample(self, n: int, generator: torch.Generator, split: str = "train") -> tuple[Tensor, Tensor]:
         """Draw n samples with attributes from a split.
@@ -147,7 +153,8 @@ class MovingSprites(Sprites):
             ValueError: if `attributes` is not (B, 3) or an index has no name.
         """
         shape, colour, motion = self.checked(attributes, generator.device).unbind(-1)
-        return paint(shape, colour, *self.paths(motion, generator), self.size, generator)
+        paths = self.paths(motion, generator)
+        return paint(shape, colour, *paths, self.size, generator, self.shapes, self.colours)
 
     def paths(self, motion: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Centre x, y, radius (in units of half the frame's width) and visibility over time, each (B, F)."""

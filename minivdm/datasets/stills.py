@@ -7,6 +7,8 @@ The pictures are `MovingSprites` that stand still, captioned by where they are i
 As for clips, one triple in ten never occurs in training, while every pair of attributes does.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -28,8 +30,14 @@ PLACES = {
 STILL_ATTRIBUTES = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "place": tuple(PLACES)}
 
 
-def still_captions(shape: str, colour: str, place: str) -> list[str]:
+def still_captions(
+    shape: str, colour: str, place: str, attributes: dict[str, Sequence[str]] = STILL_ATTRIBUTES
+) -> list[str]:
     """All wordings of one triple of names, the plain one first, for instance "a red circle at the top left".
+
+    Args:
+        shape, colour, place: their names.
+        attributes: the names that there are.
 
     Returns:
         15 strings. Their words, over all triples, are the vocabulary.
@@ -38,8 +46,8 @@ def still_captions(shape: str, colour: str, place: str) -> list[str]:
         ValueError: if a name is unknown.
     """
     for kind, name in (("shape", shape), ("colour", colour), ("place", place)):
-        if name not in STILL_ATTRIBUTES[kind]:
-            raise ValueError(f"{name!r} is no {kind}; choose from {', '.join(STILL_ATTRIBUTES[kind])}")
+        if name not in attributes[kind]:
+            raise ValueError(f"{name!r} is no {kind}; choose from {', '.join(attributes[kind])}")
     a, thing = "an" if colour[0] in "aeiou" else "a", f"{colour} {shape}"
     openings = (f"{a} {thing}", f"the {thing} is", f"there is {a} {thing}", f"a picture of {a} {thing}", thing)
     return [f"{opening} {where}" for opening in openings for where in PLACES[place][1]]
@@ -76,9 +84,13 @@ class SpriteStills(Sprites):
             ValueError: if `attributes` is not (B, 3) or an index has no name.
         """
         shape, colour, place = self.checked(attributes, generator.device).unbind(-1)
+        x, y, radius = self.spots(place, generator)
+        drawn = (shape, colour, x, y, radius, torch.ones_like(x), self.size, generator)
+        return paint(*drawn, self.shapes, self.colours)[:, :, 0]  # the only frame
+
+    def spots(self, place: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Centre x, y and radius, each (B, 1), in units of half the picture's width, for places (B,) long."""
         centres = torch.tensor([centre for centre, _ in PLACES.values()], device=generator.device)  # (9, 2)
-        rand = torch.rand(3, len(shape), 1, generator=generator, device=generator.device)  # (3, B, 1)
+        rand = torch.rand(3, len(place), 1, generator=generator, device=generator.device)  # (3, B, 1)
         x, y = centres[place].T[:, :, None] + 0.2 * (rand[:2] - 0.5)  # (B, 1) each
-        radius = 0.30 + 0.10 * rand[2]  # (B, 1)
-        clip = paint(shape, colour, x, y, radius, torch.ones_like(x), self.size, generator)  # (B, 3, 1, H, W)
-        return clip[:, :, 0]
+        return x, y, 0.30 + 0.10 * rand[2]

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..datasets.concepts import ConceptStills
 from ..datasets.stills import STILL_ATTRIBUTES
 from ..evaluation.attribute_classifier import AttributeClassifier
 from ..files import replacing, shipped
@@ -34,12 +35,18 @@ def build_stills_classifier(config: dict[str, object]) -> AttributeClassifier:
     return AttributeClassifier(STILL_ATTRIBUTES, **config)
 
 
+def build_concepts_classifier(config: dict[str, object]) -> AttributeClassifier:
+    """An untrained `AttributeClassifier` for `ConceptStills`."""
+    return AttributeClassifier(ConceptStills.attributes, **config)
+
+
 def build_video_classifier(config: dict[str, object]) -> AttributeClassifier:
     """An untrained `AttributeClassifier` for `MovingSprites`."""
     return AttributeClassifier(**config)
 
 
 BUILDERS = {
+    "concepts_classifier": build_concepts_classifier,
     "digits": build_digits,
     "latent": lambda config: build_latent(**config),
     "stills_classifier": build_stills_classifier,
@@ -99,6 +106,7 @@ def load_pretrained(name: str, folder: str | Path = DATA) -> nn.Module:
             "text2video": the same for clips (B, 3, 16, 32, 32); its levels, `model.schedule`, are those of
                 `shifted_betas(cosine_betas(1000), 2)`.
             "stills_classifier": an `AttributeClassifier` for `SpriteStills`.
+            "concepts_classifier": the same for `ConceptStills`; it reads shape and colour in frames of clips, too.
             "video_classifier": an `AttributeClassifier` for `MovingSprites` of 16 frames and 32 x 32 pixels.
         folder: where the files and `manifest.json` are.
 

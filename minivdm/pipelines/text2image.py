@@ -55,6 +55,7 @@ def text_to_image(
     generator: torch.Generator | None = None,
     callback: Callable | None = None,
     batch_size: int = 32,
+    tokenizer: Tokenizer | None = None,
 ) -> Tensor:
     """Sample one picture per prompt.
 
@@ -68,6 +69,7 @@ def text_to_image(
         callback: called as `callback(s, x, x0)` after each step of each part.
         batch_size: at most so many pictures go through the model together. All noise is drawn first, so a generator
             gives the same pictures for any number, up to rounding.
+        tokenizer: what reads the prompts, by default that of the captions of `SpriteStills`.
 
     Returns:
         (B, 3, H, W) float32 in [-1, 1] on the model's device.
@@ -75,7 +77,7 @@ def text_to_image(
     Raises:
         ValueError: if a word is outside the vocabulary, there is no prompt, or a number makes no sense.
     """
-    tokens = still_tokenizer().encode(prompts)  # (B, L)
+    tokens = (tokenizer or still_tokenizer()).encode(prompts)  # (B, L)
     return sample_tokens(tokens, (3, size, size), model, steps, guidance_scale, generator, callback, batch_size)
 
 

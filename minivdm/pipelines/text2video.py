@@ -68,6 +68,7 @@ def text_to_video(
     callback: Callable | None = None,
     batch_size: int = 32,
     cuda_graph: bool = False,
+    tokenizer: Tokenizer | None = None,
 ) -> Tensor:
     """Sample one clip per prompt.
 
@@ -83,6 +84,7 @@ def text_to_video(
             gives the same clips for any number, up to rounding.
         cuda_graph: on CUDA, record the kernels of the model's second call, and launch them all at once from then on
             (see `Recorded`); then nothing of its Python runs again.
+        tokenizer: what reads the prompts, by default that of the captions of `MovingSprites`.
 
     Returns:
         (B, 3, F, H, W) float32 in [-1, 1] on the model's device.
@@ -90,7 +92,7 @@ def text_to_video(
     Raises:
         ValueError: if a word is outside the vocabulary, there is no prompt, or a number makes no sense.
     """
-    tokens = Tokenizer().encode(prompts)  # (B, L)
+    tokens = (tokenizer or Tokenizer()).encode(prompts)  # (B, L)
     frames = model.frames if frames is None else frames
     size = model.size if size is None else size
     shape = (3, frames, size, size)
