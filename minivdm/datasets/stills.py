@@ -76,9 +76,13 @@ class SpriteStills(Sprites):
             ValueError: if `attributes` is not (B, 3) or an index has no name.
         """
         shape, colour, place = self.checked(attributes, generator.device).unbind(-1)
-        centres = torch.tensor([centre for centre, _ in PLACES.values()], device=generator.device)  # (9, 2)
-        rand = torch.rand(3, len(shape), 1, generator=generator, device=generator.device)  # (3, B, 1)
-        x, y = centres[place].T[:, :, None] + 0.2 * (rand[:2] - 0.5)  # (B, 1) each
-        radius = 0.30 + 0.10 * rand[2]  # (B, 1)
+        x, y, radius = self.spots(place, generator)
         clip = paint(shape, colour, x, y, radius, torch.ones_like(x), self.size, generator)  # (B, 3, 1, H, W)
         return clip[:, :, 0]
+
+    def spots(self, place: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Centre x, y and radius, each (B, 1), in units of half the picture's width, for places (B,) long."""
+        centres = torch.tensor([centre for centre, _ in PLACES.values()], device=generator.device)  # (9, 2)
+        rand = torch.rand(3, len(place), 1, generator=generator, device=generator.device)  # (3, B, 1)
+        x, y = centres[place].T[:, :, None] + 0.2 * (rand[:2] - 0.5)  # (B, 1) each
+        return x, y, 0.30 + 0.10 * rand[2]
