@@ -56,7 +56,11 @@ def parser() -> Parser:
     starting.add_argument("--port", type=int, help="the server's port (default: JupyterLab's)")
 
     training = commands.add_parser("train", help="train from nothing; the same command goes on after an interruption")
-    training.add_argument("model", choices=["text2video"], help="what to train")
+    training.add_argument("model", choices=["text2video", "controlnet"], help="what to train")
+    training.add_argument(
+        "folder", nargs="?", help="controlnet: your own pictures (PNG, JPEG), with a captions.csv if any"
+    )
+    training.add_argument("--hint", help="controlnet: edges, mask or points, computed from them (default: edges)")
     training.add_argument(
         "--budget", help="smoke, cpu, gpu, gpu-quick or gpu-small (default: MINIVDM_BUDGET, or what the machine allows)"
     )
@@ -95,6 +99,9 @@ def parser() -> Parser:
         help="frames per second, 0.1 to 50; in a GIF each frame stays for 1/fps, rounded to 1/100 s (default: 8)",
     )
     sampling.add_argument("--scale", type=int, default=4, help="enlarge each pixel so many times (default: 4)")
+    sampling.add_argument("--control", help="the file of a ControlNet, as chapter 08 or `train controlnet` makes it")
+    sampling.add_argument("--hint", help="what it follows: a picture or GIF, white on black, with 1 frame or as many")
+    sampling.add_argument("--strength", type=float, default=1.0, help="how closely, 0 to 2 (default: 1)")
 
     judging = commands.add_parser("evaluate", help="measure how well clips do what their prompts say")
     judging.add_argument(
@@ -166,9 +173,12 @@ def run(command: str, mine: bool, **options: object) -> object:
     if mine:
         install_mine()
     if command == "train":
+        if options.pop("model") == "controlnet":
+            return control_from_folder(**options)
         from .commands.train import train_text2video
 
-        options.pop("model")
+        if options.pop("folder") is not None or options.pop("hint") is not None:
+            raise ValueError("a folder and a hint are for `train controlnet`; text2video draws its own clips")
         return train_text2video(progress=sys.stderr.isatty(), **options)
     if command == "sample":
         from .commands.sample import sample_text2video
@@ -183,6 +193,19 @@ def run(command: str, mine: bool, **options: object) -> object:
     from .commands.evaluate import evaluate_text2video
 
     return evaluate_text2video(**options)
+
+
+def control_from_folder(folder: str | None = None, **options: object) -> Path:
+    """`train controlnet`, with those options that it has."""
+    from .commands.control import train_controlnet
+
+    if folder is None:
+        raise ValueError("train controlnet needs a folder of pictures")
+    given = {name: value for name, value in options.items() if value is not None}
+    other = set(given) - {"hint", "out", "steps", "batch", "lr", "seed"}
+    if other:
+        raise ValueError(f"train controlnet has no --{other.pop().replace('_', '-')}")
+    return train_controlnet(folder, progress=sys.stderr.isatty(), **given)
 
 
 def install_mine() -> None:

@@ -1,4 +1,4 @@
-"""ControlNet: nothing at first and yet learning, a locked base, hints that add up, and the same numbers as diffusers."""
+"""ControlNet: nothing at first and yet learning, a locked base, hints that add up, the same numbers as diffusers."""
 
 import copy
 import re

@@ -22,6 +22,7 @@ from ..files import runs_folder
 from ..pipelines.pretrained import BUILDERS, NotFinite, load_pretrained, load_weights
 from ..pipelines.text2video import VideoModel, text_to_video
 from ..training.precision import best_device
+from .control import for_pictures, sample_pictures, steered
 
 GAP_PIXELS = 2  # pixels between clips side by side; even, as MP4 needs
 COLUMNS = 4  # clips in a row
@@ -38,6 +39,9 @@ def sample_text2video(
     checkpoint: str | Path | None = None,
     fps: float = 8,
     scale: int = 4,
+    control: str | Path | None = None,
+    hint: str | Path | None = None,
+    strength: float = 1.0,
 ) -> list[Path]:
     """Sample one clip per prompt and write them.
 
@@ -49,6 +53,7 @@ def sample_text2video(
         checkpoint: a `model.pt`; see `find_model` for the default.
         fps: frames per second; in a GIF each frame stays for 1 / fps, rounded to 1/100 s.
         scale: how many times each pixel is repeated in a row and in a column.
+        control, hint, strength: the file of a ControlNet, a drawing or clip that it follows, and how closely, 0 to 2.
 
     Returns:
         The paths of the files written.
@@ -62,6 +67,10 @@ def sample_text2video(
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not prompts:
         raise ValueError("expected at least one prompt, got none")
+    if control is None and hint is not None:
+        raise ValueError("a hint needs a ControlNet that reads it: give --control, too")
+    if control is not None and for_pictures(control):
+        return sample_pictures(prompts, out, control, hint, strength, steps, guidance_scale, seed, scale)
     Tokenizer().encode(prompts)
     paths = output_paths(out, prompts)
     check_sampling(steps, guidance_scale, seed)
@@ -70,6 +79,8 @@ def sample_text2video(
     if not 1 <= scale <= 64:
         raise ValueError(f"scale must lie in 1..64, got {scale}")
     model, source = find_model(checkpoint)
+    if control is not None:
+        model, source = steered(model, control, hint, strength), f"{source}, steered by {control}"
     together = len(paths) < len(prompts)
     height, width = size_side_by_side(len(prompts) if together else 1, model.size, model.size)
     require_fits(paths[0], model.frames, height, width, scale, fps)

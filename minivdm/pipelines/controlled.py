@@ -19,6 +19,7 @@ from ..models.unet import Conditioned
 from ..training.torch_files import load_torch, save_torch
 from .pretrained import require_finite
 from .text2image import sample_tokens
+from .text2video import VideoModel
 
 MAX_STRENGTH = 2.0
 
@@ -28,8 +29,8 @@ class WithHints(nn.Module):
 
     Args:
         net: a `ControlledUNet`.
-        hints: one (B, c, ...) tensor for each ControlNet. A call with k B samples, such as that of guidance, whose batch
-            is doubled, gets them k times.
+        hints: one (B, c, ...) tensor for each ControlNet. A call with k B samples, such as that of guidance, which
+            doubles the batch, gets them k times.
         strengths: one number for each ControlNet.
     """
 
@@ -45,7 +46,7 @@ class WithHints(nn.Module):
 def with_hints(
     model: EpsModel, controls: Sequence[ControlNet], hints: Sequence[Tensor], strengths: Sequence[float] | None = None
 ) -> EpsModel:
-    """A text-to-image or text-to-video model that follows hints; the given one stays as it is, but for its locked U-Net.
+    """A text-to-image or text-to-video model that follows hints; the given one's U-Net is locked, and stays as it is.
 
     Args:
         model: as from `build_text2image` or `build_text2video`.
@@ -65,7 +66,7 @@ def with_hints(
     device = next(model.parameters()).device
     net = WithHints(ControlledUNet(model.net.net, *controls), [hint.to(device) for hint in hints], strengths)
     conditioned = Conditioned(net, model.net.encoder, model.net.length)
-    return EpsModel(conditioned, model.prediction_type, model.schedule).to(device).eval()
+    return model.around(conditioned).to(device).eval()
 
 
 def sample_with_hints(
@@ -125,7 +126,7 @@ def train_control(
     away, so that the hint must be read for what it shows.
 
     Args:
-        model: as from `build_text2image` or `build_text2video`; it stays as it is, and asks for no gradient from now on.
+        model: as from `build_text2image` or `build_text2video`; it stays as it is, and asks for no gradient any more.
         control: a `ControlNet` made for its U-Net, on its device.
         draw: `draw(generator)` returns clean data (B, 3, ...), hints (B, c, ...) and tokens (B, L).
         steps: number of optimiser steps.
@@ -192,8 +193,29 @@ def save_control(path: str | Path, control: ControlNet, model: EpsModel, hint: s
     require_kind(hint)
     weights = {name: value.detach().cpu().half().contiguous() for name, value in control.state_dict().items()}
     require_finite(weights, f"{path} was not written: in float16 the ControlNet has")
-    facts = dict(kind="controlnet", hint=hint, channels=control.hint_channels, base=hash_of_weights(model.net.net))
-    save_torch(path, {**facts, "weights": weights})
+    facts = dict(hint=hint, channels=control.hint_channels, base=hash_of_weights(model.net.net))
+    save_torch(path, {"kind": "controlnet", "model": name_of(model), **facts, "weights": weights})
+
+
+def name_of(model: EpsModel) -> str:
+    """Which of the course's models this is: "text2video" or "text2image"."""
+    return "text2video" if isinstance(model, VideoModel) else "text2image"
+
+
+def read_control(path: str | Path) -> dict[str, object]:
+    """What `save_control` wrote; a ValueError if it is broken or something else."""
+    saved = load_torch(path)
+    if not isinstance(saved, dict) or saved.get("kind") != "controlnet":
+        raise ValueError(f"{path} holds no ControlNet")
+    missing = {"model", "hint", "channels", "base", "weights"} - set(saved)
+    if missing or not all(isinstance(value, Tensor) for value in saved["weights"].values()):
+        raise ValueError(f"{path} is no whole ControlNet: {', '.join(sorted(missing)) or 'a weight'} is missing")
+    return saved
+
+
+def made_for(path: str | Path) -> str:
+    """Which model the ControlNet of a file steers: "text2image" or "text2video"."""
+    return read_control(path)["model"]
 
 
 def load_control(path: str | Path, model: EpsModel) -> tuple[ControlNet, str]:
@@ -208,17 +230,12 @@ def load_control(path: str | Path, model: EpsModel) -> tuple[ControlNet, str]:
         ValueError: if it is broken, holds something else, or was made for another base or other shapes; `NotFinite` if
             a weight is not finite.
     """
-    saved = load_torch(path)
-    if not isinstance(saved, dict) or saved.get("kind") != "controlnet":
-        raise ValueError(f"{path} holds no ControlNet")
-    base = model.net.net
+    saved, base = read_control(path), model.net.net
     found = hash_of_weights(base)
-    if saved.get("base") != found:
-        made_for = str(saved.get("base"))[:12]
-        raise ValueError(
-            f"{path} was trained beside another model ({made_for}...), not beside this one ({found[:12]}...)"
-        )
-    require_kind(saved.get("hint"))
+    if saved["base"] != found:
+        its = f"{saved['model']}, {str(saved['base'])[:12]}..."
+        raise ValueError(f"{path} was trained beside another model ({its}) than this one ({found[:12]}...)")
+    require_kind(saved["hint"])
     control = control_for(base, saved["channels"])
     expected = {name: tuple(value.shape) for name, value in control.state_dict().items()}
     came = {name: tuple(value.shape) for name, value in saved["weights"].items()}
