@@ -48,12 +48,8 @@ def ordinary(f, draw):
 trainable_copy.edit(
     "a second name for the base",
     {"copy.deepcopy(base)": "base"},
-    "This is no copy: the base itself lost its way up, and would be trained. Copy it with copy.deepcopy first.",
-)
-trainable_copy.edit(
-    "a shallow copy",
-    {"copy.deepcopy(base)": "copy.copy(base)"},
-    "copy.copy copies the box and not what is in it: the layers are still the base's own. Use copy.deepcopy.",
+    "This is no copy: the base itself lost its way up, and would be trained. Copy it first, with copy.deepcopy: "
+    "copy.copy copies the box and not what is in it.",
 )
 trainable_copy.edit(
     "still locked",
