@@ -17,7 +17,7 @@ from ..diffusion.predictions import EpsModel, prediction_loss
 from ..models.controlnet import ControlledUNet, ControlNet, control_for
 from ..models.unet import Conditioned
 from ..training.torch_files import load_torch, save_torch
-from .pretrained import DATA, require_finite
+from .pretrained import require_finite
 from .text2image import sample_tokens
 from .text2video import VideoModel
 
@@ -252,8 +252,3 @@ def require_kind(hint: object) -> None:
     """Raise a ValueError unless this is a name in `HINTS`."""
     if hint not in HINTS:
         raise ValueError(f"the kind of hint must be one of {', '.join(HINTS)}; got {hint!r}")
-
-
-def load_shipped_control(name: str, model: EpsModel, folder: str | Path = DATA) -> ControlNet:
-    """A ControlNet that comes with the course, by the name of its file, such as "control_path"; see `load_control`."""
-    return load_control(Path(folder) / f"{name}.pt", model)[0]
