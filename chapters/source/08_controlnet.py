@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minivdm.course import as_given, budget, check, piece, predict, start
+from minivdm.course import as_given, budget, check, in_words, piece, predict, start
 from minivdm.datasets.captions import Tokenizer, caption_table, random_captions
 from minivdm.datasets.hinted import hinted_stills, wandering_clips
 from minivdm.datasets.hints import dots, key_points, masks, of_frames, sobel
@@ -695,13 +695,13 @@ except ImportError:
     print("no ipywidgets here: use show_path([(-0.8, 0), (0, -0.8), (0.8, 0)])")
 
 # %% [markdown] words="8.8" minutes=10
-# ### In words
-#
 # A friend writes: "I trained a ControlNet for two days. The loss went down nicely, from 0.016 to 0.014. But my pictures
 # ignore the edges that I give. Shall I train for another week?" What do you answer, and what do you ask your friend to look
 # at first?
 #
-# **Answer** The loss says next to nothing about the hint: most of it is noise that no hint could explain, and it falls for a
+# **Answer**
+#
+# The loss says next to nothing about the hint: most of it is noise that no hint could explain, and it falls for a
 # ControlNet that is deaf to its hint as well (section 6). So look first whether the hint gets in at all: change one hint for
 # another with the same noise; if the picture is the same bit for bit, the hint is lost, and no training will help. The usual
 # reason is a zero layer behind a zero layer: are weights of the hint's last layer still exactly zero? If the picture does
@@ -709,6 +709,7 @@ except ImportError:
 # training, such as 0..255, or the strength, or a prompt that contradicts.
 #
 # **Rubric**
+#
 # - The loss cannot tell whether the hint is followed, with a reason or the experiment of section 6.
 # - A test that can: exchange hints with the noise fixed, or look whether the hint's zero layer has moved.
 # - Names zero behind zero (or another way in which a hint is lost, such as its range) as a possible cause.
