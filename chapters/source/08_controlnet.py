@@ -473,7 +473,7 @@ print(f"the two zero layers after {b.broken_steps} steps, largest weights: {weig
 # You know from exercise 8.2 why neither of the two ever moves. Mend the encoder: the map must be 0 at first *and* depend on
 # the hint after a few steps of training.
 
-# %% piece="controlnet.HintEncoder" exercise="8.5" points=2 minutes=10 kind="mend" mend="a zero behind a zero"
+# %% piece="controlnet.HintEncoder" methods=["__init__"] exercise="8.5" points=2 minutes=10 kind="mend" mend="a zero behind a zero"
 
 # %% [markdown]
 # ### Exercise 8.6: a test that would have told
