@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from minivdm.course import as_given, budget, check, in_words, piece, predict, start
 from minivdm.datasets.captions import Tokenizer, caption_table, random_captions
 from minivdm.datasets.hinted import hinted_stills, wandering_clips
-from minivdm.datasets.hints import dots, key_points, masks, of_frames, sobel
+from minivdm.datasets.hints import SOBEL, dots, key_points, masks, of_frames
 from minivdm.datasets.sprites import names_of
 from minivdm.datasets.stills import STILL_ATTRIBUTES, SpriteStills
 from minivdm.diffusion.forward_process import q_sample
