@@ -45,7 +45,9 @@ from minivdm.evaluation.attribute_classifier import correct_attributes
 from minivdm.evaluation.diagrams import Diagram
 from minivdm.evaluation.overlap import centre_distance, iou
 from minivdm.evaluation.path_pad import path_pad
-from minivdm.models.controlnet import adding, control_for, require_hint, width_of, zero_conv
+from minivdm.models.controlnet import (
+    HintEncoder, adding, control_for, require_hint, width_of, zero_conv,
+)
 from minivdm.models.layers import zero_module
 from minivdm.models.unet import Stage, UNet
 from minivdm.models.unet3d import UNet3D
