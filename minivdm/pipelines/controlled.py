@@ -130,7 +130,7 @@ def train_control(
         control: a `ControlNet` made for its U-Net, on its device.
         draw: `draw(generator)` returns clean data (B, 3, ...), hints (B, c, ...) and tokens (B, L).
         steps: number of optimiser steps.
-        lr: learning rate of AdamW; it grows for `warm_up` steps, then falls to 0 along a straight line.
+        lr: learning rate of Adam (weights do not decay: the copy's are good as they are); it grows for `warm_up` steps, then falls to 0 along a straight line.
         drop: share of the prompts that are taken away.
         generator: of data, levels and noise, on the model's device.
         dtype: autocast type on CUDA.
@@ -145,7 +145,7 @@ def train_control(
     net = ControlledUNet(model.net.net, control)
     device = next(control.parameters()).device
     schedule = model.schedule.to(device)
-    optimizer = torch.optim.AdamW(control.parameters(), lr=lr, fused=device.type == "cuda")
+    optimizer = torch.optim.Adam(control.parameters(), lr=lr, fused=device.type == "cuda")
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / warm_up, 1 - step / (steps + 1)))
     for step in range(1, steps + 1):
         x0, hint, tokens = draw(generator)
