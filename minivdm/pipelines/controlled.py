@@ -130,8 +130,8 @@ def train_control(
         control: a `ControlNet` made for its U-Net, on its device.
         draw: `draw(generator)` returns clean data (B, 3, ...), hints (B, c, ...) and tokens (B, L).
         steps: number of optimiser steps.
-        lr: learning rate of Adam; it grows for `warm_up` steps, then falls to 0 along a straight line. (No weight decays:
-            those of the copy are good as they are.)
+        lr: learning rate of Adam; it grows for `warm_up` steps, then falls to 0 along a straight line. (No weight
+            decays: those of the copy are good as they are.)
         drop: share of the prompts that are taken away.
         generator: of data, levels and noise, on the model's device.
         dtype: autocast type on CUDA.
