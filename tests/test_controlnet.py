@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from minivdm.evaluation.soundness import control_faults
 from minivdm.models import controlnet
 from minivdm.models.controlnet import ControlledUNet, ControlNet, control_for, trainable_copy, zero_conv_gradients
 from minivdm.models.unet import UNet
@@ -175,6 +176,25 @@ def test_a_zero_behind_a_zero_never_learns():
     # the bias of the last one moves, since it has no zero before it: a shift that is the same for every hint
     assert not any(layer.weight.any() for layer in control.hint.out)
     assert torch.equal(net(*inputs, [given]), net(*inputs, [1 - given]))
+
+
+def test_the_test_for_faults_finds_each_of_them_and_nothing_else():
+    def made(spoil=lambda net: None):
+        base, inputs, hint = a_case()
+        net = ControlledUNet(base, ControlNet(base))
+        spoil(net)
+        return control_faults(net, *inputs, hint())
+
+    assert made() == set()
+    assert made(lambda net: net.base.requires_grad_(True)) == {"base"}
+    assert made(lambda net: disturbed(net.controls[0].encoder)) == {"copy"}
+    assert "copy" in made(lambda net: setattr(net.controls[0], "encoder", net.base))
+    assert made(lambda net: nn.init.ones_(net.controls[0].middle.bias)) == {"start"}
+
+    def two_zeros(net):
+        net.controls[0].hint.out = nn.Sequential(net.controls[0].hint.out, controlnet.zero_conv(32))
+
+    assert made(two_zeros) == {"hint"}
 
 
 def test_what_does_not_fit_is_refused():

@@ -6,9 +6,10 @@ import pytest
 import torch
 from scipy import ndimage
 
+from minivdm.datasets.hinted import hinted_stills, wandering_clips
 from minivdm.datasets.hints import HINTS, centres, dots, edges, key_points, masks, of_frames, paths, sobel
 from minivdm.datasets.shapes import SHAPES, coverage, paint
-from minivdm.datasets.sprites import MovingSprites, all_triples
+from minivdm.datasets.sprites import MovingSprites, all_triples, held_out
 from minivdm.datasets.stills import STILL_ATTRIBUTES, SpriteStills
 from minivdm.evaluation.overlap import centre_distance, iou
 
@@ -174,3 +175,26 @@ def test_a_path_is_walked_at_an_even_speed():
 def test_no_path(points, frames):
     with pytest.raises(ValueError, match="expected finite points"):
         paths(points, frames)
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_hinted_stills_are_stills_with_their_masks(split):
+    pictures, exact, attributes = hinted_stills(200, torch.Generator().manual_seed(0), split)
+    assert pictures.shape == (200, 3, 32, 32) and exact.shape == (200, 1, 32, 32)
+    assert (held_out(attributes) == (split == "held_out")).all()
+    assert iou(masks(pictures), exact).mean() > 0.985
+
+
+def test_wandering_clips_go_where_their_centres_say_and_stay_inside():
+    clips, where, _ = wandering_clips(60, torch.Generator().manual_seed(0), frames=8)
+    assert clips.shape == (60, 3, 8, 32, 32) and where.shape == (60, 8, 2) and where.abs().max() < 0.66
+    off = centre_distance(of_frames(masks, clips).transpose(1, 2), where)
+    assert off.mean() < 0.8 and off.max() < 2.5  # a triangle's centre of mass lies below the middle of its circle
+    walked = (where[:, 1:] - where[:, :-1]).norm(dim=-1).sum(dim=1)
+    assert walked.mean() > 0.5 and (walked[:, None] != walked).any()
+
+
+def test_the_same_seed_draws_the_same():
+    for draw in (hinted_stills, wandering_clips):
+        one, two = (draw(3, torch.Generator().manual_seed(1)) for _ in range(2))
+        assert all(map(torch.equal, one, two))
