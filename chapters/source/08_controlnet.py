@@ -563,7 +563,8 @@ def other_copy(net):
 
 ways = {"right": lambda net: None, "base not locked": lambda net: net.base.requires_grad_(True),
         "copy from other weights": other_copy, "exit not zero": open_exit, "zero behind zero": two_zeros}
-verdicts = {name: control_faults(fresh(spoil), x_t, t, context, exact[:4]) for name, spoil in ways.items()}
+probe = x_t[:1], t[:1], context[:1], exact[:1]
+verdicts = {name: control_faults(fresh(spoil), *probe) for name, spoil in ways.items()}
 for name, verdict in verdicts.items():
     print(f"{name:25s} {sorted(verdict) or 'nothing found'}")
 
