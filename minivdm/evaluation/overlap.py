@@ -21,7 +21,8 @@ def iou(one: Tensor, other: Tensor) -> Tensor:
         ValueError: if their shapes differ, or a value is not finite.
     """
     if one.shape != other.shape or not (one.isfinite().all() and other.isfinite().all()):
-        raise ValueError(f"expected finite masks of one shape, got {tuple(one.shape)} and {tuple(other.shape)}")
+        came = f"{tuple(one.shape)} and {tuple(other.shape)}"
+        raise ValueError(f"expected finite masks of one shape, got {came}")
     a, b = (one > 0.5).flatten(1), (other > 0.5).flatten(1)
     both, either = (a & b).sum(dim=1), (a | b).sum(dim=1)
     return torch.where(either > 0, both / either.clamp(min=1), 1.0).float()

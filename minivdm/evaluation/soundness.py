@@ -11,7 +11,13 @@ from ..models.controlnet import ControlledUNet
 FAULTS = "base", "copy", "start", "hint"
 
 
-def control_faults(net: "ControlledUNet", x: Tensor, t: Tensor, cond: Tensor | None, hint: Tensor) -> set[str]:
+def control_faults(
+    net: "ControlledUNet",
+    x: Tensor,
+    t: Tensor,
+    cond: Tensor | None,
+    hint: Tensor,
+) -> set[str]:
     """What is wrong with a `ControlledUNet` whose one ControlNet is new: a set of names.
 
         "base"   a parameter of the base asks for a gradient, so training would change it

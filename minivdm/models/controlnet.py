@@ -33,7 +33,11 @@ def zero_conv(channels: int) -> nn.Conv2d:
     return zero_module(nn.Conv2d(channels, channels, 1))
 
 
-def zero_conv_gradients(x: Tensor, weight: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def zero_conv_gradients(
+    x: Tensor,
+    weight: Tensor,
+    upstream: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
     r"""What a 1 x 1 convolution hands back: the gradients of its weight, its bias and its input.
 
     A 1 x 1 convolution is one matrix W and one vector b for all places p of all samples:
@@ -138,7 +142,13 @@ class ControlNet(nn.Module):
         self.middle = zero_conv(widths[-1])
         self.to(image.stem[1].weight)  # device and dtype
 
-    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None, hint: Tensor) -> tuple[list[Tensor], Tensor]:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Tensor | None,
+        hint: Tensor,
+    ) -> tuple[list[Tensor], Tensor]:
         """The base's way down and its middle, with the hint, and a zero convolution at each exit.
 
         Equation:
@@ -216,15 +226,16 @@ class ControlledUNet(nn.Module):
     """A locked base, and one or more ControlNets whose outputs are added up.
 
     Args:
-        base: a `UNet` or `UNet3D`. It is used, not copied; from now on its parameters ask for no gradient.
+        base: a `UNet` or `UNet3D`. It is used, not copied; from now on its parameters ask for no
+            gradient.
         controls: `ControlNet`s made for it.
 
-    `forward(x, t, cond, hints, strengths=None)` takes what the base gets, a hint for each ControlNet, and for each a
-    number by which its output is multiplied (default: 1; at 0 it is left out); it returns a tensor like x. Another
-    number of hints or strengths is a ValueError.
+    `forward(x, t, cond, hints, strengths=None)` takes what the base gets, a hint for each
+    ControlNet, and for each a number by which its output is multiplied (default: 1; at 0 it is left
+    out); it returns a tensor like x. Another number of hints or strengths is a ValueError.
     """
 
-    def __init__(self, base: UNet | UNet3D, *controls: ControlNet):
+    def __init__(self, base: "UNet | UNet3D", *controls: "ControlNet"):
         super().__init__()
         self.base, self.controls = base.requires_grad_(False), nn.ModuleList(controls)
 
@@ -238,13 +249,15 @@ class ControlledUNet(nn.Module):
     ) -> Tensor:
         strengths = [1.0] * len(self.controls) if strengths is None else strengths
         if not len(hints) == len(strengths) == len(self.controls):
+            wanted = f"a hint and a strength for each of {len(self.controls)} ControlNets"
             came = f"{len(hints)} hints and {len(strengths)} strengths"
-            raise ValueError(f"expected a hint and a strength for each of {len(self.controls)} ControlNets, got {came}")
+            raise ValueError(f"expected {wanted}, got {came}")
         with contextlib.ExitStack() as added:
             for control, hint, strength in zip(self.controls, hints, strengths):
                 if strength:
                     skips, middle = control(x, t, cond, hint)
-                    added.enter_context(adding(self.base, [strength * each for each in skips], strength * middle))
+                    skips = [strength * each for each in skips]
+                    added.enter_context(adding(self.base, skips, strength * middle))
             return self.base(x, t, cond)
 
 

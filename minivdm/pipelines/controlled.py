@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.hints import HINTS
+from ..diffusion.forward_process import q_sample
 from ..diffusion.guidance import drop_condition
-from ..diffusion.predictions import EpsModel, prediction_loss
+from ..diffusion.predictions import EpsModel, to_v
 from ..models.controlnet import ControlledUNet, ControlNet, control_for
 from ..models.unet import Conditioned
 from ..training.torch_files import load_torch, save_torch
@@ -116,6 +117,7 @@ def train_control(
     steps: int,
     lr: float = 1e-3,
     drop: float = 0.5,
+    lowest: int = 1,
     warm_up: int = 20,
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float32,
@@ -133,6 +135,8 @@ def train_control(
         lr: learning rate of Adam; it grows for `warm_up` steps, then falls to 0 along a straight line. (No weight
             decays: those of the copy are good as they are.)
         drop: share of the prompts that are taken away.
+        lowest: levels below it are left out. Where it is hardly noisy, x_t shows more than any hint.
+        warm_up: steps in which the learning rate grows.
         generator: of data, levels and noise, on the model's device.
         dtype: autocast type on CUDA.
 
@@ -140,26 +144,29 @@ def train_control(
         (step, loss): steps done, from 1, and the loss as a detached scalar tensor.
 
     Raises:
+        ValueError: if the lowest level is none of the schedule's.
         FloatingPointError: at the last step, if the loss is not finite.
     """
+    if not 1 <= lowest <= model.schedule.T:
+        raise ValueError(f"the lowest level must lie in 1..{model.schedule.T}, got {lowest}")
     model.requires_grad_(False).eval()
     net = ControlledUNet(model.net.net, control)
     device = next(control.parameters()).device
     schedule = model.schedule.to(device)
-    optimizer = torch.optim.Adam(control.parameters(), lr=lr, fused=device.type == "cuda")
+    optimizer = torch.optim.Adam(
+        [p for p in control.parameters() if p.requires_grad], lr=lr, fused=device.type == "cuda"
+    )
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / warm_up, 1 - step / (steps + 1)))
     for step in range(1, steps + 1):
         x0, hint, tokens = draw(generator)
         context = model.net.encoder(drop_condition(tokens, drop, generator))  # (B, L, D)
+        like = dict(generator=generator, device=device)
+        t = torch.randint(lowest, schedule.T + 1, x0.shape[:1], **like)  # (B,)
+        eps = torch.randn(x0.shape, **like)  # like x0
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            loss = prediction_loss(
-                lambda x, t, cond, hint=hint: net(x, t, cond, [hint]),
-                x0,
-                schedule,
-                context,
-                generator,
-                model.prediction_type,
-            )
+            guess = net(q_sample(x0, t, eps, schedule), t, context, [hint])
+        targets = {"eps": eps, "x0": x0, "v": to_v(x0, t, eps, schedule)}
+        loss = (guess.float() - targets[model.prediction_type]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(control.parameters(), 1.0)
