@@ -970,12 +970,14 @@ except ImportError:
 #
 # **Answer**
 #
-# The loss of training says next to nothing about the hint: it is an average over all levels, at most of which the hint does
-# not matter, and it swings more from batch to batch than the hint is worth (section 5). So look first whether the hint gets in at all: change one hint for
-# another with the same noise; if the picture is the same bit for bit, the hint is lost, and no training will help. The usual
-# reason is a zero layer behind a zero layer: are weights of the hint's last layer still exactly zero? If the picture does
-# change, measure what you want (IoU of samples with the hint) every so often. It may also be a hint in another range than in
-# training, such as 0..255, or the strength, or a prompt that contradicts.
+# The loss of training says next to nothing about the hint: it is an average over all levels, at
+# most of which the hint does not matter, and it swings more from batch to batch than the hint is
+# worth (section 5). So look first whether the hint gets in at all: change one hint for another
+# with the same noise; if the picture is the same bit for bit, the hint is lost, and no training
+# will help. The usual reason is a zero layer behind a zero layer: are weights of the hint's last
+# layer still exactly zero? If the picture does change, measure what you want (IoU of samples with
+# the hint) every so often. It may also be a hint in another range than in training, such as
+# 0..255, or the strength, or a prompt that contradicts.
 #
 # **Rubric**
 #
