@@ -56,8 +56,11 @@ def parser() -> Parser:
     starting.add_argument("--port", type=int, help="the server's port (default: JupyterLab's)")
 
     training = commands.add_parser("train", help="train from nothing; the same command goes on after an interruption")
-    training.add_argument("model", choices=["text2video", "lora"], help="what to train; options of lora stand last")
-    training.add_argument("folder", nargs="?", help="for lora: a folder of your own pictures, with a captions.csv")
+    training.add_argument("model", choices=["text2video", "lora", "controlnet"], help="what to train")
+    training.add_argument(
+        "folder", nargs="?", help="for lora and controlnet: your own pictures (PNG, JPEG), with a captions.csv"
+    )
+    training.add_argument("--hint", help="for controlnet: edges, mask or points of the pictures (default: edges)")
     training.add_argument(
         "--budget", help="smoke, cpu, gpu, gpu-quick or gpu-small (default: MINIVDM_BUDGET, or what the machine allows)"
     )
@@ -111,6 +114,9 @@ def parser() -> Parser:
         help="use this adapter; may be given several times",
     )
     sampling.add_argument("--scale", type=int, default=4, help="enlarge each pixel so many times (default: 4)")
+    sampling.add_argument("--control", help="the file of a ControlNet, as chapter 08 or `train controlnet` makes it")
+    sampling.add_argument("--hint", help="what it follows: a picture or GIF, white on black, with 1 frame or as many")
+    sampling.add_argument("--strength", type=float, default=1.0, help="how closely, 0 to 2 (default: 1)")
 
     judging = commands.add_parser("evaluate", help="measure how well clips do what their prompts say")
     judging.add_argument(
@@ -182,14 +188,15 @@ def run(command: str, mine: bool, **options: object) -> object:
     if mine:
         install_mine()
     if command == "train":
-        options = options_of_training(**options)
-        if "folder" in options:
-            from .commands.train_lora import train_lora
+        model, options = options_of_training(**options)
+        if model == "lora":
+            from .commands.train_lora import train_lora as train
+        elif model == "controlnet":
+            from .commands.control import train_controlnet as train
+        else:
+            from .commands.train import train_text2video as train
 
-            return train_lora(progress=sys.stderr.isatty(), **options)
-        from .commands.train import train_text2video
-
-        return train_text2video(progress=sys.stderr.isatty(), **options)
+        return train(progress=sys.stderr.isatty(), **options)
     if command == "sample":
         from .commands.sample import sample_text2video
 
@@ -205,21 +212,26 @@ def run(command: str, mine: bool, **options: object) -> object:
     return evaluate_text2video(**options)
 
 
-FOR_LORA = "word", "rank", "alpha", "checkpoint"
-FOR_BOTH = "out", "steps", "lr", "seed"
+OWN_OPTIONS = {  # of `train`, beside those that all models have
+    "text2video": {"budget", "image_steps", "batch", "micro_batches", "frames", "size", "channels", "optimizer"},
+    "lora": {"word", "rank", "alpha", "checkpoint"},
+    "controlnet": {"hint", "batch"},
+}
+FOR_ALL = {"out", "steps", "lr", "seed"}
 
 
-def options_of_training(model: str, folder: str | None, **options: object) -> dict[str, object]:
-    """The options of `train` that were given; a ValueError that names the first that is another model's."""
-    if model == "lora" and folder is None:
-        raise ValueError("train lora needs a folder of pictures, with a captions.csv")
-    if model != "lora" and folder is not None:
+def options_of_training(model: str, folder: str | None, **options: object) -> tuple[str, dict[str, object]]:
+    """What is to be trained, and the options that were given; a ValueError that names the first of another model's."""
+    draws = model == "text2video"
+    if draws and folder is not None:
         raise ValueError(f"train {model} draws its own data, and has no use for {folder!r}")
+    if not draws and folder is None:
+        raise ValueError(f"train {model} needs a folder of pictures")
     given = {name: value for name, value in options.items() if value is not None}
-    foreign = [name for name in given if name not in FOR_BOTH and (name in FOR_LORA) != (model == "lora")]
+    foreign = [name for name in given if name not in FOR_ALL | OWN_OPTIONS[model]]
     if foreign:
         raise ValueError(f"--{foreign[0].replace('_', '-')} is no option of train {model}")
-    return given | ({"folder": folder} if model == "lora" else {})
+    return model, given if draws else {"folder": folder, **given}
 
 
 def install_mine() -> None:

@@ -21,9 +21,11 @@ from ..datasets.video_files import pyav, require_fits, write_video
 from ..files import runs_folder
 from ..models.lora import merge_lora
 from ..pipelines.adapters import load_concept
+from ..pipelines.controlled import with_hints
 from ..pipelines.pretrained import BUILDERS, NotFinite, load_pretrained, load_weights
 from ..pipelines.text2video import VideoModel, text_to_video
 from ..training.precision import best_device
+from .control import for_pictures, loaded_with_hint, sample_pictures
 
 GAP_PIXELS = 2  # pixels between clips side by side; even, as MP4 needs
 COLUMNS = 4  # clips in a row
@@ -41,6 +43,9 @@ def sample_text2video(
     fps: float = 8,
     scale: int = 4,
     lora: Sequence[str] = (),
+    control: str | Path | None = None,
+    hint: str | Path | None = None,
+    strength: float = 1.0,
 ) -> list[Path]:
     """Sample one clip per prompt and write them.
 
@@ -53,6 +58,7 @@ def sample_text2video(
         fps: frames per second; in a GIF each frame stays for 1 / fps, rounded to 1/100 s.
         scale: how many times each pixel is repeated in a row and in a column.
         lora: adapters for the model, each a file of `save_concept`, or "file:scale"; see `with_adapters`.
+        control, hint, strength: the file of a ControlNet, a drawing or clip that it follows, and how closely, 0 to 2.
 
     Returns:
         The paths of the files written.
@@ -66,6 +72,12 @@ def sample_text2video(
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not prompts:
         raise ValueError("expected at least one prompt, got none")
+    if control is None and hint is not None:
+        raise ValueError("a hint needs a ControlNet that reads it: give --control, too")
+    if control is not None and for_pictures(control):
+        if lora:
+            raise ValueError("this ControlNet steers pictures, and --lora is for clips")
+        return sample_pictures(prompts, out, control, hint, strength, steps, guidance_scale, seed, scale)
     if not lora:  # else it takes the adapters' words to say more
         Tokenizer().encode(prompts)
     paths = output_paths(out, prompts)
@@ -75,8 +87,12 @@ def sample_text2video(
     if not 1 <= scale <= 64:
         raise ValueError(f"scale must lie in 1..64, got {scale}")
     model, source = find_model(checkpoint)
+    steering = control and loaded_with_hint(control, hint, model, model.frames, model.size)  # made for the model alone
     tokenizer, source = with_adapters(model, lora, source)
     tokenizer.encode(prompts)
+    if steering:
+        network, drawn = steering
+        model, source = with_hints(model, [network], [drawn], [strength]), f"{source}, steered by {control}"
     together = len(paths) < len(prompts)
     height, width = size_side_by_side(len(prompts) if together else 1, model.size, model.size)
     require_fits(paths[0], model.frames, height, width, scale, fps)

@@ -1,4 +1,4 @@
-r"""The learner's own pictures: a folder of PNG and JPEG files, and a table of captions.
+r"""The learner's own pictures: a folder of PNG and JPEG files, and a table of captions, where they need some.
 
     captions.csv        file,caption
     moon1.png           "a red moon at the top left" is the caption of that row
@@ -20,7 +20,7 @@ from .clip_table import read_table
 from .pixels import to_model_range
 
 TABLE, COLUMNS = "captions.csv", ("file", "caption")
-FORMATS = ("PNG", "JPEG")
+FORMATS, ENDINGS = ("PNG", "JPEG"), (".png", ".jpg", ".jpeg")
 MAX_PICTURES = 1000
 MAX_PIXELS = 50_000_000  # of one picture: larger than any camera's here, and small enough for memory
 
@@ -62,6 +62,26 @@ def read_picture_folder(folder: str | Path, size: int = 32) -> tuple[Tensor, lis
         pictures.append(shrunk(read_picture(folder / file), size))
         captions.append(caption)
     return torch.stack(pictures), captions
+
+
+def read_pictures(folder: str | Path, size: int = 32) -> tuple[Tensor, list[str]]:
+    """Pictures that need no captions: as `read_picture_folder`, or without a table all of the folder, by their names.
+
+    Returns:
+        (N, 3, size, size) float32 in [-1, 1], and N captions, "" for all where there is no table.
+
+    Raises:
+        OSError, ValueError: as `read_picture_folder`; or if the folder holds no picture.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder at {folder}")
+    if (folder / TABLE).exists():
+        return read_picture_folder(folder, size)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    if not 1 <= len(paths) <= MAX_PICTURES:
+        raise ValueError(f"expected 1 to {MAX_PICTURES} pictures ({', '.join(ENDINGS)}) in {folder}, got {len(paths)}")
+    return torch.stack([shrunk(read_picture(path), size) for path in paths]), [""] * len(paths)
 
 
 def read_picture(path: Path) -> Tensor:

@@ -61,6 +61,30 @@ def ring(x: Tensor, y: Tensor) -> Tensor:
 SHAPES = {f.__name__: f for f in (circle, square, triangle, diamond, cross, ring)}
 
 
+def pixel_centres(size: int, device: torch.device) -> Tensor:
+    """Where the pixels of a row are, (W,): from -1 to 1, in units of half the frame's width."""
+    return (torch.arange(size, device=device) + 0.5) / size * 2 - 1
+
+
+def coverage(
+    shape: Tensor, x: Tensor, y: Tensor, radius: Tensor, size: int, shapes: dict[str, Callable] = SHAPES
+) -> Tensor:
+    """How much of each pixel a shape covers: its exact mask, with soft edges; arguments as for `paint`.
+
+    Returns:
+        (B, F, H, W) float, from 0 (ground) to 1 (sprite).
+    """
+    grid = pixel_centres(size, x.device)  # (W,)
+    radius = radius[:, :, None, None]  # (B, F, 1, 1)
+    u = (grid - x[:, :, None, None]) / radius  # (B, F, 1, W) in units of the sprite's radius
+    v = (grid[:, None] - y[:, :, None, None]) / radius  # (B, F, H, 1)
+    distance = u.new_zeros(()).expand(*u.shape[:2], size, size)  # (B, F, H, W)
+    for index, signed_distance in enumerate(shapes.values()):
+        chosen = (shape == index)[:, None, None, None]  # (B, 1, 1, 1)
+        distance = torch.where(chosen, signed_distance(*torch.broadcast_tensors(u, v)), distance)
+    return (0.5 - distance * radius * size / 2).clamp(0, 1)
+
+
 def paint(
     shape: Tensor,
     colour: Tensor,
@@ -89,18 +113,10 @@ def paint(
     Returns:
         (B, 3, F, H, W) float in [-1, 1].
     """
-    grid = (torch.arange(size, device=x.device) + 0.5) / size * 2 - 1  # (W,) pixel centres
-    radius = radius[:, :, None, None]  # (B, F, 1, 1)
-    u = (grid - x[:, :, None, None]) / radius  # (B, F, 1, W) in units of the sprite's radius
-    v = (grid[:, None] - y[:, :, None, None]) / radius  # (B, F, H, 1)
-    distance = u.new_zeros(()).expand(*u.shape[:2], size, size)  # (B, F, H, W)
-    for index, signed_distance in enumerate(shapes.values()):
-        chosen = (shape == index)[:, None, None, None]  # (B, 1, 1, 1)
-        distance = torch.where(chosen, signed_distance(*torch.broadcast_tensors(u, v)), distance)
-    coverage = (0.5 - distance * radius * size / 2).clamp(0, 1) * visible[:, :, None, None]  # (B, F, H, W)
-    paints = torch.tensor(list(colours.values()), device=grid.device)[colour]  # (B, 3)
-    back = ground(len(shape), grid, generator)[:, :, None]  # (B, 3, 1, H, W)
-    clip = back + coverage[:, None] * (paints[:, :, None, None, None] - back)  # (B, 3, F, H, W)
+    covered = coverage(shape, x, y, radius, size, shapes) * visible[:, :, None, None]  # (B, F, H, W)
+    paints = torch.tensor(list(colours.values()), device=x.device)[colour]  # (B, 3)
+    back = ground(len(shape), pixel_centres(size, x.device), generator)[:, :, None]  # (B, 3, 1, H, W)
+    clip = back + covered[:, None] * (paints[:, :, None, None, None] - back)  # (B, 3, F, H, W)
     return clip * 2 - 1
 
 

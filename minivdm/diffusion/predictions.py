@@ -142,6 +142,10 @@ class EpsModel(nn.Module):
         # to_score, solved for eps
         return -(1 - per_sample(schedule.alpha_bar, t, x)).sqrt() * guess
 
+    def around(self, net: nn.Module) -> "EpsModel":
+        """The same model around another network."""
+        return EpsModel(net, self.prediction_type, self.schedule)
+
 
 def prediction_loss(
     net: "Callable",
