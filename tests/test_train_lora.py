@@ -10,8 +10,10 @@ from minivdm.__main__ import main
 from minivdm.commands.train_lora import train_lora
 from minivdm.datasets.picture_folder import read_picture_folder
 from minivdm.files import locked
+from minivdm.models.controlnet import control_for
 from minivdm.pipelines.adapters import base_hash
-from minivdm.pipelines.pretrained import save_pretrained
+from minivdm.pipelines.controlled import save_control
+from minivdm.pipelines.pretrained import load_weights, save_pretrained
 from minivdm.pipelines.text2video import build_text2video
 from minivdm.training.torch_files import load_torch
 from tests.helpers import with_random_weights
@@ -86,6 +88,24 @@ def test_a_scale_of_zero_samples_the_base(folder, model, tmp_path, monkeypatch):
         assert main([*options, *more]) == 0
         films.append(out.read_bytes())
     assert films[0] == films[1] != films[2]
+
+
+def test_an_adapter_and_a_hint_steer_at_once(folder, model, tmp_path, monkeypatch):
+    """The ControlNet was made for the model without the adapter, and is refused for none with it."""
+    monkeypatch.setattr("minivdm.commands.train_lora.PRIOR", 2)
+    path, base = tuned(folder, model, tmp_path / "run"), load_weights(model, build_text2video)
+    control = with_random_weights(control_for(base.net.net))
+    save_control(tmp_path / "control.pt", control, base, "mask")
+    drawing = np.zeros((base.size, base.size), dtype=np.uint8)
+    drawing[4:8, 4:8] = 255
+    Image.fromarray(drawing).save(tmp_path / "hint.png")
+    films, hint = [], ["--control", str(tmp_path / "control.pt"), "--hint", str(tmp_path / "hint.png")]
+    for more in (hint, ["--lora", str(path)], [*hint, "--lora", str(path)]):
+        out = tmp_path / f"{len(films)}.gif"
+        options = ["sample", "a red ring moving left", "--checkpoint", str(model), "-o", str(out), "--steps", "2"]
+        assert main([*options, *more]) == 0
+        films.append(out.read_bytes())
+    assert len(set(films)) == 3
 
 
 @pytest.mark.parametrize(
