@@ -93,7 +93,7 @@ def test_a_scale_of_zero_samples_the_base(folder, model, tmp_path, monkeypatch):
 def test_an_adapter_and_a_hint_steer_at_once(folder, model, tmp_path, monkeypatch):
     """The ControlNet was made for the model without the adapter, and is refused for none with it."""
     monkeypatch.setattr("minivdm.commands.train_lora.PRIOR", 2)
-    path, base = tuned(folder, model, tmp_path / "run"), load_weights(model, build_text2video)
+    path, base = tuned(folder, model, tmp_path / "run"), load_weights(model, lambda config: build_text2video(**config))
     control = with_random_weights(control_for(base.net.net))
     save_control(tmp_path / "control.pt", control, base, "mask")
     drawing = np.zeros((base.size, base.size), dtype=np.uint8)
