@@ -67,23 +67,24 @@ def cell_settings(line):
     return settings
 
 
-def exercises(root=None):
-    """Every exercise of the course, in order: piece name -> its cell's settings, with `chapter` added."""
-    found = {}
+def cells_with(key, root=None):
+    """The settings of all cells that have this one, as (chapter, settings), in order."""
     for path in source_files(root):
         for line in path.read_text(encoding="utf-8").splitlines():
-            settings = cell_settings(line) if line.startswith("# %%") and "piece=" in line else {}
-            if "exercise" in settings:
-                found[settings["piece"]] = {**settings, "chapter": path.stem}
-    return found
+            settings = cell_settings(line) if line.startswith("# %%") and f"{key}=" in line else {}
+            if key in settings:
+                yield path.stem, settings
+
+
+def exercises(root=None):
+    """Every exercise of the course, in order: piece name -> its cell's settings, with `chapter` added."""
+    found = cells_with("exercise", root)
+    return {settings["piece"]: {**settings, "chapter": chapter} for chapter, settings in found if "piece" in settings}
 
 
 def word_questions(root=None):
     """The questions that are answered in words: chapter -> their numbers, for chapters that have some."""
     found = {}
-    for path in source_files(root):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            settings = cell_settings(line) if line.startswith("# %%") and "words=" in line else {}
-            if "words" in settings:
-                found.setdefault(path.stem, []).append(settings["words"])
+    for chapter, settings in cells_with("words", root):
+        found.setdefault(chapter, []).append(settings["words"])
     return found
