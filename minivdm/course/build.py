@@ -24,7 +24,6 @@ from .chapter_cells import OTHERS, SETTINGS, read_source, validate
 from .copies import keep_copy
 from .differences import Note, has_run, is_stray, notebook_difference, readme_difference
 from .guess_cells import validate_predictions
-from .mending import mistake
 from .outputs import tidy
 from .own_cells import Unreadable, own_cells, read_cells, record, recorded
 from .stubs import BuildError, code_of
@@ -148,6 +147,8 @@ def mistake_in(chapter, metadata):
     """What is to be mended in a piece cell, as `code_of` takes it; None if nothing is."""
     if "mend" not in metadata:
         return None
+    from .mending import mistake  # the checks need PyTorch, and nothing else here does
+
     try:
         return mistake(metadata["piece"], metadata["mend"])
     except ValueError as error:

@@ -1,5 +1,6 @@
 """Reading a cell's text: which pieces it holds, and whether Python can parse it."""
 
+import ast
 import re
 import warnings
 
@@ -39,3 +40,20 @@ def without_magics(lines):
 
     shell = get_ipython()
     return "".join(shell.input_transformer_manager.do_token_transforms(lines) if shell else lines)
+
+
+def calls(name, text):
+    """The calls of a function in a text of Python, in order; lines of magics may stand in it.
+
+    Raises:
+        ValueError: if it is no Python.
+    """
+    if f"{name}(" not in text:
+        return []
+    lines = ["pass" if line.lstrip().startswith(("%", "!")) else line for line in text.splitlines()]
+    try:
+        nodes = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.Call)]
+    except SyntaxError as error:
+        raise ValueError(f"a text with {name}(...) is no Python: {error}") from None
+    found = [node for node in nodes if isinstance(node.func, ast.Name) and node.func.id == name]
+    return sorted(found, key=lambda node: node.lineno)

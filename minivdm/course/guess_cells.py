@@ -5,9 +5,10 @@ import contextlib
 import inspect
 
 from . import sources
+from .cells import calls
 from .guess_question import Question
 from .guesses import predict
-from .kept_guesses import kept_entry
+from .kept_guesses import kept_entries
 from .stubs import BuildError
 
 
@@ -22,7 +23,7 @@ def validate_predictions(path, cells, seen):
     for place, (kind, text, _) in enumerate(cells, 1):
         where = f"{path.name}, cell {place}"
         try:
-            asked = [(number_of(call), question_of(call)) for call in calls(text)] if kind == "code" else []
+            asked = [(number_of(call), question_of(call)) for call in calls("predict", text)] if kind == "code" else []
         except ValueError as error:
             raise BuildError(f"{where}: {error}") from None
         for number, _ in asked:
@@ -32,19 +33,6 @@ def validate_predictions(path, cells, seen):
             if key in seen:
                 raise BuildError(f"{where}: {key} is in {seen[key]} already")
             seen[key] = where
-
-
-def calls(text):
-    """The calls of `predict` in a text of Python, in order; magics may stand in it. A ValueError if it is no Python."""
-    if "predict(" not in text:
-        return []
-    lines = ["pass" if line.lstrip().startswith(("%", "!")) else line for line in text.splitlines()]
-    try:
-        nodes = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.Call)]
-    except SyntaxError as error:
-        raise ValueError(f"a text with predict(...) is no Python: {error}") from None
-    found = [node for node in nodes if isinstance(node.func, ast.Name) and node.func.id == "predict"]
-    return sorted(found, key=lambda node: node.lineno)
 
 
 def arguments(call):
@@ -85,18 +73,17 @@ def predictions(root=None):
     found = {}
     for path in sources.source_files(root):
         with contextlib.suppress(ValueError):
-            for call in calls(path.read_text(encoding="utf-8")):
+            for call in calls("predict", path.read_text(encoding="utf-8")):
                 found[number_of(call)] = path.stem, question_of(call)
     return found
 
 
 def prediction_lines(root=None):
     """For `status`: how many predictions of each chapter are answered, and what is wrong with their file."""
-    counts, problems = {}, {}
+    counts, (entries, problem) = {}, kept_entries()
     for number, (chapter, question) in predictions(root).items():
-        entry, problem = kept_entry(number)
+        entry = entries.get(number)
         answered = entry is not None and (question is None or question.fits(entry))
         counts.setdefault(chapter, []).append(answered)
-        problems[problem] = None
     lines = [f"  {chapter}: {sum(each)} of {len(each)} answered" for chapter, each in counts.items()]
-    return ["\nPredictions:", *lines, *(f"  {problem}" for problem in problems if problem)] if lines else []
+    return ["\nPredictions:", *lines, *([f"  {problem}"] if problem else [])] if lines else []

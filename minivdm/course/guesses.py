@@ -13,7 +13,6 @@ measurement has been shown, the answer that stood then is named beside the new o
 from .guess_question import Question, short
 from .guess_view import show
 from .kept_guesses import keep, kept_entry
-from .kept_pieces import settings
 
 seen = set()  # numbers of the unanswered predictions whose measurement this process has shown
 
@@ -36,6 +35,8 @@ def predict(number, question, choices=None, low=None, high=None, unit="", answer
     Raises:
         ValueError: if the question makes no sense, such as one choice alone.
     """
+    from .kept_pieces import settings  # needs PyTorch; `build` reads this function's signature without it
+
     guess = Prediction(Question(number, question, choices, low, high, unit), keeps=settings["keep"])
     if answer is not None:
         try:

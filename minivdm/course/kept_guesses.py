@@ -86,10 +86,15 @@ def keep(question, entry):
     return entry, note
 
 
+def kept_entries():
+    """As `read`, but a file that cannot be read at all is what the line is about."""
+    try:
+        return read()
+    except OSError as error:
+        return {}, " ".join(str(error).split())
+
+
 def kept_entry(number):
     """The entry of one number, or None; and a line about a file that is not in order or cannot be read, or ""."""
-    try:
-        entries, problem = read()
-    except OSError as error:
-        return None, " ".join(str(error).split())
+    entries, problem = kept_entries()
     return entries.get(number), problem

@@ -65,6 +65,5 @@ def parts_of(text):
     found = {}
     for part in inside:
         if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            part.decorator_list = [each for each in part.decorator_list if "piece" not in ast.unparse(each)]
             found[part.name] = found.get(part.name, "") + ast.dump(part)  # a property has several of one name
     return found

@@ -3,6 +3,7 @@
 import ast
 
 from . import sources
+from .cells import calls
 from .own_cells import Unreadable, read_cells
 
 
@@ -30,15 +31,13 @@ def answers_in(notebook):
     """
     found = {}
     for cell in notebook["cells"]:
-        if cell["cell_type"] != "code" or "in_words(" not in cell["source"]:
-            continue
         try:
-            calls = [node for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.Call)]
-        except (SyntaxError, ValueError):
+            asked = calls("in_words", cell["source"]) if cell["cell_type"] == "code" else []
+        except ValueError:
             continue
-        for call in calls:
+        for call in asked:
             given = [each.value for each in call.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-            if isinstance(call.func, ast.Name) and call.func.id == "in_words" and len(given) == len(call.args) == 2:
+            if len(given) == len(call.args) == 2:
                 found[given[0]] = given[1].strip()
     return found
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 
 import nbformat
@@ -274,3 +275,9 @@ def test_without_jupytext_one_line_says_what_to_install(root, capsys, monkeypatc
         monkeypatch.delitem(sys.modules, f"minivdm.course.{module}", raising=False)
     assert build(root) == 2
     assert capsys.readouterr().err == 'error: building needs jupytext: pip install "minivdm[test]"\n'
+
+
+def test_building_needs_no_pytorch():
+    """It starts at once where nothing is to be mended: only the checks of such exercises need it."""
+    code = "import sys, minivdm.course.build; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
