@@ -79,7 +79,7 @@ def parser() -> Parser:
     training.add_argument("--frames", type=int, help="frames per clip, at least 4")
     training.add_argument("--size", type=int, help="height and width in pixels, at least 16")
     training.add_argument("--channels", type=int, help="width of the network, a multiple of 32")
-    training.add_argument("--optimizer", help="muon or adamw")
+    training.add_argument("--optimizer", help="muon, adamw or adam")
     training.add_argument("--lr", type=float, help="learning rate at its highest")
     training.add_argument("--seed", type=int, help="the same seed gives the same run (default: 0)")
     training.add_argument(

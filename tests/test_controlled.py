@@ -12,14 +12,9 @@ from minivdm.commands.control import read_hint
 from minivdm.datasets.gif_files import save_gif
 from minivdm.datasets.picture_folder import read_pictures
 from minivdm.models.controlnet import control_for
-from minivdm.pipelines.controlled import (
-    hash_of_weights,
-    load_control,
-    sample_with_hints,
-    save_control,
-    train_control,
-    with_hints,
-)
+from minivdm.pipelines.control_files import hash_of_weights, load_control, save_control
+from minivdm.pipelines.control_training import train_control
+from minivdm.pipelines.controlled import sample_with_hints, with_hints
 from minivdm.pipelines.pretrained import BUILDERS, load_pretrained, load_weights, save_pretrained
 from minivdm.pipelines.text2image import build_text2image, still_tokenizer, text_to_image
 from minivdm.pipelines.text2video import VideoModel, build_text2video, text_to_video
@@ -94,7 +89,7 @@ def test_training_changes_the_control_net_alone_and_lowers_the_loss():
     model, _ = pictures()
     before, control = copy.deepcopy(model.state_dict()), control_for(model.net.net)
     x0, hint, tokens = torch.rand(4, 3, 16, 16), torch.rand(4, 1, 16, 16), still_tokenizer().encode(PROMPTS[:1] * 4)
-    steps = train_control(model, control, lambda generator: (x0, hint, tokens), 60, 3e-3, generator=seeded())
+    steps = train_control(model, control, lambda generator: (x0, hint, tokens), 120, 3e-3)
     losses = [loss.item() for _, loss in steps]
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -241,3 +236,22 @@ def test_a_clip_is_steered_from_the_command_line(tmp_path, capsys):
     assert "strengths must lie in 0..2" in fails(
         capsys, *arguments, *data, "--hint", tmp_path / "hint.gif", "--strength", "3"
     )
+
+
+def test_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
+    model, _ = pictures()
+    x0, hint, tokens = torch.rand(4, 3, 16, 16), torch.rand(4, 1, 16, 16), still_tokenizer().encode(PROMPTS[:1] * 4)
+    options = dict(checkpoint=tmp_path / "run", save_every=2, settings=dict(hint="edges"))
+
+    def trained(control, stop=None, **more):
+        for step, _ in train_control(model, control, lambda generator: (x0, hint, tokens), 6, **more):
+            if step == stop:
+                break
+        return control.state_dict()
+
+    torch.manual_seed(3)
+    whole = trained(control_for(model.net.net))
+    torch.manual_seed(3)
+    trained(control_for(model.net.net), 4, **options)
+    again = trained(control_for(model.net.net), **options)
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())

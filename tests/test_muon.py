@@ -113,7 +113,7 @@ def test_every_parameter_has_one_optimiser_and_its_learning_rate():
     assert [group.get("lr_ratio", 1.0) for group in optimizer.param_groups] == [MUON_LR_RATIO, 1.0]
     assert [len(group["params"]) for group in build_optimizer(model, "adamw").param_groups] == [sum(map(len, groups))]
     assert len(build_optimizer(nn.Linear(20, 20, bias=False), "muon").param_groups) == 1  # nothing is left for AdamW
-    with pytest.raises(ValueError, match="optimizer must be one of muon, adamw; got 'sgd'"):
+    with pytest.raises(ValueError, match="optimizer must be one of muon, adamw, adam; got 'sgd'"):
         build_optimizer(model, "sgd")
 
 

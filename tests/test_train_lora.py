@@ -12,7 +12,7 @@ from minivdm.datasets.picture_folder import read_picture_folder
 from minivdm.files import locked
 from minivdm.models.controlnet import control_for
 from minivdm.pipelines.adapters import base_hash
-from minivdm.pipelines.controlled import save_control
+from minivdm.pipelines.control_files import save_control
 from minivdm.pipelines.pretrained import load_weights, save_pretrained
 from minivdm.pipelines.text2video import build_text2video
 from minivdm.training.torch_files import load_torch

@@ -75,7 +75,7 @@ b = budget(
         edits=48, patches=[8], linear=1200,
     ),
     gpu=dict(
-        pool=20_000, batch=128, width=48, encode=1200, tune=250, steps=1200, net=64, prompts=864,
+        pool=12_000, batch=128, width=48, encode=800, tune=200, steps=700, net=64, prompts=864,
         walk=20, edits=144, patches=[8, 2], linear=2000,
     ),
 )
@@ -618,7 +618,7 @@ def train_denoiser(model, data):
 
     started = time.perf_counter()
     options = dict(loss=prediction_loss, optimizer="muon", decay="cosine", warm_up=50)
-    options |= dict(cuda_graph=True)
+    options |= dict(cuda_graph=True, dtype=b.dtype)
     for _ in train(model.net, ema, batch, model.schedule.to(b.device), b.steps, **options):
         pass  # at the last step, `train` waits for the device
     model.net = ema.model.eval()
@@ -642,7 +642,7 @@ triples = all_triples("all", STILL_ATTRIBUTES)
 order = torch.randperm(432, generator=torch.Generator().manual_seed(0))
 asked = triples[order].repeat(2, 1)[: b.prompts]
 prompts = stills.captions(asked, torch.Generator().manual_seed(5))
-options = dict(steps=b.walk, guidance_scale=3.0)
+options = dict(steps=b.walk, guidance_scale=3.0, batch_size=b.prompts)
 
 
 def draw(name, texts, seed=6):

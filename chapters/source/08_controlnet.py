@@ -58,7 +58,9 @@ from minivdm.models.controlnet import (
 from minivdm.models.layers import zero_module
 from minivdm.models.unet import Stage, UNet
 from minivdm.models.unet3d import UNet3D
-from minivdm.pipelines.controlled import hash_of_weights, sample_with_hints, train_control
+from minivdm.pipelines.control_files import hash_of_weights
+from minivdm.pipelines.control_training import train_control
+from minivdm.pipelines.controlled import sample_with_hints
 from minivdm.pipelines.pretrained import load_pretrained
 from minivdm.pipelines.text2image import still_tokenizer, text_to_image
 
@@ -69,6 +71,7 @@ plt.rcParams.update(viz.STYLE)
 b = budget(
     smoke=dict(
         steps=4,
+        pool=8,
         batch=4,
         broken_steps=4,
         looks=(0, 2, 4),
@@ -77,12 +80,14 @@ b = budget(
         views=4,
         strengths=(0.0, 1.0, 2.0),
         clip_steps=1,
+        clip_pool=2,
         clip_batch=1,
         clips=1,
         clip_ddim=2,
     ),
     cpu=dict(
         steps=300,
+        pool=4000,
         batch=16,
         broken_steps=100,
         looks=(0, 25, 50, 75, 100, 150, 200, 300),
@@ -91,12 +96,14 @@ b = budget(
         views=8,
         strengths=(0.0, 0.5, 1.0, 1.5, 2.0),
         clip_steps=60,
+        clip_pool=240,
         clip_batch=4,
         clips=6,
         clip_ddim=8,
     ),
     gpu=dict(
         steps=1000,
+        pool=8000,
         batch=32,
         broken_steps=300,
         looks=(0, 10, 20, 30, 40, 50, 60, 80, 100, 150, 200, 300, 500, 1000),
@@ -105,6 +112,7 @@ b = budget(
         views=8,
         strengths=(0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
         clip_steps=400,
+        clip_pool=1000,
         clip_batch=8,
         clips=48,
         clip_ddim=20,
@@ -113,7 +121,8 @@ b = budget(
 
 # %% [markdown]
 # The numbers: `steps` and `batch` of training (`broken_steps` for the bug of section 6), after which steps to look
-# (`looks`), how many `prompts` are drawn for a measurement, in how many `steps_ddim`; and the same for clips.
+# (`looks`), how many `prompts` are drawn for a measurement, in how many `steps_ddim`; and the same for clips. `pool` and
+# `clip_pool` are how many pictures and clips there are to learn from.
 #
 # ## 1 · How much do words say?
 #
@@ -364,7 +373,7 @@ def parts_moved(control, steps):
     }
     moved = {name: [] for name in where}
     draw = lambda generator: (drawn[:4], exact[:4], told(asked[:4]))  # noqa: E731
-    for _ in train_control(model, control, draw, steps, warm_up=1, generator=generator):
+    for _ in train_control(model, control, draw, steps, warm_up=1):
         now = control.state_dict()
         for name, beginnings in where.items():
             away = [
@@ -408,16 +417,21 @@ guess = predict(
 
 
 # %%
+pool = hinted_stills(b.pool, generator)  # stills of seen triples, with exact masks
+
+
 def draw(generator):
-    """A batch of stills of seen triples, with exact masks and one of the wordings."""
-    pictures, hint, attributes = hinted_stills(b.batch, generator)
+    """A batch of the pool, with one of the wordings of each caption."""
+    i = torch.randint(b.pool, (b.batch,), generator=generator, device=b.device)
+    pictures, hint, attributes = (each[i] for each in pool)
     return pictures, hint, random_captions(table, attributes, generator)
 
 
 def sample(controls, hints, attributes, strengths=None, seed=7):
     """Pictures for the plain captions of these attributes and these hints, from fixed noise."""
     noise = torch.Generator(b.device).manual_seed(seed)
-    given = dict(steps=b.steps_ddim, guidance_scale=2, generator=noise, batch_size=96)
+    given = dict(steps=b.steps_ddim, guidance_scale=2, generator=noise)
+    given |= dict(batch_size=b.prompts, cuda_graph=True)
     return sample_with_hints(told(attributes), model, controls, hints, strengths, **given)
 
 
@@ -427,7 +441,7 @@ def judged(pictures, hint, attributes):
     return iou(masks(pictures), hint), right
 
 
-training = dict(lr=2e-3, lowest=300, generator=generator)
+training = dict(lr=2e-3, lowest=300, cuda_graph=True)
 
 
 def train_and_look(control, steps=b.steps):
@@ -881,9 +895,13 @@ def dots_of(centres):
     return dots(centres[:, :, None], 32).transpose(1, 2)
 
 
+wandering = wandering_clips(b.clip_pool, generator)  # sprites, and the paths of their centres
+
+
 def draw_clips(generator):
-    """A batch of sprites that wander, with their paths as hints and one of the wordings."""
-    clips, centres, attributes = wandering_clips(b.clip_batch, generator)
+    """A batch of clips, with their paths as hints and one of the wordings of each caption."""
+    i = torch.randint(b.clip_pool, (b.clip_batch,), generator=generator, device=b.device)
+    clips, centres, attributes = (each[i] for each in wandering)
     return clips, dots_of(centres), random_captions(clip_table, attributes, generator)
 
 
@@ -906,6 +924,7 @@ def follow(points, prompt="a red circle moving left", strength=1.0, seed=0):
         steps=b.clip_ddim,
         guidance_scale=2,
         generator=noise,
+        cuda_graph=True,
     )
     off = centre_distance(of_frames(masks, clip)[0].transpose(0, 1), path)
     return clip[0].cpu(), path.cpu(), off.cpu()
@@ -940,7 +959,8 @@ for name, strength in {"words alone": 0.0, "words + path": 1.0}.items():
         steps=b.clip_ddim,
         guidance_scale=2,
         generator=noise,
-        batch_size=16,
+        batch_size=b.clips,
+        cuda_graph=True,
     )
     away[name] = centre_distance(of_frames(masks, made).transpose(1, 2), centres).cpu()  # (B, F)
     each = away[name].median(dim=1).values

@@ -24,19 +24,15 @@ from ..datasets.video_files import read_video
 from ..diffusion.predictions import EpsModel
 from ..files import locked, replacing, runs_folder
 from ..models.controlnet import ControlNet, control_for
-from ..pipelines.controlled import (
-    load_control,
-    made_for,
-    require_kind,
-    sample_with_hints,
-    save_control,
-    train_control,
-)
+from ..pipelines.control_files import load_control, made_for, require_kind, save_control
+from ..pipelines.control_training import train_control
+from ..pipelines.controlled import sample_with_hints
 from ..pipelines.pretrained import load_pretrained
 from ..pipelines.text2image import still_tokenizer
 from ..training.precision import best_device
 
 SIZE = 32  # of the pictures of text2image
+LINES = 10  # that a training prints, and how often it saves what it has
 
 
 def read_hint(path: str | Path, frames: int, size: int) -> Tensor:
@@ -136,6 +132,8 @@ def train_controlnet(
 ) -> Path:
     """Train a ControlNet of text2image on a folder of pictures; their hints are computed from them.
 
+    A run that was stopped is gone on with by the same command, from <out>.unfinished.
+
     Args:
         folder: see `read_pictures`. A caption with words that the model does not know counts as none.
         hint: the kind of hint, a name in `HINTS`. Masks and points are for bright things on dark grounds.
@@ -171,14 +169,18 @@ def train_controlnet(
         return pictures[i], hints[i], tokens[i]
 
     torch.manual_seed(seed)
-    model, generator = load_pretrained("text2image").to(device), torch.Generator(device).manual_seed(seed)
+    model = load_pretrained("text2image").to(device)
     control, start = control_for(model.net.net), time.perf_counter()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(f"{path}.lock", path), tqdm(total=steps, disable=not progress, unit="step") as bar:
-        for step, loss in train_control(model, control, draw, steps, lr, generator=generator):
-            bar.update()
-            if step % max(1, steps // 10) == 0:
+    unfinished = Path(f"{path}.unfinished")  # the same command goes on from there
+    settings = dict(hint=hint, pictures=len(pictures), steps=steps, batch=batch, lr=lr)
+    going_on = dict(checkpoint=unfinished, save_every=max(1, steps // LINES), settings=settings)
+    with locked(f"{path}.lock", path):
+        run = train_control(model, control, draw, steps, lr, seed=seed, progress=progress, cuda_graph=True, **going_on)
+        for step, loss in run:
+            if step % max(1, steps // LINES) == 0:
                 tqdm.write(f"{time.perf_counter() - start:6.0f} s  step {step:6d} of {steps}  loss {loss.item():.5f}")
         save_control(path, control, model, hint)
+        unfinished.unlink()
     print(f"{path}: a ControlNet for {hint}, {path.stat().st_size:,} bytes")
     return path

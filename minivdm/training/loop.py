@@ -103,7 +103,7 @@ def train(
             the first save of this one overwrites it.
         settings: what the run is made with, in the caller's words; kept in the checkpoint, and compared.
         saved: what `find_checkpoint` has found, or {} if that is of no use; by default it is read here.
-        optimizer, momentum: "adamw", or "muon" and its momentum; see `build_optimizer`.
+        optimizer, momentum: "adamw", "adam", or "muon" and its momentum; see `build_optimizer`.
         warm_up: in so many steps the learning rate grows to `lr`, along a straight line.
 
     Yields:

@@ -7,7 +7,7 @@ from .adamw import AdamW
 from .muon import Muon, hidden_weights
 from .optimizer import Optimizer
 
-OPTIMIZERS = "muon", "adamw"
+OPTIMIZERS = "muon", "adamw", "adam"
 MUON_LR_RATIO = 10.0  # AdamW moves each entry by about lr; Muon moves the longest vector by lr
 MUON_MOMENTUM = 0.9  # better than 0.95 in runs of about a thousand steps
 
@@ -17,8 +17,8 @@ def build_optimizer(model: nn.Module, name: str = "muon", momentum: float = MUON
 
     Args:
         model: the network, on its device.
-        name: "adamw", with a weight decay of 0.01; or "muon": `Muon` for the `hidden_weights`, and AdamW for everything
-            else.
+        name: "adamw", with a weight decay of 0.01; "adam", without; or "muon": `Muon` for the `hidden_weights`, and
+            AdamW for everything else.
         momentum: Muon's.
 
     Returns:
@@ -31,7 +31,7 @@ def build_optimizer(model: nn.Module, name: str = "muon", momentum: float = MUON
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {name!r}")
     hidden = hidden_weights(model) if name == "muon" else []
     if not hidden:
-        return AdamW(model.parameters())
+        return AdamW(model.parameters(), weight_decay=0.0 if name == "adam" else 0.01)
     known = {id(weight) for weight in hidden}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
     muon = Muon([dict(params=hidden, lr_ratio=MUON_LR_RATIO)], momentum=momentum)
