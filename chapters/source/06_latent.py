@@ -642,7 +642,7 @@ triples = all_triples("all", STILL_ATTRIBUTES)
 order = torch.randperm(432, generator=torch.Generator().manual_seed(0))
 asked = triples[order].repeat(2, 1)[: b.prompts]
 prompts = stills.captions(asked, torch.Generator().manual_seed(5))
-options = dict(steps=b.walk, guidance_scale=3.0, batch_size=b.prompts)
+options = dict(steps=b.walk, guidance_scale=3.0, batch_size=288 if b.name == "gpu" else 32)
 
 
 def draw(name, texts, seed=6):
