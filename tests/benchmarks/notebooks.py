@@ -1,12 +1,14 @@
 """Run the worked notebooks, store their outputs, and measure seconds and memory.
 
     python tests/benchmarks/notebooks.py [--only 01_ddpm] [--save] [--out times.json]
+    python tests/benchmarks/notebooks.py --only 06_latent --seed 100
     python tests/benchmarks/notebooks.py --pack [--only 01_ddpm]
     python tests/benchmarks/notebooks.py --readme times-cpu.json times-gpu.json
 
 Each notebook runs in a fresh kernel at the budget that `MINIVDM_BUDGET` or the machine chooses. `--save` writes the
-outputs into `solutions/`; `--pack` makes the pictures there smaller, every pixel kept (`pip install pyoxipng`);
-`--readme` puts the table of measurements into README.md.
+outputs into `solutions/`. `--seed` adds a number to every seed that a notebook's cells name, and to those of `train`:
+do the claims at its end hold for other draws, too? Then it prints what the cells print. `--pack` makes the pictures in
+`solutions/` smaller, every pixel kept (`pip install pyoxipng`); `--readme` puts the measured table into README.md.
 """
 
 import argparse
@@ -47,14 +49,43 @@ def machine():
     return f"{names[0] if names else platform.machine()}, {cores}, PyTorch {torch.__version__}"
 
 
-def measure(path, save):
+RESEEDED = """
+from minivdm.training import loop
+as_named = loop.mixed_seed
+loop.mixed_seed = lambda seed, *purpose: as_named(seed + {by}, *purpose)
+"""
+
+
+def reseed(notebook, by):
+    """Add a number to the seeds that cells name, and to those with which `train` draws its batches and noise."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = re.sub(
+                r"((?:manual_seed\(|\bseed=)\s*)(\d+)", lambda found: f"{found[1]}{int(found[2]) + by}", cell.source
+            )
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(RESEEDED.format(by=by)))
+
+
+def printed(notebook):
+    """What the cells of an executed notebook print, progress bars apart."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "\n".join(o["text"].rstrip() for o in outputs if o["output_type"] == "stream" and o["name"] == "stdout")
+
+
+def measure(path, save, by=0):
     """Seconds and peak memory (GiB) of one notebook; it stops at the first error."""
     notebook = nbformat.read(path, as_version=4)
+    if by:
+        reseed(notebook, by)
     extra = nbformat.v4.new_code_cell(PROBE)
     notebook.cells.append(extra)
     began = time.perf_counter()
     where = {"metadata": {"path": path.parent}}
-    NotebookClient(notebook, timeout=1800, kernel_name="python3", resources=where).execute()
+    try:
+        NotebookClient(notebook, timeout=1800, kernel_name="python3", resources=where).execute()
+    finally:
+        if by:
+            print(printed(notebook), flush=True)
     seconds = time.perf_counter() - began
     measured = json.loads(extra.outputs[-1]["text"].split("MEASURED")[1])
     notebook.cells.pop()
@@ -107,11 +138,14 @@ def main():
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="run this notebook alone")
+    parser.add_argument("--seed", type=int, default=0, help="add this to all seeds, and print what the cells print")
     parser.add_argument("--save", action="store_true", help="store the outputs in solutions/")
     parser.add_argument("--pack", action="store_true", help="store the pictures in solutions/ in fewer bytes")
     parser.add_argument("--out", type=Path, help="write the measurements to this JSON file")
     parser.add_argument("--readme", nargs="+", type=Path, metavar="JSON", help="put measurements into README.md")
     args = parser.parse_args()
+    if args.save and args.seed:
+        sys.exit("what is stored has the seeds of the source: --save goes with no --seed")
     if args.readme:
         path = ROOT / "README.md"
         new = table([json.loads(file.read_text()) for file in args.readme])
@@ -140,7 +174,7 @@ def main():
     failed = []
     for path in chosen:
         try:
-            report["notebooks"][path.stem] = m = measure(path, args.save)
+            report["notebooks"][path.stem] = m = measure(path, args.save, args.seed)
         except CellExecutionError as error:
             failed.append(path.stem)
             print(f"{path.stem}: {error}", flush=True)
