@@ -4,7 +4,6 @@ The file holds the adapter alone, with what is needed to use it again: alpha, ra
 of the weights that it corrects. On other weights the same correction means nothing, so it is refused there.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from ..datasets.captions import Tokenizer, with_words
 from ..models.lora import ATTENTION, Adapter, add_lora, linear_layers, lora_layers, require_unmerged, set_scale
 from ..models.new_words import add_word
-from ..training.torch_files import load_torch, save_torch
+from ..training.torch_files import hash_of_tensors, load_torch, save_torch
 
 KIND = "minivdm adapter, version 1"
 
@@ -70,12 +69,14 @@ def add_concept(
 def base_hash(model: nn.Module) -> str:
     """The SHA-256 of a model's weights without adapters and new words: the same with and without them."""
     kept = {f"{name}.base.weight": layer.kept for name, layer in lora_layers(model).items() if layer.kept is not None}
-    digest = hashlib.sha256()
-    for name, value in sorted((model.state_dict() | kept).items()):
-        if ".adapters." not in name and ".words.rows." not in name:
-            digest.update(f"{name.replace('.base.', '.')} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    weights = (model.state_dict() | kept).items()
+    own = {name.replace(".base.", "."): value for name, value in weights if not is_of_a_concept(name)}
+    return hash_of_tensors(own)
+
+
+def is_of_a_concept(name: str) -> bool:
+    """Whether a weight of this name is an adapter's or a new word's."""
+    return ".adapters." in name or ".words.rows." in name
 
 
 def save_concept(path: str | Path, model: nn.Module, concept: Concept) -> None:

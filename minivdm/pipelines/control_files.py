@@ -4,7 +4,6 @@ It holds the ControlNet alone, and says for which base it was trained, by a hash
 kind of hint: beside another base its numbers mean nothing, and nobody would be told.
 """
 
-import hashlib
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -12,18 +11,14 @@ from torch import Tensor, nn
 from ..datasets.hints import HINTS
 from ..diffusion.predictions import EpsModel
 from ..models.controlnet import ControlNet, control_for
-from ..training.torch_files import load_torch, save_torch
+from ..training.torch_files import hash_of_tensors, load_torch, save_torch
 from .pretrained import require_finite
 from .text2video import VideoModel
 
 
 def hash_of_weights(net: nn.Module) -> str:
     """The SHA-256 of a network's weights as float16, as files hold them: the same for a model and its file."""
-    digest = hashlib.sha256()
-    for name, value in net.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().half().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return hash_of_tensors({name: value.half() for name, value in net.state_dict().items()})
 
 
 def save_control(path: str | Path, control: ControlNet, model: EpsModel, hint: str) -> None:

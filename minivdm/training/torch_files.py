@@ -1,11 +1,14 @@
 """Tensors in files: what is written can be read again, and code in a file is never run."""
 
+import hashlib
 import io
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..files import replacing
 
@@ -56,3 +59,12 @@ def load_torch(path: str | Path) -> object:
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever bytes may lead an unpickler to
         raise ValueError(f"{path} ({len(content):,} bytes) is truncated or not a checkpoint") from error
+
+
+def hash_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors, with their names, types and shapes; in the order of the names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
