@@ -1,7 +1,7 @@
 # ---
 # title: The U-Net
 # question: What must a denoiser be made of?
-# build: embedding, residual block, attention, up and down, the U-Net, EMA
+# build: embedding, residual block, attention, up and down, the U-Net, EMA, Muon
 # ---
 
 # %% [markdown]
@@ -16,6 +16,9 @@
 # the noise level, without skip connections, without attention. And you sample from it with and without the average of
 # its weights. A judge says how good the pictures are. A part that makes no difference would have to go.
 #
+# Before that, we look at the steps by which a network learns, and you write the middle of an optimiser that takes
+# better ones: Muon.
+#
 # You need: chapter 01 (noise, loss, sampler) and a little of 03 (fewer steps); of PyTorch, what an `nn.Module` is:
 # layers are made in `__init__`, and `forward` says how data runs through them. In this chapter the layers are mostly
 # given, and you write `forward`.
@@ -24,6 +27,7 @@
 import copy
 import inspect
 import math
+import time
 
 import matplotlib.pyplot as plt
 import torch
@@ -34,7 +38,7 @@ from torch.nn import functional as F
 
 from minivdm.course import budget, check, piece, start
 from minivdm.datasets.digits import digits
-from minivdm.diffusion.forward_process import q_sample
+from minivdm.diffusion.forward_process import diffusion_loss, q_sample
 from minivdm.diffusion.samplers import ddpm_sample, sampling_levels
 from minivdm.diffusion.schedules import NoiseSchedule, linear_betas
 from minivdm.evaluation import viz
@@ -44,15 +48,16 @@ from minivdm.evaluation.metrics import frechet_distance
 from minivdm.models.layers import norm, zero_module
 from minivdm.models.unet import Stage, require_resolutions
 from minivdm.training.loop import train
+from minivdm.training.muon import COEFFICIENTS, EPS, hidden_weights
 
 start("04_unet")
 plt.rcParams.update(viz.STYLE)
 
 # %%
 b = budget(
-    smoke=dict(steps=10, batch=16, channels=16, samples=30, seeds=1, walk=4, fit=20),
-    cpu=dict(steps=700, batch=64, channels=16, samples=200, seeds=2, walk=50, fit=400),
-    gpu=dict(steps=230, batch=256, channels=64, samples=500, seeds=1, walk=50, fit=400),
+    smoke=dict(steps=10, race=10, batch=16, channels=16, samples=30, seeds=1, walk=4, fit=20),
+    cpu=dict(steps=400, race=150, batch=64, channels=16, samples=200, seeds=2, walk=50, fit=400),
+    gpu=dict(steps=180, race=150, batch=256, channels=64, samples=500, seeds=1, walk=50, fit=400),
 )
 
 # %% [markdown]
@@ -549,7 +554,253 @@ plt.show()
 # Late, both averages are much closer to 1 than the weight itself, and equally so. The small first $d$ is for the
 # beginning: without it, the average is still on its way from -3 when the weight has long arrived.
 #
-# ## 8 · What breaks without it?
+# ## 8 · Which way to step?
+#
+# A network learns by steps along gradients. What does such a gradient look like? Take a layer's weights as a matrix
+# with a row for each output: a convolution's (out, in, 3, 3) become (out, 9 in). Its gradient $G$ is a matrix of the
+# same shape, and every matrix is a sum of *directions*, each a column $u_i$ times a row $v_i^\top$, at right angles
+# to one another:
+#
+# $$G = U S V^\top = \sum_i s_i\, u_i v_i^\top$$
+#
+# A direction says: "when the input looks like $v_i$, the output should have more of $u_i$". The **singular value**
+# $s_i$ says how loudly. Here is a new network after 60 steps of training, and the singular values of its gradients.
+# Look at how steeply the curves fall.
+
+
+# %%
+def batch(generator):
+    return strips(b.batch, generator), None
+
+
+def new_net(seed, kind=UNet):
+    """A network for strips with fresh weights, on the device."""
+    torch.manual_seed(seed)
+    net = kind(in_channels=3, channels=b.channels, blocks=1)
+    return net.to(b.device, memory_format=torch.channels_last)  # faster convolutions
+
+
+net = new_net(seed=0)
+for _ in train(net, EMA(net), batch, schedule, min(b.race, 60), lr=2e-3, warm_up=30):
+    pass
+net.zero_grad()
+diffusion_loss(net, strips(4 * b.batch, generator), schedule, generator=generator).backward()
+gradients = [weight.grad.flatten(1) for weight in hidden_weights(net)]  # (out, rest) each
+gradient = net.middle.block.conv1.weight.grad.flatten(1)
+
+
+def singular_values(matrix):
+    return torch.linalg.svdvals(matrix.float()).cpu()
+
+
+plt.figure(figsize=(6.5, 2.8))
+needed = []
+for matrix in [*gradients, gradient]:
+    s = singular_values(matrix) / matrix.norm().cpu()
+    needed.append(int((s.square().cumsum(0) < 0.9).sum()) + 1)
+    last = matrix is gradient
+    style = dict(color="C1", lw=2.5) if last else dict(color="0.6", lw=0.5)
+    label = f"a convolution in the middle, {tuple(matrix.shape)}" if last else None
+    plt.semilogy(torch.linspace(0, 1, len(s)), s, **style, label=label)
+plt.ylim(1e-4, 1)
+plt.title("Singular values of the gradients of the hidden layers, as shares of each matrix's norm")
+plt.xlabel("direction, from the loudest (0) to the faintest (1)")
+plt.ylabel("singular value / norm")
+plt.legend()
+plt.show()
+print(f"the convolution: {needed[-1]} of {min(gradient.shape)} directions hold 90% of the squared norm; ", end="")
+print(f"median of all {len(gradients)} layers: {sorted(needed[:-1])[len(gradients) // 2]}")
+
+# %% [markdown]
+# A few directions are loud, and all others are 10 to 1,000 times fainter. A step along $G$ is a step in the loud
+# ones. Yet what is loud is mostly what all strips have in common; what tells one strip from another is said faintly.
+# And AdamW does not help: it makes *entries* alike in size, and entries are not directions.
+#
+# So keep the directions, and make all of them equally loud: instead of $U S V^\top$, step along
+#
+# $$U V^\top$$
+#
+# That is the idea of **Muon** ([Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/)). A singular value
+# decomposition at each step, for each layer, would take too long. But look at what a product of matrices does. The
+# columns of $U$ and those of $V$ are at right angles, so that $U^\top U = V^\top V = 1$, and
+#
+# $$X X^\top X = (U S V^\top)(V S U^\top)(U S V^\top) = U S^3 V^\top$$
+#
+# The cube acts **on the singular values alone**. So does every sum of odd powers. We want a polynomial that moves each
+# $s$ between 0 and 1 towards 1, if we apply it again and again. The classic one (Newton and Schulz) is
+# $1.5\,s - 0.5\,s^3$: it stays at 1 once it is there. But a small $s$ grows by a factor of 1.5 only. Jordan's has a
+# fifth power, too, and is as steep at 0 as could be found: $3.4445\,s - 4.7750\,s^3 + 2.0315\,s^5$.
+
+# %%
+def classic(s):
+    return 1.5 * s - 0.5 * s**3
+
+
+def quintic(s):
+    a, b, c = COEFFICIENTS
+    return a * s + b * s**3 + c * s**5
+
+
+fig, axes = plt.subplots(1, 2, figsize=(10, 2.8), sharey=True)
+for polynomial, name in [(classic, "classic, third power"), (quintic, "Muon's, fifth power")]:
+    s = torch.linspace(0, 1, 200)
+    axes[0].plot(s, polynomial(s), label=name)
+    start = after = torch.logspace(-4, 0, 400)
+    for _ in range(5):
+        after = polynomial(after)
+    axes[1].semilogx(start, after, label=name)
+axes[1].axvline(0.003, color="k", ls=":", lw=1)
+axes[0].set(title="Once", xlabel="singular value s", ylabel="what becomes of it")
+axes[1].set(title="Five times (dotted: s = 0.003)", xlabel="singular value s")
+axes[0].legend()
+plt.show()
+
+# %% [markdown]
+# On the right, look at the small values. After five times the classic polynomial has lifted nothing below 0.1 to
+# where it belongs. Muon's has lifted all from 0.003 on to between 0.68 and 1.21. It never comes to rest at 1, but a
+# step that is a little longer in one direction than in another does no harm.
+#
+# ### Exercise 4.8: singular values near 1
+#
+# Now write it: `orthogonalized` takes a matrix, or a whole stack, to nearly $U V^\top$, without ever knowing $U$, $S$
+# or $V$. Three things to think about:
+#
+# - The polynomial is made for $s$ between 0 and 1. The **Frobenius norm** of a matrix, the root of the sum of its
+#   squared entries, is also the root of the sum of all $s_i^2$. So after division by it, no $s_i$ is above 1. Add
+#   `EPS` to it: for a layer that learns nothing at the moment, the gradient is zero, and should stay so.
+# - $s^3$ is a product of three matrices. What is $s^5$? Few products are enough: $X X^\top$ is needed again and again.
+# - $X X^\top$ is (R, R), and $X^\top X$ is (C, C). Either leads to the same result. If one side is much longer than
+#   the other, which one is cheaper? (`x.mT` transposes the last two axes, in a stack, too.)
+
+# %% piece="muon.orthogonalized" exercise="4.8" points=3 minutes=20
+
+# %% [markdown]
+# Your function on two gradients of the network above: the convolution, and the queries, keys and values of the
+# attention beside it. Grey is the band between 0.68 and 1.21. Look for what lies outside of it. The clock says what a
+# decomposition would take for the same matrices.
+
+
+# %%
+def now():
+    """Seconds, when all that was asked of the device is done."""
+    if b.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def milliseconds(call, times=20):
+    """How long a call takes, on average, after a first one that does not count."""
+    call()
+    start = now()
+    for _ in range(times):
+        call()
+    return 1000 * (now() - start) / times
+
+
+attention = net.middle.attention.qkv.weight.grad.flatten(1)
+fig, axes = plt.subplots(1, 2, figsize=(10, 2.8), sharey=True)
+reached = {}
+for ax, (name, matrix) in zip(axes, {"convolution": gradient, "attention": attention}.items()):
+    before = singular_values(matrix) / matrix.norm().cpu()
+    after = singular_values(orthogonalized(matrix))
+    reached[name] = after[: int((before >= 0.003).sum())]
+    ax.axhspan(0.68, 1.21, color="0.85")
+    ax.axhline(1, color="k", lw=0.8, label="exact")
+    ax.semilogy(before, "o-", ms=3, label="before")
+    ax.semilogy(after, "o-", ms=3, label="after yours")
+    below = int((before < 0.003).sum())
+    ax.set(title=f"{name}: {below} of {len(before)} began below 0.003", xlabel="direction")
+    ax.set_ylim(1e-5, 2)
+    mine, exact = milliseconds(lambda: orthogonalized(matrix)), milliseconds(lambda: torch.linalg.svd(matrix, False))
+    print(f"{name}, {tuple(matrix.shape)}: {mine:.2f} ms, by a decomposition {exact:.2f} ms")
+axes[0].set_ylabel("singular value")
+axes[0].legend(loc="lower left")
+plt.show()
+
+# %% [markdown]
+# What began at 0.003 or above is in the band. What was fainter has come a part of the way, in the same five
+# iterations: a matrix whose gradient has hardly any such directions is not made to move in them.
+#
+# ### Muon's step
+#
+# The rest is given (`minivdm/training/muon.py`). The gradient $g$ of one batch is noisy, so Muon takes a running mean
+# $m$, as other optimisers do, and looks one step ahead (Nesterov); then it makes the directions equal:
+#
+# $$m \leftarrow \mu m + (1 - \mu)\, g \qquad u = \mu m + (1 - \mu)\, g \qquad
+# W \leftarrow W - \eta\, \sqrt{\max(1, R / C)}\;\mathrm{orthogonalized}(u)$$
+#
+# - The root is for tall matrices. All steps have directions of length 1, but with few inputs and many outputs each
+#   output would move little.
+# - The **learning rate** $\eta$ is about ten times AdamW's. AdamW moves each *entry* by about $\eta$, Muon each
+#   *direction*; the entries of $U V^\top$ are smaller than 1 by the root of the longer side.
+# - It is **for hidden layers**, whose weights turn one vector into another. Biases and the scales of norms are no
+#   matrices. An *embedding* is a table: each row is a word of its own, and a batch without that word should leave it
+#   alone. The *last layer* gives the picture's three channels: it has too few directions, and how loud they are
+#   matters. All these stay with AdamW.
+#
+# Does it pay? Training of the whole network from the same three starts, on the same batches, with either optimiser,
+# each at the learning rate that suited it best here. All that Muon adds is five iterations for each layer, so a step
+# takes longer. **Write down a guess:** how much longer? And how many of AdamW's steps, and how much of its time, does
+# Muon need to get to the loss at which AdamW ends?
+
+# %%
+RATES = {"adamw": 4e-3, "muon": 4e-3}  # Muon's own is ten times as large
+
+
+def race(optimizer, seed):
+    """The losses of a training, and the seconds of a step, without the first three: they compile and record kernels."""
+    net, losses = new_net(seed), []
+    options = dict(lr=RATES[optimizer], optimizer=optimizer, warm_up=30, cuda_graph=True)
+    for step, loss in train(net, EMA(net), batch, schedule, b.race, seed=seed, **options):
+        losses.append(loss)
+        if step == 3:
+            start = now()
+    return torch.stack(losses).cpu(), (now() - start) / (b.race - 3)
+
+
+curves, step_seconds = {}, {}
+for optimizer in RATES:
+    runs = [race(optimizer, seed) for seed in range(3)]
+    losses = torch.stack([losses for losses, _ in runs])  # (seeds, steps)
+    curves[optimizer] = losses.unfold(1, b.race // 10, 1).mean(2)  # a running mean
+    step_seconds[optimizer] = sum(seconds for _, seconds in runs) / 3
+steps = torch.arange(b.race // 10, b.race + 1)
+fig, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True)
+for color, (optimizer, curve) in zip(["C0", "C1"], curves.items()):
+    for ax, unit in zip(axes, [1, step_seconds[optimizer]]):
+        ax.semilogy(steps * unit, curve.T, color, lw=0.6)
+        ax.semilogy(steps * unit, curve.mean(0), color, lw=2.5, label=optimizer)
+axes[0].set(title="By steps", xlabel="step", ylabel=f"loss, mean of {b.race // 10} steps")
+axes[1].set(title="By time", xlabel="seconds")
+for axis in (axes[0].yaxis, axes[1].yaxis):
+    axis.set_major_formatter("{x:.2g}")
+    axis.set_minor_formatter("{x:.2g}")
+axes[0].legend()
+plt.show()
+
+ends = {optimizer: curve[:, -1] for optimizer, curve in curves.items()}
+for optimizer, end in ends.items():
+    print(f"{optimizer:6s}{1000 * step_seconds[optimizer]:7.1f} ms a step; loss at the end ", end="")
+    print(", ".join(f"{loss:.4f}" for loss in end))
+caught = curves["muon"].mean(0) <= ends["adamw"].mean()
+needs = int(steps[caught][0]) if caught.any() else None
+longer = step_seconds["muon"] / step_seconds["adamw"]
+print(f"a step of Muon takes {longer:.2f} times as long")
+if needs:
+    print(f"where AdamW ends, Muon is after {needs / b.race:.0%} of the steps, ", end="")
+    print(f"and {needs * longer / b.race:.0%} of the time")
+
+# %% [markdown]
+# Thin lines are single seeds, thick ones their mean; batches and noise of one step are the same for both. Compare
+# your guess with the printed numbers. Step for step Muon is ahead once the first tens of steps are over, and the lines
+# of the three seeds do not mix. What a step costs more is a small part of what that saves. (How much more, depends on
+# the machine and on the batch: the iterations cost the same for one strip as for a thousand.)
+#
+# Two cautions. A loss is not a picture; the next section looks at those. And it is one network, of this size, in a
+# short training, with a learning rate that does not fall. From here on, everything in this course that is trained for
+# long may use it; this chapter does so from now on.
+#
+# ## 9 · What breaks without it?
 #
 # Now the experiment that this chapter is about. Four networks, made of your pieces, trained on the strips from the
 # same seed, with the same batches and noise:
@@ -592,18 +843,12 @@ def without_skips(net):
 
 def train_one(kind):
     """Train a network of this kind on strips; the averaged and the raw network, six times."""
-    torch.manual_seed(0)
-    made = NoLevel if kind == "no level" else UNet
-    net = made(in_channels=3, channels=b.channels, blocks=1)
+    net = new_net(seed=0, kind=NoLevel if kind == "no level" else UNet)
     change = {"no skips": without_skips, "no attention": without_attention}.get(kind)
     net = change(net) if change else net
-    net = net.to(b.device, memory_format=torch.channels_last)  # faster convolutions
     ema, kept, losses = EMA(net, decay=0.99), {}, []
-
-    def batch(generator):
-        return strips(b.batch, generator), None
-
-    for step, loss in train(net, ema, batch, schedule, b.steps, lr=2e-3, cuda_graph=True):
+    options = dict(lr=RATES["muon"], optimizer="muon", warm_up=30, cuda_graph=True)
+    for step, loss in train(net, ema, batch, schedule, b.steps, **options):
         losses.append(loss)
         if step % (b.steps // 10) == 0 and step >= b.steps // 2:
             kept[step] = copy.deepcopy(ema.model), copy.deepcopy(net).eval()
@@ -861,7 +1106,7 @@ print(f"the left third gets {to_left:.0%} of the weight; if all places got the s
 # neighbourhood, which the convolutions see anyway. Nobody told it where the digits are.
 
 # %% [markdown]
-# ## 9 · Did it work?
+# ## 10 · Did it work?
 #
 # The claims of this chapter, as assertions. Above all: **the whole network beats each ablation**. Without the level,
 # without skips and without the average, by the mini-FID (for the average: over the six moments); without attention,
@@ -880,16 +1125,19 @@ assert all(len(x) == b.samples and torch.isfinite(x).all() for s in samples.valu
 assert correlation_with_input("last convolution starts at zero", depth=3)[-1] > 0.999
 assert shuffling_moves["attention"] < 1e-4 < shuffling_moves["convolution"]
 assert (reach[1, False] > 0).sum() == 21 and (reach[2, False] > 0).sum() == 53
+assert all(0.67 < values.min() and values.max() < 1.22 for values in reached.values())
 if b.device.type == "cuda":
     assert torch.cuda.max_memory_allocated() < 8 * 2**30, "must fit a card with 8 GiB"
 if bars:
     others = [error for name, error in fit_error.items() if name != "your embedding"]
     assert fit_error["your embedding"] < 0.7 * min(others), "waves must beat plain numbers"
+    assert needs and needs * longer < b.race, "Muon should be ahead at equal seconds"
     assert fid["no level"] > bars["level"] * fid["whole"], "the level should matter"
     assert fid["no skips"] > bars["skips"] * fid["whole"], "skips should matter"
     assert times_average > bars["average"], "the average should matter"
     assert same["whole"] > bars["same"], f"only {same['whole']:.1%} of strips have one ink"
     assert same["whole"] > same["no attention"] + bars["gain"], "attention should matter"
+    print(f"Muon is where AdamW ends after {needs * longer / b.race:.0%} of its time.")
     print("It worked: the whole network beats itself without ...")
     print(f"  level:     mini-FID {fid['no level'] / fid['whole']:.1f} times higher")
     print(f"  skips:     mini-FID {fid['no skips'] / fid['whole']:.1f} times higher")
@@ -906,12 +1154,15 @@ else:
 # - **Attention** takes one step from anywhere to anywhere, and knows no places.
 # - **Skip connections** carry the detail past the bottom, last in, first out.
 # - The **average** of the weights is what you sample from.
+# - **Muon** steps by the same amount in each direction of a gradient, loud or faint.
 #
 # The denoiser that all later chapters train is yours.
 #
 # **Try it yourself.** (a) Give the network three sizes, `mults=(1, 2, 2)`, and take attention out again. Does the ink
 # agree now? (b) Replace GroupNorm by the identity in the network without attention (`without_norms`), train it, and
-# look at the ink. (c) Add the kept maps instead of concatenating them. What has to change in `__init__`?
+# look at the ink. (c) Add the kept maps instead of concatenating them. What has to change in `__init__`? (d) Give
+# AdamW and Muon other learning rates in the race. Is the one that you find best the best for both? (e) Run
+# `orthogonalized` with one iteration, and with three. How many does Muon need?
 #
 # **Next:** chapter 05 lets the network read: attention to words.
 #
@@ -919,4 +1170,4 @@ else:
 # et al., *Attention Is All You Need*, NeurIPS 2017, for the parts; Ho et al., NeurIPS 2020, appendix B, and Dhariwal
 # and Nichol, *Diffusion Models Beat GANs*, NeurIPS 2021, section 3, for what they became in diffusion, with ablations
 # at full size; Karras et al., *Analyzing and Improving the Training Dynamics of Diffusion Models*, CVPR 2024, on
-# weights, norms and averages.
+# weights, norms and averages; Jordan et al., *Muon*, 2024, with the records that it was made for.

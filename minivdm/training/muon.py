@@ -2,7 +2,14 @@ r"""Muon: an optimiser whose steps change a weight matrix by the same amount in 
 
 The gradient of a weight matrix is, as a rule, dominated by a few of its directions: its first singular values are much
 larger than the others. A step along it is mostly a step in those, and what the rare directions would teach has to wait.
-Muon takes the same directions, and makes all singular values about 1.
+Muon takes the same directions, and makes all singular values about 1: from U S V^T to about U V^T.
+
+GPUs are made for products of matrices, and a singular value decomposition takes them many times as long. Newton and
+Schulz' iteration needs products alone. It begins with X / ||X||_F, which has no singular value above 1, and goes on
+
+    X <- a X + (b A + c A^2) X,    A = X X^T         each singular value s becomes  p(s) = a s + b s^3 + c s^5
+
+since A X = U S^3 V^T, and the singular vectors stay.
 """
 
 import math
@@ -24,15 +31,17 @@ def orthogonalized(matrices: Tensor, iterations: int = 5) -> Tensor:
     r"""Matrices with the same singular vectors and all singular values near 1: from U S V^T to about U V^T.
 
     Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024
-    (https://kellerjordan.github.io/posts/muon/). Newton and Schulz' iteration needs products of matrices alone, which
-    GPUs are made for, where a singular value decomposition would take a thousand times as long:
+    (https://kellerjordan.github.io/posts/muon/). Each matrix is divided by its Frobenius norm, and so
+    are its singular values. Then each iteration sends every one of these values, s, through
 
-        X <- X / ||X||_F                                 no singular value is above 1 now
-        X <- a X + (b A + c A^2) X,    A = X X^T         each singular value s becomes  a s + b s^3 + c s^5
+        p(s) = a s + b s^3 + c s^5,        a, b, c = COEFFICIENTS
+
+    After 5, those that began at 0.003 or more lie in 0.68..1.21.
 
     Args:
-        matrices: (..., R, C); several of one shape go through together.
-        iterations: how often; after 5, a value of 0.003 or more of the norm lies in 0.68..1.21.
+        matrices: (..., R, C), wide or tall; several of one shape go through together, each by itself.
+            They may have 16 bits, and a matrix of zeros stays one.
+        iterations: how often, 0 or more.
 
     Returns:
         (..., R, C), like matrices.

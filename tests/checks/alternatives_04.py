@@ -64,6 +64,39 @@ def update_by_state_dict(self, model):
         mine[name].copy_(d * mine[name] + (1 - d) * value if name in weights else value)
 
 
+@alternative("muon.orthogonalized")
+def one_matrix_after_the_other(matrices, iterations=5):
+    made = []
+    for x in matrices.flatten(0, -3) if matrices.ndim > 2 else matrices[None]:
+        x = x / x.square().sum().sqrt().clamp(min=1e-12)
+        for _ in range(iterations):
+            cube = x @ x.T @ x
+            x = 3.4445 * x - 4.775 * cube + 2.0315 * cube @ x.T @ x
+        made.append(x)
+    return torch.stack(made).view(matrices.shape)
+
+
+@alternative("muon.orthogonalized")
+def gram_on_the_right(matrices, iterations=5):
+    x = torch.nan_to_num(matrices / torch.linalg.matrix_norm(matrices, keepdim=True))
+    for _ in range(iterations):
+        gram = torch.einsum("...ri,...rj->...ij", x, x)
+        x = x @ (3.4445 * torch.eye(gram.shape[-1]).to(gram) - 4.775 * gram + 2.0315 * torch.matmul(gram, gram))
+    return x
+
+
+@alternative("muon.orthogonalized")
+@torch.no_grad()
+def values_by_a_decomposition(matrices, iterations=5):
+    """Right, and slow."""
+    wide = torch.promote_types(matrices.dtype, torch.float32)
+    u, s, vh = torch.linalg.svd(matrices.to(wide), full_matrices=False)
+    s = s / (s.norm(dim=-1, keepdim=True) + 1e-7)
+    for _ in range(iterations):
+        s = s * (3.4445 + s**2 * (-4.775 + 2.0315 * s**2))
+    return ((u * s[..., None, :]) @ vh).to(matrices.dtype)
+
+
 EINSUM = """weights = torch.einsum("bnid,bnjd->bnij", q, k).div(q.shape[3] ** 0.5).softmax(3)
         h = torch.einsum("bnij,bnjd->bnid", weights, v)"""
 DOUBLED = 'F.interpolate(x, scale_factor=2.0, mode="nearest")'
@@ -76,6 +109,7 @@ for name, changes in [
     ("layers.Upsample", {DOUBLED: "x.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)"}),
     ("layers.Upsample", {DOUBLED: "torch.kron(x.contiguous(), x.new_ones(2, 2))"}),
     ("unet.UNet", {"skips = [h]": "skips, used = [h], 0", "skips.pop()]": "skips[-(used := used + 1)]]"}),
+    ("muon.orthogonalized", {"x = x.mT if rows > columns else x ": "rows = 0 ", "else x).reshape": "else x).view"}),
     ("ema.EMA", {"average.lerp_(weights, 1 - d)": "average.mul_(d).add_(weights, alpha=1 - d)"}),
 ]:
     alternative(name)(edited(name, changes))
