@@ -565,7 +565,8 @@ plt.show()
 #
 # A direction says: "when the input looks like $v_i$, the output should have more of $u_i$". The **singular value**
 # $s_i$ says how loudly. Here is a new network after 60 steps of training, and the singular values of its gradients.
-# Look at how steeply the curves fall.
+# Look at how steeply the curves fall. The blue one is for AdamW, the usual optimiser: it divides each *entry* of the
+# gradient by its usual size. So at first it steps along the entries' signs, plus or minus 1.
 
 
 # %%
@@ -589,40 +590,45 @@ gradients = [weight.grad.flatten(1) for weight in hidden_weights(net)]  # (out, 
 gradient = net.middle.block.conv1.weight.grad.flatten(1)
 
 
-def singular_values(matrix):
-    return torch.linalg.svdvals(matrix.float()).cpu()
+def shares(matrix):
+    """Its singular values, the largest first, as shares of its norm."""
+    return torch.linalg.svdvals(matrix.float()).cpu() / matrix.norm().cpu()
+
+
+def loud(matrix):
+    """How many directions hold 90% of the squared norm."""
+    return int((shares(matrix).square().cumsum(0) < 0.9).sum()) + 1
 
 
 plt.figure(figsize=(6.5, 2.8))
-needed = []
-for matrix in [*gradients, gradient]:
-    s = singular_values(matrix) / matrix.norm().cpu()
-    needed.append(int((s.square().cumsum(0) < 0.9).sum()) + 1)
-    last = matrix is gradient
-    style = dict(color="C1", lw=2.5) if last else dict(color="0.6", lw=0.5)
-    label = f"a convolution in the middle, {tuple(matrix.shape)}" if last else None
-    plt.semilogy(torch.linspace(0, 1, len(s)), s, **style, label=label)
+for matrix in gradients:
+    plt.semilogy(torch.linspace(0, 1, min(matrix.shape)), shares(matrix), "0.6", lw=0.5)
+position = torch.linspace(0, 1, min(gradient.shape))
+plt.semilogy(position, shares(gradient), "C1", lw=2.5, label="a convolution in the middle")
+plt.semilogy(position, shares(gradient.sign()), "C0", lw=2.5, label="the signs of its entries")
 plt.ylim(1e-4, 1)
-plt.title("Singular values of the gradients of the hidden layers, as shares of each matrix's norm")
+plt.title("The gradients of all hidden layers: their singular values")
 plt.xlabel("direction, from the loudest (0) to the faintest (1)")
-plt.ylabel("singular value / norm")
-plt.legend()
+plt.ylabel("share of the norm")
+plt.legend(loc="lower left")
 plt.show()
-print(f"the convolution: {needed[-1]} of {min(gradient.shape)} directions hold 90% of the squared norm; ", end="")
-print(f"median of all {len(gradients)} layers: {sorted(needed[:-1])[len(gradients) // 2]}")
+middle = sorted(map(loud, gradients))[len(gradients) // 2]
+print("directions that hold 90% of the squared norm:")
+print(f"  the convolution {loud(gradient)} of {min(gradient.shape)}, ", end="")
+print(f"its signs {loud(gradient.sign())}; median of all {len(gradients)} layers {middle}")
 
 # %% [markdown]
-# A few directions are loud, and all others are 10 to 1,000 times fainter. A step along $G$ is a step in the loud
-# ones. Yet what is loud is mostly what all strips have in common; what tells one strip from another is said faintly.
-# And AdamW does not help: it makes *entries* alike in size, and entries are not directions.
+# A few directions are loud, and most others are 10 to 1,000 times fainter. A step along $G$ is a step in the loud ones,
+# and what the faint ones would teach has to wait. The signs are better, but entries are not directions: the loudest
+# still has about ten times the share of the faintest.
 #
-# So keep the directions, and make all of them equally loud: instead of $U S V^\top$, step along
+# So make the *directions* alike: keep all of them, and let them be equally loud. Instead of $U S V^\top$, step along
 #
 # $$U V^\top$$
 #
 # That is the idea of **Muon** ([Jordan et al., 2024](https://kellerjordan.github.io/posts/muon/)). A singular value
-# decomposition at each step, for each layer, would take too long. But look at what a product of matrices does. The
-# columns of $U$ and those of $V$ are at right angles, so that $U^\top U = V^\top V = 1$, and
+# decomposition for each layer at each step would be slow, above all on a GPU, which is made for products of matrices
+# (there is a clock in a cell below). But look at what such a product does. The columns of $U$ and those of $V$ are at right angles, so that $U^\top U = V^\top V = 1$, and
 #
 # $$X X^\top X = (U S V^\top)(V S U^\top)(U S V^\top) = U S^3 V^\top$$
 #
@@ -676,8 +682,8 @@ plt.show()
 
 # %% [markdown]
 # Your function on two gradients of the network above: the convolution, and the queries, keys and values of the
-# attention beside it. Grey is the band between 0.68 and 1.21. Look for what lies outside of it. The clock says what a
-# decomposition would take for the same matrices.
+# attention beside it. Grey is the band between 0.68 and 1.21. Look for what lies outside of it. The clock says how long
+# yours takes, and a decomposition of the same matrix; last for a large one, of random numbers.
 
 
 # %%
@@ -688,7 +694,7 @@ def now():
     return time.perf_counter()
 
 
-def milliseconds(call, times=20):
+def milliseconds(call, times=5):
     """How long a call takes, on average, after a first one that does not count."""
     call()
     start = now()
@@ -701,8 +707,7 @@ attention = net.middle.attention.qkv.weight.grad.flatten(1)
 fig, axes = plt.subplots(1, 2, figsize=(10, 2.8), sharey=True)
 reached = {}
 for ax, (name, matrix) in zip(axes, {"convolution": gradient, "attention": attention}.items()):
-    before = singular_values(matrix) / matrix.norm().cpu()
-    after = singular_values(orthogonalized(matrix))
+    before, after = shares(matrix), torch.linalg.svdvals(orthogonalized(matrix)).cpu()
     reached[name] = after[: int((before >= 0.003).sum())]
     ax.axhspan(0.68, 1.21, color="0.85")
     ax.axhline(1, color="k", lw=0.8, label="exact")
@@ -711,15 +716,18 @@ for ax, (name, matrix) in zip(axes, {"convolution": gradient, "attention": atten
     below = int((before < 0.003).sum())
     ax.set(title=f"{name}: {below} of {len(before)} began below 0.003", xlabel="direction")
     ax.set_ylim(1e-5, 2)
-    mine, exact = milliseconds(lambda: orthogonalized(matrix)), milliseconds(lambda: torch.linalg.svd(matrix, False))
-    print(f"{name}, {tuple(matrix.shape)}: {mine:.2f} ms, by a decomposition {exact:.2f} ms")
 axes[0].set_ylabel("singular value")
 axes[0].legend(loc="lower left")
 plt.show()
+for matrix in [gradient, attention, torch.randn(512, 1024, device=b.device)]:
+    mine = milliseconds(lambda: orthogonalized(matrix))
+    exact = milliseconds(lambda: torch.linalg.svd(matrix, full_matrices=False))
+    print("{} x {}: ".format(*matrix.shape), end="")
+    print(f"{mine:.2f} ms, by a decomposition {exact:.2f} ms")
 
 # %% [markdown]
-# What began at 0.003 or above is in the band. What was fainter has come a part of the way, in the same five
-# iterations: a matrix whose gradient has hardly any such directions is not made to move in them.
+# What began at 0.003 or above is in the band; what was fainter is on its way. And all that without a decomposition. (On
+# a CPU, for layers as small as those of the budget `cpu`, one would take hardly longer. Compare the large matrix.)
 #
 # ### Muon's step
 #
@@ -748,7 +756,10 @@ RATES = {"adamw": 4e-3, "muon": 4e-3}  # Muon's own is ten times as large
 
 
 def race(optimizer, seed):
-    """The losses of a training, and the seconds of a step, without the first three: they compile and record kernels."""
+    """The losses of a training, and the seconds of a step.
+
+    The first three are not counted: on a GPU, they compile and record kernels.
+    """
     net, losses = new_net(seed), []
     options = dict(lr=RATES[optimizer], optimizer=optimizer, warm_up=30, cuda_graph=True)
     for step, loss in train(net, EMA(net), batch, schedule, b.race, seed=seed, **options):
@@ -758,12 +769,15 @@ def race(optimizer, seed):
     return torch.stack(losses).cpu(), (now() - start) / (b.race - 3)
 
 
+runs = {optimizer: [] for optimizer in RATES}
+for seed in range(3):
+    for optimizer in RATES:  # in turns, so that what else the machine does hits both alike
+        runs[optimizer].append(race(optimizer, seed))
 curves, step_seconds = {}, {}
-for optimizer in RATES:
-    runs = [race(optimizer, seed) for seed in range(3)]
-    losses = torch.stack([losses for losses, _ in runs])  # (seeds, steps)
+for optimizer, found in runs.items():
+    losses = torch.stack([losses for losses, _ in found])  # (seeds, steps)
     curves[optimizer] = losses.unfold(1, b.race // 10, 1).mean(2)  # a running mean
-    step_seconds[optimizer] = sum(seconds for _, seconds in runs) / 3
+    step_seconds[optimizer] = sorted(seconds for _, seconds in found)[1]  # the median
 steps = torch.arange(b.race // 10, b.race + 1)
 fig, axes = plt.subplots(1, 2, figsize=(10, 3), sharey=True)
 for color, (optimizer, curve) in zip(["C0", "C1"], curves.items()):
@@ -772,16 +786,15 @@ for color, (optimizer, curve) in zip(["C0", "C1"], curves.items()):
         ax.semilogy(steps * unit, curve.mean(0), color, lw=2.5, label=optimizer)
 axes[0].set(title="By steps", xlabel="step", ylabel=f"loss, mean of {b.race // 10} steps")
 axes[1].set(title="By time", xlabel="seconds")
-for axis in (axes[0].yaxis, axes[1].yaxis):
-    axis.set_major_formatter("{x:.2g}")
-    axis.set_minor_formatter("{x:.2g}")
+axes[0].set_yticks([0.05, 0.1, 0.2, 0.5, 1], ["0.05", "0.1", "0.2", "0.5", "1"])
+axes[0].minorticks_off()
 axes[0].legend()
 plt.show()
 
 ends = {optimizer: curve[:, -1] for optimizer, curve in curves.items()}
 for optimizer, end in ends.items():
-    print(f"{optimizer:6s}{1000 * step_seconds[optimizer]:7.1f} ms a step; loss at the end ", end="")
-    print(", ".join(f"{loss:.4f}" for loss in end))
+    print(f"{optimizer:6s}{1000 * step_seconds[optimizer]:7.1f} ms a step; ", end="")
+    print("loss at the end " + ", ".join(f"{loss:.4f}" for loss in end))
 caught = curves["muon"].mean(0) <= ends["adamw"].mean()
 needs = int(steps[caught][0]) if caught.any() else None
 longer = step_seconds["muon"] / step_seconds["adamw"]
