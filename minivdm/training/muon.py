@@ -28,20 +28,20 @@ LEAST_SIDE = 128  # of a matrix on a GPU: smaller ones take as long
 
 
 def orthogonalized(matrices: Tensor, iterations: int = 5) -> Tensor:
-    r"""Matrices with the same singular vectors and all singular values near 1: from U S V^T to about U V^T.
+    r"""Matrices with the same singular vectors, and singular values near 1: U S V^T to about U V^T.
 
     Keller Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024
-    (https://kellerjordan.github.io/posts/muon/). Each matrix is divided by its Frobenius norm, and so
-    are its singular values. Then each iteration sends every one of these values, s, through
+    (https://kellerjordan.github.io/posts/muon/). Each matrix is divided by its Frobenius norm, and
+    so are its singular values. Then each iteration sends every one of these values, s, through
 
         p(s) = a s + b s^3 + c s^5,        a, b, c = COEFFICIENTS
 
     After 5, those that began at 0.003 or more lie in 0.68..1.21.
 
     Args:
-        matrices: (..., R, C), wide or tall; several of one shape go through together, each by itself.
-            They may have 16 bits, and a matrix of zeros stays one.
-        iterations: how often, 0 or more.
+        matrices: (..., R, C), wide or tall; several of one shape go through together, each by
+            itself. They may have 16 bits (bfloat16), and a matrix of zeros stays one.
+        iterations: how often, 1 or more.
 
     Returns:
         (..., R, C), like matrices.
@@ -49,7 +49,7 @@ def orthogonalized(matrices: Tensor, iterations: int = 5) -> Tensor:
     a, b, c = COEFFICIENTS
     rows, columns = matrices.shape[-2:]
     x = matrices.reshape(-1, rows, columns)
-    x = x.mT if rows > columns else x  # then A, which is X X^T, is the smaller one of X X^T and X^T X
+    x = x.mT if rows > columns else x  # then A = X X^T is the smaller one of X X^T and X^T X
     x = x / (x.norm(dim=(1, 2), keepdim=True) + EPS)
     for _ in range(iterations):
         gram = x @ x.mT
