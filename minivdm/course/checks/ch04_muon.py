@@ -130,6 +130,11 @@ orthogonalized.edit(
     "The fifth power, c A² X, is missing.",
 )
 orthogonalized.edit(
+    "A once in both terms",
+    polynomial("a * x + (b + c) * (x @ x.mT) @ x"),
+    "c stands before A X, the third power, like b. The fifth power is A² X.",
+)
+orthogonalized.edit(
     "the classic iteration",
     polynomial("1.5 * x - 0.5 * x @ x.mT @ x"),
     "This is the classic iteration, 1.5 s - 0.5 s³. The one that is asked for has three terms, with COEFFICIENTS.",
