@@ -66,7 +66,7 @@ b = budget(
         views=6, inverted=8, levels=25, inner=10,
     ),
     gpu=dict(
-        clip_steps=250, clip_batch=256, steps=900, batch=256, prompts=864, steps_ddim=20,
+        clip_steps=250, clip_batch=256, steps=450, batch=256, prompts=864, steps_ddim=20,
         sweep=48, views=8, inverted=48, levels=25, inner=10,
     ),
 )
@@ -363,6 +363,7 @@ def batch(generator):
 
 
 options = dict(loss=prediction_loss, cuda_graph=True)  # on a GPU, record the kernels once
+options |= dict(optimizer="muon", warm_up=20, decay=True)  # chapter 04, section 8
 steps = train(model.net, ema, batch, model.schedule.to(b.device), b.steps, **options)
 losses = torch.stack([loss for step, loss in steps]).cpu()
 model.net = ema.model

@@ -77,7 +77,7 @@ b = budget(
     ),
     gpu=dict(
         small_steps=800, small_pool=20000, small_walk=20,
-        start_steps=(25, 50, 100, 150, 200, 300, 400), copies=200, steps=3500, pool=16384, batch=64,
+        start_steps=(25, 50, 100, 150, 200, 300, 400), copies=200, steps=1400, pool=16384, batch=64,
         walk=20, clips=8, judged=768, guided=128, scales=(0, 1, 1.5, 2, 3, 6, 10),
         weights=(0, 1, 3, 10, 20, 40), points=2000, seam=32,
     ),
@@ -818,6 +818,7 @@ if b.steps:
         return to_model_range(pool[i]), drop_condition(tokens, 0.1, generator)
 
     options = dict(loss=prediction_loss, dtype=best_dtype(b.device), decay=True, cuda_graph=True)
+    options |= dict(optimizer="muon")  # chapter 04, section 8
     steps = train(model.net, ema, batch, model.schedule.to(b.device), b.steps, **options)
     losses = torch.stack([loss for step, loss in steps]).cpu()
     model.net = ema.model
