@@ -812,7 +812,7 @@ if needs:
 # Two cautions. A loss is not a picture; the next section looks at those. And this is one network of one size, in a
 # short training, with a learning rate that does not fall. Later chapters train with Muon. The rest of this one stays
 # with AdamW, and there is a lesson in why: an ablation asks what a part is worth *to one way of training*. With Muon,
-# in as many steps, the network without attention does what it does here only with: it paints both digits in one ink
+# in fewer steps, the network without attention does what it does here only with: it paints both digits in one ink
 # (in 99.0 to 99.8% of the strips, three seeds on a GPU). Whoever learns better needs less help.
 #
 # ## 9 · What breaks without it?

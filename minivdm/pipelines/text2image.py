@@ -56,6 +56,7 @@ def text_to_image(
     callback: Callable | None = None,
     batch_size: int = 32,
     tokenizer: Tokenizer | None = None,
+    cuda_graph: bool = False,
 ) -> Tensor:
     """Sample one picture per prompt.
 
@@ -70,6 +71,7 @@ def text_to_image(
         batch_size: at most so many pictures go through the model together. All noise is drawn first, so a generator
             gives the same pictures for any number, up to rounding.
         tokenizer: what reads the prompts, by default that of the captions of `SpriteStills`.
+        cuda_graph: as for `text_to_video`.
 
     Returns:
         (B, 3, H, W) float32 in [-1, 1] on the model's device.
@@ -78,7 +80,8 @@ def text_to_image(
         ValueError: if a word is outside the vocabulary, there is no prompt, or a number makes no sense.
     """
     tokens = (tokenizer or still_tokenizer()).encode(prompts)  # (B, L)
-    return sample_tokens(tokens, (3, size, size), model, steps, guidance_scale, generator, callback, batch_size)
+    shape = (3, size, size)
+    return sample_tokens(tokens, shape, model, steps, guidance_scale, generator, callback, batch_size, cuda_graph)
 
 
 def sample_tokens(
