@@ -294,7 +294,7 @@ plt.show()
 # runs, its shapes are right, and in training it goes down. It has a bug that many have written. The cell below it shows
 # what it does: for each version the same small autoencoder, trained at $w = 0.1$. Look at that first.
 
-# %% piece="autoencoder.vae_loss" exercise="6.3" points=2 minutes=10 kind="mend" mend="a mean beside a sum"
+# %% piece="autoencoder.vae_loss" exercise="6.3" points=2 minutes=10 kind="mend" mend="a mean beside a sum" hide=["Equation"]
 
 # %%
 schedule = NoiseSchedule(cosine_betas(1000)).to(b.device)
@@ -521,7 +521,7 @@ plt.show()
 # whose standard deviation is near 1, like ours, it changes nothing. (The KL has pulled them there; see the last column of
 # the table of prices.) So the cell below looks at ours, and at the same five times as wide.
 
-# %% piece="autoencoder.latent_scale" exercise="6.5" points=1 minutes=10 kind="mend" mend="the standard deviation itself"
+# %% piece="autoencoder.latent_scale" exercise="6.5" points=1 minutes=10 kind="mend" mend="the standard deviation itself" hide=["Equation"]
 
 # %%
 with torch.no_grad():

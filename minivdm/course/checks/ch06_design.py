@@ -90,10 +90,16 @@ design_code.edit(
     "What may be lost is divided by the number of *all* directions. Those left out have their share already.",
 )
 design_code.edit(
-    "the smallest directions told",
-    {"descending=True": "descending=False"},
-    "Here the directions of least variance are told, and the large ones left out. The small ones are those that do not "
-    "pay.",
+    "an equal share for each direction",
+    {"return 2 * level, channels": "return 2 * distortion / len(v), len(v)"},
+    "What may be lost is shared equally among all directions, and all are told. But a direction never loses more than "
+    "its variance: where that is less than the share, telling it is a waste, and what is left over belongs to the others.",
+)
+design_code.edit(
+    "an equal share, and the small directions left out",
+    {"return 2 * level, channels": "return 2 * distortion / len(v), max(1, int((v > distortion / len(v)).sum()))"},
+    "The price comes from an equal share of the error for all directions. Those left out lose less than that share, only "
+    "their variance: so the others may lose more, the price rises, and perhaps more directions are left out.",
 )
 design_code.edit(
     "one channel too few",
