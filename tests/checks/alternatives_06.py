@@ -112,7 +112,7 @@ for name, changes in [
     ("autoencoder.DiagonalGaussian", {"(self.logvar / 2).exp()": "self.logvar.exp() ** 0.5"}),
     ("autoencoder.vae_loss", {".square().flatten(1).sum(dim=1)": ".pow(2).sum(dim=(1, 2, 3))"}),
     ("autoencoder.latent_scale", {"latents.std(correction=0)": "latents.std()"}),
-    ("rate_distortion.design_code", {"v[channels:].sum().item()": "(v.sum() - v[:channels].sum()).item()"}),
+    ("rate_distortion.design_code", {"v[kept:].sum().item()": "(v.sum() - v[:kept].sum()).item()"}),
     ("latent.strength_levels", {"-(-n * start // T)": "(n * start + T - 1) // T"}),
     ("latent.image_to_image", {"torch.full((len(z0),), levels[0]": "levels[0] * torch.ones(len(z0), dtype=torch.long"}),
 ]:

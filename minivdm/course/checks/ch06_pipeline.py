@@ -256,7 +256,7 @@ image_to_image.edit(
 image_to_image.edit(
     "noise beside the whole latent",
     {NOISED: "z0 + schedule.sigma(torch.tensor(levels[0])) * noise"},
-    "Noise is added, but the latents keep their full strength. At a level, data is weakened by sqrt(alpha_bar) as well: "
+    "Noise is added, but the latents keep their full strength. At a level, data is weakened by sqrt(alpha_bar), too: "
     "q_sample does both.",
 )
 image_to_image.edit(
@@ -294,8 +294,8 @@ image_to_image.edit(
 image_to_image.edit(
     "noise in each step, from the generator",
     {"levels, tokens)": "levels, tokens, eta=1.0, generator=generator)"},
-    "With eta = 1 the generator is used again in each step. The walk is to be DDIM's own, at eta = 0: only its start is "
-    "random.",
+    "With eta = 1 the generator is used again in each step. The walk is to be DDIM's own, at eta = 0: its start alone "
+    "is random.",
 )
 image_to_image.edit(
     "clamped latents",
