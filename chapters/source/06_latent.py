@@ -382,8 +382,7 @@ for name, loss in {"as given": as_given("autoencoder.vae_loss"), "yours": vae_lo
     print(f"{name:9s} at w = 0.1 a nat costs as much as a squared error of {price:,.1f}")
 
 # %% [markdown]
-# (As long as you have not mended it, both rows and both prices are the same. Where an exercise is not ready, the reference
-# runs in its place only if there is nothing of yours.) A loss whose price depends on the size of the pictures is no price:
+# (As long as you have not mended it, both rows and both prices are the same.) A loss whose price depends on the size of the pictures is no price:
 # with pictures twice as wide, the given one asks four times as much.
 #
 # ## 3 · What the price does
