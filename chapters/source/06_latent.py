@@ -347,7 +347,7 @@ def try_loss(name, loss):
     with torch.no_grad():
         value = loss(fresh, decoded, model.encode(fresh), 0.1).item()
     print(f"{name}: rate {rate:.1f} nats, squared error {error:.1f}, {decibels(error):.1f} dB")
-    print(f"  the loss returns {value:.3g}; the formula: {error:.1f} + 0.1 x {rate:.1f}")
+    print(f"  the loss returns {value:.3g}; the formula: {error:.1f} + 0.1 x {rate:.1f} = {error + 0.1 * rate:.1f}")
     return decoded.clamp(-1, 1)
 
 
@@ -372,18 +372,21 @@ shown["yours"] = try_loss("yours", vae_loss)
 rows = torch.cat([x[:8] for x in shown.values()]).cpu()
 viz.show_images(rows, f"After {b.tune} steps", 8, width=5, rows=list(shown))
 plt.show()
-x, moments = torch.zeros(1, 3, size, size), torch.zeros(1, 8, size // 8, size // 8)
-silent, other = DiagonalGaussian(moments), x.clone()
-other[0, 0, 0, 0] = 1  # a squared error of 1
-moments = moments.clone()
-moments[0, 0, 0, 0] = 2**0.5  # a mean that costs 1 nat
+silent = torch.zeros(1, 8, size // 8, size // 8)  # moments of N(0, I)
+telling = silent.clone()
+telling[0, 0, 0, 0] = 2**0.5  # a mean that costs 1 nat
 for name, loss in {"as given": as_given("autoencoder.vae_loss"), "yours": vae_loss}.items():
-    price = loss(x, x, DiagonalGaussian(moments), 0.1) / loss(x, other, silent, 0.1)
-    print(f"{name:9s} at w = 0.1 a nat costs as much as a squared error of {price:,.1f}")
+    for side in (size, 2 * size):
+        x = torch.zeros(1, 3, side, side)
+        other = x.clone()
+        other[0, 0, 0, 0] = 1  # a squared error of 1
+        nat = loss(x, x, DiagonalGaussian(telling), 0.1)
+        ratio = nat / loss(x, other, DiagonalGaussian(silent), 0.1)
+        print(f"{name:9s} {side:3d} x {side:<3d} pixels: a nat costs a squared error of {ratio:,.1f}")
 
 # %% [markdown]
-# (As long as you have not mended it, both rows and both prices are the same.) A loss whose price depends on the size of the pictures is no price:
-# with pictures twice as wide, the given one asks four times as much.
+# (As long as you have not mended it, both rows and both prices are the same.) What is called the price $w$ should be the
+# price, here 0.1, whatever the size of the pictures.
 #
 # ## 3 · What the price does
 #
@@ -812,10 +815,10 @@ print("pixels cost more by: " + ", ".join(f"{f:.1f} at {s}" for s, f in zip(side
 # network; and the decoder, once a picture, costs no more than two calls. So these two are close. The network of
 # chapter 05, with patches of 2 × 2 pixels, costs almost ten times as much, at every step, and its memory is what fills a
 # card. Even with the training of the autoencoder and its one decoding added, latents stay far cheaper than that. *Quality:*
-# compare the attributes below the table. The rival learns colours and places first; where it fails, the judge mostly does
-# not recognise the shape. How often that is depends on how long it is trained, and latents are ahead in any case. At each
-# of its 64 places it must get 192 numbers right, edges and all, from a single vector of features. The latent model has 4 to
-# get right, and leaves the painting to the decoder, which has learnt nothing else.
+# compare the attributes below the table. Colours and places the rival gets right more often than shapes; where it fails,
+# the judge mostly does not recognise the shape. At each of its 64 places it must get 192 numbers right, edges and all, from
+# a single vector of features. The latent model has 4 to get right, and leaves the painting to the decoder, which has learnt
+# nothing else.
 #
 # The two lines of the figure never cross: latents are cheaper at 16 pixels already, and from 16 to 128 pixels the factor
 # doubles. But at 16 and 32 pixels the absolute numbers are small, and an autoencoder that must be trained first is not worth
@@ -877,8 +880,8 @@ for name, x in zip(names, clipped.values()):
 
 # %% [markdown]
 # First, the levels of a few strengths, by your function. Then an experiment. Take drawn pictures; the prompt names *another*
-# shape and *another* colour, at the place where the old one is. For each strength: how many have the new colour, how many the new shape (both by the judge), and by how much has the
-# ground changed that nobody asked to change?
+# shape and *another* colour, at the place where the old one is. For each strength: how many have the new colour, how many
+# the new shape (both by the judge), and by how much has the ground changed that nobody asked to change?
 
 # %%
 for strength in (0.001, 0.25, 0.5, 1.0):
