@@ -785,8 +785,8 @@ lead = accuracy["latents"] - accuracy["pixels, patch 8"]
 print(f"prompts followed: latents lead pixels with patch 8 by {100 * lead:.0f} points")
 if b.name != "smoke":
     shares = by_kind["pixels, patch 8"]
-    apart = (shares.max() - shares.min()).item()
-    guess_weakest.beside(guess_weakest.question.choices[int(shares.argmin()) if apart > 0.02 else 3])
+    weakest = int(shares.argmin()) if shares.max() - shares.min() > 0.02 else 3
+    guess_weakest.beside(guess_weakest.question.choices[weakest])
 ours, theirs = cost["latents"][1], cost["pixels, patch 2"][1]
 print(f"FLOPs of a picture: latents need {ours / theirs:.2f} of what pixels (patch 2) do")
 
