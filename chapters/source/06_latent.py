@@ -347,7 +347,8 @@ def try_loss(name, loss):
     with torch.no_grad():
         value = loss(fresh, decoded, model.encode(fresh), 0.1).item()
     print(f"{name}: rate {rate:.1f} nats, squared error {error:.1f}, {decibels(error):.1f} dB")
-    print(f"  the loss returns {value:.3g}; the formula: {error:.1f} + 0.1 x {rate:.1f} = {error + 0.1 * rate:.1f}")
+    terms = f"{error:.1f} + 0.1 x {rate:.1f} = {error + 0.1 * rate:.1f}"
+    print(f"  the loss returns {value:.3g}; the formula: {terms}")
     return decoded.clamp(-1, 1)
 
 
@@ -382,7 +383,7 @@ for name, loss in {"as given": as_given("autoencoder.vae_loss"), "yours": vae_lo
         other[0, 0, 0, 0] = 1  # a squared error of 1
         nat = loss(x, x, DiagonalGaussian(telling), 0.1)
         ratio = nat / loss(x, other, DiagonalGaussian(silent), 0.1)
-        print(f"{name:9s} {side:3d} x {side:<3d} pixels: a nat costs a squared error of {ratio:,.1f}")
+        print(f"{name}, {side} x {side} pixels: a nat costs a squared error of {ratio:,.1f}")
 
 # %% [markdown]
 # (As long as you have not mended it, both rows and both prices are the same.) What is called the price $w$ should be the
