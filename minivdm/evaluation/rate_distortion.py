@@ -28,7 +28,8 @@ def linear_code(variances: Tensor, kl_weight: float) -> tuple[float, float]:
 
 
 def design_code(variances: Tensor, distortion: float) -> tuple[float, int]:
-    """The cheapest linear code whose squared error is what you allow: its price, and its channels.
+    """The cheapest linear code whose squared error is what you allow: its price, and how
+    many directions it keeps.
 
     Args:
         variances: (D,) variances of the data along independent directions, above 0, in any order.
@@ -36,8 +37,8 @@ def design_code(variances: Tensor, distortion: float) -> tuple[float, int]:
             above 0, and below the sum of the variances, which is lost by saying nothing.
 
     Returns:
-        (kl_weight, channels), a float and an int: the price at which `linear_code` loses just so
-        much, and how many directions it then says anything about.
+        (kl_weight, kept), a float and an int: the price at which `linear_code` loses just so
+        much, and the number of directions that it then says anything about.
 
     Raises:
         ValueError: if the distortion is not between 0 and the sum of the variances.
@@ -46,9 +47,9 @@ def design_code(variances: Tensor, distortion: float) -> tuple[float, int]:
     if not 0 < distortion < v.sum():
         wanted = f"above 0 and below the sum of the variances, {v.sum():.4g}"
         raise ValueError(f"the distortion must lie {wanted}; got {distortion}")
-    for channels in range(1, len(v) + 1):
+    for kept in range(1, len(v) + 1):
         # the directions left out lose their variance, the others share the rest evenly
-        level = (distortion - v[channels:].sum().item()) / channels
-        if level > 0 and (channels == len(v) or level >= v[channels]):
-            return 2 * level, channels
-    raise AssertionError("some number of channels always fits")
+        level = (distortion - v[kept:].sum().item()) / kept
+        if level > 0 and (kept == len(v) or level >= v[kept]):
+            return 2 * level, kept
+    raise AssertionError("some number of directions always fits")

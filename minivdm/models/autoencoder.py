@@ -88,13 +88,15 @@ def vae_loss(
     posterior: "DiagonalGaussian",
     kl_weight: float,
 ) -> Tensor:
-    r"""What a picture loses, plus the price of what its latent says: the negative ELBO, scaled.
+    r"""What a picture loses, plus the price of what its latent says.
 
-    Both terms are sums over a picture's elements, and then means over the batch. So `kl_weight` is
-    a price, squared error for each nat, whatever the sizes of pictures and latents: for a decoder
-    that says N(x', s^2 I), the ELBO's own weight is 2 s^2 (Higgins et al., ICLR 2017, for others).
+    For a decoder that says N(x', s^2 I), and at kl_weight = 2 s^2, it is minus the bound (ELBO) on
+    the log-likelihood of one picture, times 2 s^2 and up to a constant (Higgins et al., ICLR 2017,
+    for other weights). So `kl_weight` is a price, and a nat costs the same whatever the sizes of
+    pictures and latents are.
 
-        loss = 1/B sum_b ( |x_b - x'_b|^2 + kl_weight KL_b )
+    Equation:
+        loss = 1/B sum_b ( |x_b - x'_b|^2 + kl_weight KL_b ),       both summed over a picture
 
     Args:
         images, decoded: (B, C, H, W), x and x'.
@@ -124,11 +126,14 @@ def latent_scale(latents: Tensor) -> Tensor:
     whose standard deviation is 10 would still be plain to see at a level meant to hide them; those
     whose is 0.1 would be gone at once.
 
+    Equation:
+        scale = 1 / std,        over all numbers of all latents together
+
     Args:
         latents: (N, C, H, W) latents as an encoder makes them, of many pictures.
 
     Returns:
-        A scalar tensor, 1 / std over all numbers of all latents together.
+        A scalar tensor: one factor for all numbers of all latents.
 
     Raises:
         ValueError: if they all agree, or one is not finite.

@@ -5,8 +5,9 @@ import math
 import torch
 
 from minivdm.course.exercise import edited
+from minivdm.diffusion.forward_process import q_sample
 from minivdm.diffusion.guidance import ClassifierFreeGuidance
-from minivdm.diffusion.samplers import ddim_sample
+from minivdm.diffusion.samplers import ddim_sample, sampling_levels
 from minivdm.pipelines.latent import strength_levels, tokens_for
 from tests.checks.collected import alternative, with_method
 
@@ -70,6 +71,15 @@ def levels_by_rounding(T, n, strength):
     return [math.ceil(start * i / steps) for i in reversed(range(steps + 1))]
 
 
+@alternative("latent.strength_levels")
+def levels_by_a_quotient(T, n, strength):
+    if not 0 < strength <= 1:
+        raise ValueError("no strength")
+    sampling_levels(T, n)
+    start = max(round(T * strength), 1)
+    return sampling_levels(start, math.ceil(start * n / T))
+
+
 @alternative("latent.image_to_image")
 @torch.no_grad()
 def image_by_hand(images, prompts, model, strength=0.6, steps=20, guidance_scale=3.0, generator=None):
@@ -84,12 +94,25 @@ def image_by_hand(images, prompts, model, strength=0.6, steps=20, guidance_scale
     return model.autoencoder.to_images(z).clamp(min=-1, max=1)
 
 
+@alternative("latent.image_to_image")
+@torch.no_grad()
+def image_with_the_scale(images, prompts, model, strength=0.6, steps=20, guidance_scale=3.0, generator=None):
+    tokens, autoencoder, schedule = tokens_for(images, prompts), model.autoencoder, model.denoiser.schedule
+    levels = strength_levels(schedule.T, steps, strength)
+    z = autoencoder.scale * autoencoder.encode(images).mean
+    t = torch.full((len(z),), levels[0], dtype=torch.long)
+    noise = torch.randn(z.shape, generator=generator, dtype=z.dtype)
+    guided = ClassifierFreeGuidance(model.denoiser, guidance_scale)
+    z = ddim_sample(guided, q_sample(z, t, noise, schedule), schedule, levels=levels, cond=tokens)
+    return torch.clamp(autoencoder.decode(z / autoencoder.scale), -1.0, 1.0)
+
+
 for name, changes in [
     ("autoencoder.gaussian_kl", {"- 1 - logvar": "- torch.log(torch.e * logvar.exp())"}),
     ("autoencoder.DiagonalGaussian", {"(self.logvar / 2).exp()": "self.logvar.exp() ** 0.5"}),
     ("autoencoder.vae_loss", {".square().flatten(1).sum(dim=1)": ".pow(2).sum(dim=(1, 2, 3))"}),
     ("autoencoder.latent_scale", {"latents.std(correction=0)": "latents.std()"}),
-    ("rate_distortion.design_code", {"v[channels:].sum().item()": "(v.sum() - v[:channels].sum()).item()"}),
+    ("rate_distortion.design_code", {"v[kept:].sum().item()": "(v.sum() - v[:kept].sum()).item()"}),
     ("latent.strength_levels", {"-(-n * start // T)": "(n * start + T - 1) // T"}),
     ("latent.image_to_image", {"torch.full((len(z0),), levels[0]": "levels[0] * torch.ones(len(z0), dtype=torch.long"}),
 ]:

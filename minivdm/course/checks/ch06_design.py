@@ -9,11 +9,11 @@ from minivdm.course.exercise import equal, exercise, holds, near, raises, reache
 DRAWS, PARTS = 4000, 6
 
 
-def used(variances, price, channels, draw):
+def used(variances, price, kept, draw):
     """Squared errors (PARTS,) and the rate in nats of the code: its largest directions, told as well as they pay."""
     v = variances.double().sort(descending=True).values
     left = v.clamp(max=price / 2)
-    left[channels:] = v[channels:]
+    left[kept:] = v[kept:]
     x = draw.normal(PARTS, DRAWS, len(v)).double() * v.sqrt()
     again = (1 - left / v) * x + (left * (1 - left / v)).sqrt() * draw.normal(*x.shape).double()
     return (x - again).square().sum(-1).mean(-1), (v / left).log().sum().item() / 2
@@ -42,19 +42,19 @@ def design_code(f, draw):
         allowed = share * v.double().sum().item()
         made = f(v, allowed)
         pair = isinstance(made, (tuple, list)) and len(made) == 2
-        yield holds("a price and a number of channels", pair, f"expected a pair, got {made!r}", usable=False)
-        price, channels = float(made[0]), int(made[1])
-        sound = 0 < price < math.inf and 1 <= channels <= len(v)
-        message = f"got the price {price:.4g} and {channels} channels of {len(v)}"
-        yield holds("a positive price, and channels that there are", sound, message, usable=False)
+        yield holds("a price and a number of directions", pair, f"expected a pair, got {made!r}", usable=False)
+        price, kept = float(made[0]), int(made[1])
+        sound = 0 < price < math.inf and 1 <= kept <= len(v)
+        message = f"got the price {price:.4g} and {kept} directions of {len(v)}"
+        yield holds("a positive price, and directions that there are", sound, message, usable=False)
         if not sound:
             return
-        errors, rate = used(v, price, channels, draw)
+        errors, rate = used(v, price, kept, draw)
         best, told = best_rate(v, allowed)
         name = f"{len(v)} directions, {share:.0%} of the variance may be lost"
         yield reaches(f"{name}: squared error", errors, at_most=1.02 * allowed)
         yield near(f"{name}: the rate, in nats, is the least possible", rate, best, within=0.01 + 0.01 * best)
-        yield equal(f"{name}: channels that say anything", channels, told)
+        yield equal(f"{name}: directions kept, those that say anything", kept, told)
         yield near(f"{name}: the price, at which one nat more would save as much", price * rate, price * best, 0.02)
     v = spread(draw, 6)
     for wrong in (0.0, -1.0, 1.001 * v.sum().item(), math.nan):
@@ -66,7 +66,7 @@ def design_code(f, draw):
     dtype="it returns Python's numbers",
     layout="there is one row of variances",
     device="it returns Python's numbers",
-    gradients="a number of channels has none",
+    gradients="a number of directions has none",
 )
 def a_design(f, draw):
     return f, dict(variances=spread(draw, 8), distortion=1.0)
@@ -80,34 +80,40 @@ design_code.edit(
 )
 design_code.edit(
     "what is left out costs nothing",
-    {"distortion - v[channels:].sum().item()": "distortion"},
+    {"distortion - v[kept:].sum().item()": "distortion"},
     "The directions that nothing is said about lose all of their variance, and that counts: take it off what may be "
     "lost before the others share it.",
 )
 design_code.edit(
     "shared among all directions",
-    {") / channels": ") / len(v)"},
+    {") / kept": ") / len(v)"},
     "What may be lost is divided by the number of *all* directions. Those left out have their share already.",
 )
 design_code.edit(
-    "the smallest directions told",
-    {"descending=True": "descending=False"},
-    "Here the directions of least variance are told, and the large ones left out. The small ones are those that do not "
-    "pay.",
+    "an equal share for each direction",
+    {"return 2 * level, kept": "return 2 * distortion / len(v), len(v)"},
+    "What may be lost is shared equally among all directions, and all are told. But a direction never loses more than "
+    "its variance: where that is less than the share, telling it is a waste, and the rest belongs to the others.",
 )
 design_code.edit(
-    "one channel too few",
-    {"return 2 * level, channels": "return 2 * level, max(channels - 1, 1)"},
+    "an equal share, and the small directions left out",
+    {"return 2 * level, kept": "return 2 * distortion / len(v), max(1, int((v > distortion / len(v)).sum()))"},
+    "The price comes from an equal share of the error for all directions. Those left out lose less than that, their "
+    "variance alone: so the others may lose more, the price rises, and perhaps more directions are left out.",
+)
+design_code.edit(
+    "one direction too few",
+    {"return 2 * level, kept": "return 2 * level, max(kept - 1, 1)"},
     "One direction that pays is left out: all with a variance above kl_weight / 2 are worth telling.",
 )
 design_code.edit(
-    "every channel kept",
-    {"return 2 * level, channels": "return 2 * level, len(v)"},
-    "All directions count as channels. Those with a variance below kl_weight / 2 say nothing: leave them out.",
+    "every direction kept",
+    {"return 2 * level, kept": "return 2 * level, len(v)"},
+    "All directions count as kept. Those with a variance below kl_weight / 2 say nothing: leave them out.",
 )
 design_code.edit(
     "the same number of nats for each",
-    {"(distortion - v[channels:].sum().item()) / channels": "v[0].item() * distortion / v.sum().item()"},
+    {"(distortion - v[kept:].sum().item()) / kept": "v[0].item() * distortion / v.sum().item()"},
     "Each direction keeps the same share of its variance. That spends nats on small directions; the cheapest code "
     "leaves the same *error* in each direction that pays.",
 )

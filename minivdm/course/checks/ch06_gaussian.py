@@ -104,9 +104,16 @@ def diagonal_gaussian(f, draw):
     yield holds("one z for each sample", like, f"expected ({n}, 2, 3, 2), got {came}", usable=False)
     if not like:
         return
+    few, seed = moments_of(draw.normal(3, 2, 3, 2), draw.normal(3, 2, 3, 2)), draw.integers(0, 2**31 - 2)
+    one, again, other = (f(few).sample(torch.Generator().manual_seed(each)) for each in (seed, seed, seed + 1))
+    same = torch.allclose(one, again, rtol=0, atol=0, equal_nan=True)
+    message = "two equal generators gave two different z: the generator is not used where the noise is drawn"
+    yield holds("the same seed gives the same z", same, message)
+    message = "two generators with different seeds gave the same z: where is the noise?"
+    yield holds("another seed gives another z", not torch.equal(one, other), message)
     noise = ((z - mean) / (logvar / 2).exp()).double()  # standard normal
-    message = "z is the same each time: where is the noise?"
-    yield holds("z varies", bool((z.std(dim=0) > 0).all()), message)
+    message = "all samples of the batch got the same noise: draw numbers for each sample"
+    yield holds("samples with the same mean and variance differ", bool((z.std(dim=0) > 0).all()), message)
     off = noise.mean(0).abs().max().item()
     yield near("largest mean of (z - mean) / std", off, 0.0, within=5.5 / n**0.5)
     for k in range(2):
@@ -155,6 +162,18 @@ diagonal_gaussian.edit(
     "one number for all elements",
     {"self.mean.shape, generator": "(len(self.mean), 1, 1, 1), generator"},
     "All elements of a sample share one noise. They are independent: draw as many numbers as the mean has.",
+)
+diagonal_gaussian.edit(
+    "one noise for the whole batch",
+    {"self.mean.shape, generator": "self.mean.shape[1:], generator"},
+    "The noise is drawn once and shared by all samples of the batch. Each sample needs numbers of its own: draw as "
+    "many as self.mean has, the axis of samples included.",
+)
+diagonal_gaussian.edit(
+    "the generator not used",
+    {"generator=generator, ": ""},
+    "The generator is not used: the noise comes from PyTorch's own. Give generator=generator where you draw. "
+    "(torch.randn_like takes none; torch.randn does, with a shape, dtype and device.)",
 )
 diagonal_gaussian.edit(
     "uniform noise",

@@ -86,6 +86,18 @@ vae_loss.edit(
     {").mean()": ").sum()"},
     "The batch is added up. Take the mean over the B pictures, or the learning rate depends on the batch's size.",
 )
+vae_loss.edit(
+    "the error summed over the batch",
+    {".flatten(1).sum(dim=1)": ".sum()"},
+    "The squared error is added up over the whole batch, and the KL is not. Each picture has an error of its own: sum "
+    "over the picture, and take the mean over the B pictures.",
+)
+vae_loss.edit(
+    "the KL summed over the batch",
+    {"posterior.kl()": "posterior.kl().sum()"},
+    "The KL is added up over the whole batch, and the error is not: a nat then costs B times what kl_weight says. Take "
+    "the mean over the B pictures.",
+)
 vae_loss.edit("absolute error", {".square()": ".abs()"}, "The error is not squared: |x - x'|^2 is a sum of squares.")
 vae_loss.edit(
     "the weight on the error",
@@ -139,8 +151,8 @@ def many_latents(f, draw):
 latent_scale.edit(
     "the standard deviation itself",
     {"return 1 / std": "return std"},
-    "This returns the standard deviation. Latents are *multiplied* by the scale, so latents that are too wide need one "
-    "below 1: 1 / std.",
+    "Latents are *multiplied* by the scale, so those that are too wide need a small one. This one is large for them: "
+    "they become wider still.",
 )
 latent_scale.edit(
     "one over the variance",

@@ -15,6 +15,7 @@ from .common import fresh_schedule
 def strength_levels(f, draw):
     odd = draw.integers(3, 40)
     cases = [(1000, 20, 0.6), (1000, 20, 0.61), (1000, 50, 0.58), (1000, 100, 0.29), (50, 50, 0.3), (1000, 1, 0.4)]
+    cases += [(1000, 100, 0.07), (1000, 50, 0.14), (1000, 100, 0.55)]  # n strength is a whole number, not so in floats
     cases += [(25 * odd, odd, k / 100 + 0.003) for k in (draw.integers(5, 30), draw.integers(40, 90))]
     cases += [(1000, 20, 1.0), (77, 9, 1.0), (1000, 20, 0.0001), (1000, 20, 1e-9), (10, 3, 0.999)]
     for T, n, strength in cases:
@@ -69,6 +70,12 @@ strength_levels.edit(
     "Count in whole numbers, with the level at which the walk begins, and round up.",
 )
 strength_levels.edit(
+    "a float rounded up",
+    {STEPS: "min(start, int(-(-n * strength // 1)))"},
+    "n * strength is rounded up, and floating point spoils it: 100 * 0.07 is 7.000000000000001, so that 8 steps come "
+    "out where 7 are enough. Count in whole numbers, with the level at which the walk begins.",
+)
+strength_levels.edit(
     "upside down",
     {START: "round((1 - strength) * T)"},
     "Strength is turned round: at 1 the walk must begin at T, where nothing of the picture is left.",
@@ -91,6 +98,27 @@ strength_levels.edit(
 )
 
 
+class HalfSize:
+    """What an `Autoencoder` offers: pictures of half the size, moved by 1/30; a scale of 3."""
+
+    def __init__(self):
+        self.scale, self.shrink, self.latent_channels, self.image_channels = torch.tensor(3.0), 2, 3, 3
+
+    def encode(self, images):
+        mean = images[:, :, ::2, ::2] + 1 / 30
+        logvar = torch.full_like(mean, -30.0)
+        return SimpleNamespace(mean=mean, logvar=logvar, mode=lambda: mean, sample=lambda generator=None: mean)
+
+    def decode(self, z):
+        return (z - 1 / 30).repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    def to_latents(self, images):
+        return self.scale * self.encode(images).mode()
+
+    def to_images(self, latents):
+        return self.decode(latents / self.scale)
+
+
 class Ear:
     """A model whose latents are pictures of half the size, times 3; its data is Gaussian, around a mean that depends on
     the tokens. It notes what it is asked."""
@@ -99,13 +127,8 @@ class Ear:
         self.schedule, self.ab = fresh_schedule(draw, T=40)
         self.schedule.to = lambda device: self.schedule
         self.asked, self.variance = [], 0.5
-        self.autoencoder = SimpleNamespace(
-            to_latents=lambda x: 3 * x[:, :, ::2, ::2] + 0.1,
-            to_images=lambda z: ((z - 0.1) / 3).repeat_interleave(2, 2).repeat_interleave(2, 3),
-            encode=lambda x: SimpleNamespace(mode=lambda: x[:, :, ::2, ::2], sample=lambda g=None: x[:, :, ::2, ::2]),
-            decode=lambda z: z.repeat_interleave(2, 2).repeat_interleave(2, 3),
-        )
-        self.denoiser = self.Denoiser(self)
+        self.autoencoder, self.denoiser = HalfSize(), self.Denoiser(self)
+        self.shape, self.size = (3, 4, 2), 8
 
     class Denoiser:
         def __init__(self, ear):
@@ -155,14 +178,20 @@ def image_to_image(f, draw):
         steps = -(-n * start // 40)
         yield equal(f"{name}: calls of the model", len(ear.asked), steps)
         yield holds(f"{name}: told the prompts' tokens", cond is not None and cond.any(), "it got none", usable=False)
-        other, seed = Ear(draw), draw.integers(0, 2**31 - 1)
+        other, seed, shown = Ear(draw), draw.integers(0, 2**31 - 2), []
         other.ab, other.schedule = ear.ab, ear.schedule
         other.denoiser.schedule = ear.schedule
-        for each in (x, x + 0.2):
-            f(each, PROMPTS, other, strength, n, scale, torch.Generator().manual_seed(seed))
-        one, two = other.asked[0][0][-3:], other.asked[steps][0][-3:]
+        for each, number in ((x, seed), (x, seed), (x, seed + 1), (x + 0.2, seed)):
+            other.asked.clear()
+            f(each, PROMPTS, other, strength, n, scale, torch.Generator().manual_seed(number))
+            shown.append(other.asked[0][0][-3:])
+        one, again, new, brighter = shown
+        message = "two equal generators, two different noises: the generator is not used where the noise is drawn"
+        yield holds(f"{name}: the same seed, the same noise", torch.equal(one, again), message)
+        message = "the model is shown the same for two seeds: where is the noise?"
+        yield holds(f"{name}: another seed, another noise", not torch.equal(one, new), message)
         moved = torch.full_like(one, 3 * 0.2 * ear.ab[start] ** 0.5)
-        yield close(f"{name}: a brighter picture, the same noise: what the model is shown", two - one, moved, 1e-4)
+        yield close(f"{name}: a brighter picture, the same noise: what the model is shown", brighter - one, moved, 1e-4)
         noise = (z.double() - ear.ab[start] ** 0.5 * (3 * x[:, :, ::2, ::2] + 0.1)) / (1 - ear.ab[start]) ** 0.5
         yield near(f"{name}: the noise beside the latent, mean square", noise.square().mean().item(), 1.0, 0.65)
         yield near(f"{name}: the noise beside the latent, mean", noise.mean().item(), 0.0, 0.6)
@@ -196,6 +225,8 @@ def an_edit(f, draw):
 
 
 WALK = "ddim_sample(guided, z, schedule, levels, tokens)"
+NOISED = "q_sample(z0, torch.full((len(z0),), levels[0], device=z0.device), noise, schedule)"
+DRAWN = "torch.randn(z0.shape, generator=generator, device=z0.device)"
 image_to_image.edit(
     "the scale forgotten on the way in",
     {"model.autoencoder.to_latents(images)": "model.autoencoder.encode(images).mode()"},
@@ -212,19 +243,59 @@ image_to_image.edit(
     "The latents are noised up to T, and the walk begins lower down. Noise and walk begin at the same level.",
 )
 image_to_image.edit(
+    "the latents as they are",
+    {NOISED: "z0"},
+    "The walk begins with the clean latents: no noise is added, and nothing is hidden that could be drawn anew. Noise "
+    "them up to the first level: q_sample.",
+)
+image_to_image.edit(
     "no noise",
-    {"torch.randn(z0.shape, generator=generator, device=z0.device)": "torch.zeros_like(z0)"},
+    {DRAWN: "torch.zeros_like(z0)"},
     "No noise is added: a latent without noise is what no level looks like.",
 )
 image_to_image.edit(
+    "noise beside the whole latent",
+    {NOISED: "z0 + schedule.sigma(torch.tensor(levels[0])) * noise"},
+    "Noise is added, but the latents keep their full strength. At a level, data is weakened by sqrt(alpha_bar), too: "
+    "q_sample does both.",
+)
+image_to_image.edit(
+    "the generator not used",
+    {"generator=generator, device": "device"},
+    "The generator is not used: the noise comes from PyTorch's own. Give generator=generator to torch.randn. "
+    "(torch.randn_like takes none.)",
+)
+image_to_image.edit(
     "noise alone",
-    {"z = q_sample(z0, torch.full((len(z0),), levels[0], device=z0.device), noise, schedule)": "z = noise"},
+    {f"z = {NOISED}": "z = noise"},
     "The walk begins with noise alone, so nothing of the picture can stay. Noise the picture's latents: q_sample.",
 )
 image_to_image.edit(
     "no guidance",
     {"ddim_sample(guided, ": "ddim_sample(model.denoiser, "},
     "The walk asks the denoiser itself: guidance_scale has no effect.",
+)
+image_to_image.edit(
+    "guidance of 3, whatever is asked",
+    {"ClassifierFreeGuidance(model.denoiser, guidance_scale)": "ClassifierFreeGuidance(model.denoiser, 3.0)"},
+    "The guidance is 3.0 whatever the argument guidance_scale says.",
+)
+image_to_image.edit(
+    "T taken for 1000",
+    {"strength_levels(schedule.T, ": "strength_levels(1000, "},
+    "The levels are those of a schedule with T = 1000. This model's may have another: schedule.T.",
+)
+image_to_image.edit(
+    "noise in each step",
+    {"levels, tokens)": "levels, tokens, eta=1.0)"},
+    "eta = 1 draws new noise in each step. The walk is to be DDIM's own, at eta = 0, where nothing is random after the "
+    "start.",
+)
+image_to_image.edit(
+    "noise in each step, from the generator",
+    {"levels, tokens)": "levels, tokens, eta=1.0, generator=generator)"},
+    "With eta = 1 the generator is used again in each step. The walk is to be DDIM's own, at eta = 0: its start alone "
+    "is random.",
 )
 image_to_image.edit(
     "clamped latents",
