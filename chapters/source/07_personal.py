@@ -275,7 +275,7 @@ names = ["not merged", "merged once", "twice", "three times"]
 viz.show_images(torch.cat(rows).cpu(), "The broken version", len(rows[0]), width=4, rows=names)
 plt.show()
 
-# %% piece="lora.merge_lora" kind="mend" mend="merged twice" exercise="7.2" points=2 minutes=10
+# %% piece="lora.merge_lora" kind="mend" mend="merged again and again" exercise="7.2" points=3 minutes=15
 
 # %%
 toy, toy_concept, toy_words = with_word(base, "moon", "shape")
