@@ -140,9 +140,9 @@ prior_preservation_loss.edit(
     "The first `prior` samples are taken for prior pictures. They are the *last* ones.",
 )
 NOTHING = (
-    "Without prior pictures, prior = 0, a mean is taken of nothing, and that is NaN. Two ways lead there: `[:-prior]` is "
-    "then `[:-0]`, which is nothing (and `[-0:]` is everything), so count from the front; or the mean of prior pictures "
-    "that are not there, which is no term of the loss."
+    "Without prior pictures, prior = 0, a mean is taken of nothing, and that is NaN. Two ways lead there: `[:-prior]` "
+    "is then `[:-0]`, which is nothing (and `[-0:]` is everything), so count from the front; or the mean of prior "
+    "pictures that are not there: leave that term out."
 )
 prior_preservation_loss.edit("minus nothing", {SPLIT: "new, old = error[:-prior], error[-prior:]"}, NOTHING)
 prior_preservation_loss.misconception(
@@ -152,8 +152,8 @@ prior_preservation_loss.misconception(
 )(by_two_calls)
 prior_preservation_loss.misconception(
     "the noise before the levels",
-    "The noise is drawn before the levels. With a generator the order matters: draw the levels of all samples first, as "
-    "`prediction_loss` does, or the same seed gives other pictures.",
+    "The noise is drawn before the levels. With a generator the order matters: draw the levels of all samples first, "
+    "as `prediction_loss` does, or the same seed gives other noise.",
 )(noise_first)
 prior_preservation_loss.edit(
     "cut into halves",

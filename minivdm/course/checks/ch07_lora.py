@@ -233,13 +233,18 @@ def no_call(f, draw):
 
 
 ADD = "layer.base.weight += each.delta().view_as(layer.base.weight)"
+GUARDED = f"""        if layer.kept is None:
+            layer.kept = layer.base.weight.clone()
+            for each in layer.adapters:
+                {ADD}
+"""
+UNGUARDED = f"""        layer.kept = layer.base.weight.detach()
+        for each in layer.adapters:
+            {ADD}
+"""
 merge_lora.edit(
     "merged again and again",
-    {
-        "        if layer.kept is None:\n            layer.kept = layer.base.weight.clone()\n": "        "
-        "layer.kept = layer.base.weight.detach()\n",
-        f"            for each in layer.adapters:\n                {ADD}": f"        for each in layer.adapters:\n            {ADD}",
-    },
+    {GUARDED: UNGUARDED},
     "Two things are wrong. What is kept is the same memory as the weights, so it changes along with them. And a second "
     "call adds the correction a second time.",
 )
