@@ -59,7 +59,7 @@ def fused_weight(f, draw):
     grams = [(size * loud @ loud.T + 1e-6 * torch.eye(7).double()).float() for size in (1.0, 0.3)]
     wanted = sum(delta.double() @ gram.double() for delta, gram in zip(deltas, grams))
     exact = weight.double() + torch.linalg.solve(sum(gram.double() for gram in grams), wanted.T).T
-    name = "inputs a thousand times as large in one direction as in the others"
+    name = "inputs a thousand times larger in one direction than in the others, which takes float64"
     yield close(name, f(weight, deltas, grams, 0.0), exact, **like)
     weight, deltas, inputs = case(3, 5, (9, 7))
 
