@@ -424,7 +424,7 @@ def spread(runs, what):
     return mean_and_error(values), sum(values) / len(values)
 
 
-print(f"all of shape, colour and place right, of {b.judged} pictures; {SEEDS} seeds")
+print(f"all of shape, colour and place right, of {b.judged} pictures; seeds: {SEEDS}")
 print(f"{'':18s}{'moons':>16s}{'old things':>16s}")
 print(f"{'not tuned':18s}{0:>16.1%}{before[-1]:>16.1%}")
 accuracy = {}
@@ -592,8 +592,9 @@ layers_pay = {name: spread(runs, "new")[1] for name, runs in paid.items()}
 best = max(guess_layers.question.choices, key=layers_pay.get)
 if b.name != "smoke":
     guess_layers.beside(best)
-for name, runs in paid.items():
-    print(f"{name:16s} moons {spread(runs, 'new')[0]}, old things {spread(runs, 'old')[0]}")
+for name in WHERE:
+    moons_right, old_right = (spread(paid[name], what)[0] for what in ("new", "old"))
+    print(f"{name:16s} moons {moons_right}, old things {old_right}")
 
 # %% [markdown]
 # One seed each, but for cross-attention: enough to tell 2% from 99%, and too little to tell 98% from 99%.
@@ -693,7 +694,7 @@ def examine(name, model, tokenizer, seed):
 
 def show_results():
     """A table of what was examined so far; the mean of each."""
-    print(f"{SEEDS} seed{'s' * (SEEDS > 1)}, {b.judged} pictures for each number")
+    print(f"all that is asked for is right, of {b.judged} pictures; seeds: {SEEDS}")
     print(f"{'':18s}" + "".join(f"{what:>15s}" for what in QUESTIONS))
     alone = {"moons": spread(with_moon, "new"), "pink things": spread(with_pink, "new")}
     alone |= {"old things": (f"{before[-1]:.1%}", before[-1])}
@@ -801,15 +802,16 @@ if b.name != "smoke":
 # What the base knew is one more concept: its inputs come from old prompts, and its correction is $D_0 = 0$.
 #
 # Which rows keep moons, pink things and the old world at once? Fusion does: that is what was asked for. Now look at their
-# child, pink moons, and at the last line. Do not expect fusion to win there. Nobody's inputs contain a pink moon: $X_1$
-# comes from moons of known colours, $X_2$ from pink things of known shapes, and each concept is matched *on its own inputs*
-# only. A prompt with both words puts inputs into the layers that no term of the sum speaks of. The sum at full strength
-# does more there: both corrections act on everything, which helps where both are wanted and harms everywhere else.
+# child, pink moons, and at the last line. There fusion is *not* better than the better of the sums, and one could expect
+# that. Nobody's inputs contain a pink moon: $X_1$ comes from moons of known colours, $X_2$ from pink things of known
+# shapes, and each concept is matched *on its own inputs* only. A prompt with both words puts inputs into the layers of
+# which no term of the objective speaks. The sum at full strength lets both corrections act on everything: that may help
+# where both are wanted, and it harms elsewhere.
 #
-# (Mix-of-Show has a second half, **ED-LoRA**,
-# that we leave out: it gives each new word one row for *every layer* of the network, and so keeps more of a concept in
-# the words and less in the weights, which makes fusing easier. And for two things side by side in one picture it needs
-# attention that is restricted to regions; our model draws one thing at a time.)
+# (Mix-of-Show has a second half, **ED-LoRA**, that we leave out: it gives each new word one row for *every layer* of the
+# network, and so keeps more of a concept in the words and less in the weights, which makes fusing easier. And for two
+# things side by side in one picture it needs attention that is restricted to regions; our model draws one thing at a
+# time.)
 #
 # ## 6 · Something real, and something that moves
 #
