@@ -386,7 +386,7 @@ def shares(pictures, triples):
 
 
 def learn_moons(prior, seed=0, pattern=CROSS, rank=16, full=False):
-    """A model that has learnt moons, and what there is to know about it. Pattern None: by the word's row alone."""
+    """A model that has learnt moons, by its new word's row alone where there is no pattern."""
     model, concept, tokenizer = with_word(
         base, "moon", "shape", seed, pattern or CROSS, rank, 2.0 * rank
     )
@@ -667,7 +667,7 @@ guess_sum = predict(
 
 # %%
 def both(seed, weight):
-    """A base with both adapters of one seed at this weight, and the tokenizer that knows both words."""
+    """A base with both adapters of one seed at this weight, and the tokenizer for both words."""
     model = copy.deepcopy(base)
     _, tokenizer = load_concept(folder / f"moon{seed}.pt", model, words, weight)
     _, tokenizer = load_concept(folder / f"pink{seed}.pt", model, tokenizer, weight)
@@ -701,7 +701,10 @@ def show_results():
     print(f"{'each alone':18s}" + "".join(f"{alone.get(what, '-')[0]:>15s}" for what in QUESTIONS))
     for name, row in results.items():
         print(f"{name:18s}" + "".join(f"{mean_and_error(each):>15s}" for each in row.values()))
-    means = {name: {what: sum(v) / len(v) for what, v in row.items()} for name, row in results.items()}
+    means = {
+        name: {what: sum(values) / len(values) for what, values in row.items()}
+        for name, row in results.items()
+    }
     return {what: mean for what, (_, mean) in alone.items()}, means
 
 

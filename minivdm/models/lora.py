@@ -240,7 +240,7 @@ def merge_lora(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def unmerge_lora(model: nn.Module) -> nn.Module:
-    """Give all layers the weights back that they had before they were merged, bit for bit; returns the model."""
+    """Give all layers of a model the weights back from before merging, bit for bit."""
     for layer in lora_layers(model).values():
         if layer.kept is not None:
             layer.base.weight.copy_(layer.kept)
