@@ -31,7 +31,8 @@ def prior_preservation_loss(
     A batch holds both kinds: the pictures of the new thing come first, the last `prior` samples
     are prior pictures. Each kind counts by its own mean, so how many there are of the one changes
     nothing in how much the other counts. Levels and noise are drawn as in `prediction_loss`: first
-    the levels 1..T of all samples, then the noise of all, and the network is called once.
+    the levels 1..T of all samples, then the noise of all. The network is called once, with the
+    whole batch.
 
     Equation:
         e_b = mean( ( v_b - net(x_t, t, cond)_b )^2 )                over the elements of sample b

@@ -35,7 +35,9 @@ def fused_weight(
         sum_i || (W_0 + D_i) X_i - W X_i ||^2  +  ridge || W - W_0 ||^2
 
     The inputs X_i, one column for each, are told by their Gram matrices alone, X_i X_i^T: that is
-    all that matters of them, however many there are. It is computed in float64.
+    all that matters of them, however many there are. Where several W do equally well (ridge 0, and
+    directions in which no input points), it is the one nearest to W_0. Inputs differ much in size
+    from one direction to another, so it is computed in float64.
 
     Equation:
         W = W_0 + ( sum_i D_i G_i ) ( sum_i G_i + ridge I )^-1,        G_i = X_i X_i^T
@@ -44,7 +46,7 @@ def fused_weight(
         weight: (d_out, d_in), W_0.
         deltas: (d_out, d_in) each, the corrections D_i.
         grams: (d_in, d_in) each, X_i X_i^T, as many as deltas.
-        ridge: 0 or more; it settles the directions in which no input points, where W stays W_0.
+        ridge: 0 or more; how much it counts that W stays near W_0.
 
     Returns:
         W, like weight.

@@ -98,8 +98,8 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         r"""What the base returns, and each adapter's correction added to it.
 
-        The correction goes through the r features in the middle: B (A x) takes r (d_in + d_out)
-        products for each place, (B A) x as many as the base itself. While merged, the base's
+        Every adapter corrects the same x. B (A x) takes r (d_in + d_out) products for each place,
+        (B A) x as many as the base itself; the result is the same. While merged, the base's
         weights hold the corrections already. Adapters whose `scale` is 0 change nothing.
 
         Equation:
@@ -217,15 +217,15 @@ def remove_lora(model: nn.Module) -> nn.Module:
 def merge_lora(model: nn.Module) -> nn.Module:
     """Write the corrections of all adapters into the weights that they correct, in place.
 
-    The model computes the same as before, up to rounding, and as fast as without adapters.
+    The model computes the same as before, up to rounding, and as fast as without adapters; so it
+    does however often this is called. `unmerge_lora` gives back the weights from before the first
+    call, bit for bit.
 
         W <- W + sum over adapters of s (alpha / r) B A
 
-    W itself is kept (`layer.kept`), so that `unmerge_lora` gives its bits back. What is merged
-    already stays as it is: a second merge adds nothing.
-
     Args:
-        model: a model with `LoRALinear` layers; without any, nothing happens.
+        model: a model with `LoRALinear` layers, of which some may be merged already; without any,
+            nothing happens.
 
     Returns:
         The model.
@@ -240,7 +240,7 @@ def merge_lora(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def unmerge_lora(model: nn.Module) -> nn.Module:
-    """Give all layers the weights back that they had before they were merged, bit for bit; returns the model."""
+    """Give all layers of a model the weights back from before merging, bit for bit."""
     for layer in lora_layers(model).values():
         if layer.kept is not None:
             layer.base.weight.copy_(layer.kept)

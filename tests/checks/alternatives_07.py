@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from minivdm.diffusion.forward_process import q_sample
 from minivdm.diffusion.predictions import to_v
-from minivdm.models.lora import lora_layers
+from minivdm.models.lora import lora_layers, unmerge_lora
 from tests.checks.collected import alternative, with_method
 
 
@@ -40,6 +40,15 @@ def merge_by_new_sums(model):
         for each in layer.adapters:
             total = total + (each.scale * (each.alpha / each.rank) * (each.B @ each.A)).reshape(total.shape)
         layer.base.weight.copy_(total)
+    return model
+
+
+@alternative("lora.merge_lora")
+@torch.no_grad()
+def merge_after_unmerging(model):
+    for layer in lora_layers(unmerge_lora(model)).values():
+        layer.kept = layer.base.weight.detach().clone()
+        layer.base.weight.add_(sum(each.delta() for each in layer.adapters).view_as(layer.base.weight))
     return model
 
 
@@ -86,7 +95,8 @@ def fused_by_solving(weight, deltas, grams, ridge=0.0):
         raise ValueError("counts")
     total = sum(g.double() for g in grams) + ridge * torch.eye(weight.shape[1], device=weight.device).double()
     right = sum(g.double() @ d.double().T for d, g in zip(deltas, grams))
-    return (weight.double() + torch.linalg.solve(total, right).T).to(weight.dtype)
+    change = torch.linalg.lstsq(total.cpu(), right.cpu(), driver="gelsd").solution.T  # of all, the smallest
+    return (weight.double() + change.to(weight.device)).to(weight.dtype)
 
 
 @alternative("fusion.fused_weight")
@@ -94,7 +104,19 @@ def fused_for_the_weights_themselves(weight, deltas, grams, ridge=0.0):
     if len(deltas) == 0 or len(deltas) != len(grams):
         raise ValueError("counts")
     old, eye = weight.double(), torch.eye(weight.shape[1], device=weight.device).double()
-    right = ridge * old
+    total, right = sum(gram.double() for gram in grams) + ridge * eye, ridge * old
     for delta, gram in zip(deltas, grams):
         right = right + (old + delta.double()) @ gram.double()
-    return (right @ torch.linalg.inv(sum(gram.double() for gram in grams) + ridge * eye)).to(weight.dtype)
+    inverse = torch.linalg.pinv(total)
+    return (right @ inverse + old @ (eye - total @ inverse)).to(weight.dtype)  # what no input tells, stays
+
+
+@alternative("fusion.fused_weight")
+def fused_by_eigenvectors(weight, deltas, grams, ridge=0.0):
+    if len(deltas) == 0 or len(deltas) != len(grams):
+        raise ValueError("counts")
+    values, axes = torch.linalg.eigh(torch.stack([gram.double() for gram in grams]).sum(0))
+    values = values + ridge
+    told = values > 1e-12 * values.max()
+    pull = torch.einsum("noi,nij->oj", torch.stack(list(deltas)).double(), torch.stack(list(grams)).double())
+    return (weight + (pull @ axes[:, told] / values[told]) @ axes[:, told].T).to(weight.dtype)

@@ -50,6 +50,17 @@ def fused_weight(f, draw):
     free = axes[:, 4:]
     yield close("where no input points, W stays W_0", fused @ free, weight @ free, atol=1e-2, rtol=1e-2)
 
+    sizes = torch.tensor([3.0, 2.0, 5.0, 0.0, 0.0, 0.0]).diag()  # exact, so that singular is singular
+    fused = f(weight, deltas, [sizes, 2 * sizes.roll((1, 1), (0, 1))], 0.0)
+    kept = fused[:, 4:] - weight[:, 4:]
+    yield close("ridge 0, no input along two axes: of all minima the one nearest to W_0", kept, 0 * kept, **like)
+    weight, deltas, _ = case(4, 7, (1, 1))
+    loud = torch.linalg.qr(draw.normal(7, 7))[0][:, :1].double()
+    grams = [(size * loud @ loud.T + 1e-6 * torch.eye(7).double()).float() for size in (1.0, 0.3)]
+    wanted = sum(delta.double() @ gram.double() for delta, gram in zip(deltas, grams))
+    exact = weight.double() + torch.linalg.solve(sum(gram.double() for gram in grams), wanted.T).T
+    name = "inputs a thousand times larger in one direction than in the others, which takes float64"
+    yield close(name, f(weight, deltas, grams, 0.0), exact, **like)
     weight, deltas, inputs = case(3, 5, (9, 7))
 
     def objective(candidate, ridge=0.3):
@@ -119,6 +130,58 @@ fused_weight.edit(
     "the ridge squared",
     {"+ ridge *": "+ ridge**2 *"},
     "The ridge is squared. It stands before the square already.",
+)
+fused_weight.edit(
+    "the ridge twice",
+    {"+ ridge *": "+ 2 * ridge *"},
+    "The ridge counts twice. The derivative of every square, of the fits and of the ridge, has the same factor 2: it "
+    "cancels in all of them.",
+)
+LEFT = "The unknown stands on the left: D G = R, with G the sum of the Gram matrices (and the ridge). "
+fused_weight.edit(
+    "solved from the other side",
+    {CHANGE: "change = torch.linalg.solve(total, wanted)"},
+    LEFT + "`solve(G, R)` answers G D = R. Transpose both sides: G is symmetric.",
+)
+fused_weight.edit(
+    "inverted on the other side",
+    {CHANGE: "change = torch.linalg.pinv(total) @ wanted"},
+    LEFT + "So the inverse of G is multiplied from the right, and here it stands on the left.",
+)
+fused_weight.edit(
+    "transposed once",
+    {CHANGE: "change = torch.linalg.solve(total, wanted.T)"},
+    "Both sides were transposed to solve D G = R, so what comes out is the transpose of the change, (d_in, d_out). "
+    "Transpose it back.",
+)
+fused_weight.edit(
+    "float64 comes back",
+    {".to(weight.dtype)": ""},
+    "The result is float64. Compute in float64, and return it in the type of `weight`, as the layer needs it.",
+)
+SINGULAR = (
+    "With ridge 0, and directions in which no input points, the sum of the Gram matrices has no inverse, and many W do "
+    "equally well. Of these the one nearest to W_0 is wanted, so the smallest change: "
+)
+fused_weight.edit(
+    "an inverse that there may not be",
+    {"torch.linalg.pinv(total, hermitian=True)": "torch.linalg.inv(total)"},
+    SINGULAR + "`torch.linalg.pinv` in place of `inv`.",
+)
+fused_weight.edit(
+    "solved where there may be no inverse",
+    {CHANGE: "change = torch.linalg.solve(total, wanted.T).T"},
+    SINGULAR + "`torch.linalg.pinv` in place of `solve`.",
+)
+fused_weight.edit(
+    "in float32",
+    {
+        "delta.double() @ gram.double()": "delta @ gram",
+        "gram.double() for": "gram for",
+        "change).to": "change.double()).to",
+    },
+    "It is computed in the type of the weights. Where inputs are a thousand times larger in one direction than in "
+    "another, the Gram matrix differs by a million, which float32 cannot solve: go to float64 first.",
 )
 
 

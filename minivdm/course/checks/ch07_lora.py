@@ -127,6 +127,34 @@ lora_linear.edit(
     {"in self.adapters:": "in self.adapters[:1]:"},
     "Only the first adapter is felt. Their corrections are added to each other.",
 )
+CONVOLVED = (
+    "Of a convolution the features are axis 1 of x, (N, d_in, H, W), and here they are looked for in the last axis. "
+    "Move them there first, `x.movedim(self.axis, -1)`, and the correction back at the end."
+)
+lora_linear.edit(
+    "the axis of the features forgotten",
+    {"x.movedim(self.axis, -1)": "x", "correction.movedim(-1, self.axis)": "correction"},
+    CONVOLVED,
+)
+lora_linear.edit(
+    "the axis forgotten, the whole matrix",
+    {
+        "x.movedim(self.axis, -1)": "x",
+        TERM + ".movedim(-1, self.axis)": "correction",
+        "F.linear(F.linear(features, each.A), each.B)": "F.linear(features, each.delta())",
+    },
+    f"`delta()` is a matrix for the last axis. {CONVOLVED}",
+)
+lora_linear.edit(
+    "one adapter behind the other",
+    {
+        "        features = x.movedim(self.axis, -1)  # (..., d_in)\n": "",
+        "            correction = F": "            features = x.movedim(self.axis, -1)\n            correction = F",
+        "correction.movedim(-1, self.axis)": "correction.movedim(-1, self.axis)\n            x = y",
+    },
+    "The second adapter is given what came out of the first. All of them correct the same layer, so each gets the x "
+    "that the layer gets.",
+)
 lora_linear.edit(
     "the base left out",
     {"        y = self.base(x)\n": "        y = 0 * self.base(x) if len(self.adapters) else self.base(x)\n"},
@@ -205,6 +233,21 @@ def no_call(f, draw):
 
 
 ADD = "layer.base.weight += each.delta().view_as(layer.base.weight)"
+GUARDED = f"""        if layer.kept is None:
+            layer.kept = layer.base.weight.clone()
+            for each in layer.adapters:
+                {ADD}
+"""
+UNGUARDED = f"""        layer.kept = layer.base.weight.detach()
+        for each in layer.adapters:
+            {ADD}
+"""
+merge_lora.edit(
+    "merged again and again",
+    {GUARDED: UNGUARDED},
+    "Two things are wrong. What is kept is the same memory as the weights, so it changes along with them. And a second "
+    "call adds the correction a second time.",
+)
 merge_lora.edit(
     "merged twice",
     {"if layer.kept is None": "if True"},
