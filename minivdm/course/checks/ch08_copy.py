@@ -83,7 +83,7 @@ trainable_copy.edit(
     {
         "image = encoder if isinstance(encoder, UNet) else encoder.image": "image = encoder",
     },
-    "A UNet3D has no `norm` and no `head` of its own: they are in its `image`, which is a whole UNet with a way up, too.",
+    "A UNet3D has no `norm` and no `head` of its own: they are in its `image`, which is a whole UNet, with a way up.",
 )
 trainable_copy.edit(
     "image forgotten, whatever is there",

@@ -101,8 +101,8 @@ edges.edit(
 edges.edit(
     "the picture in grey",
     {"sobel(images)": "sobel(images.mean(dim=1, keepdim=True))"},
-    "The picture is made grey first, and a blue edge gets weak. Take the slope of each channel; at each pixel the steepest "
-    "one counts alone.",
+    "The picture is made grey first, and a blue edge gets weak. Take the slope of each channel; at each pixel the "
+    "steepest one counts alone.",
 )
 edges.edit(
     "mean length, mean slopes",
@@ -121,8 +121,8 @@ edges.edit(
         "right.gather(1, channel).abs() >= down.gather(1, channel).abs()": "(right**2).sum(1, True) >= "
         "(down**2).sum(1, True)",
     },
-    "The channels are added up, so an edge of all three counts for more than one of one. At each pixel the channel with "
-    "the steepest slope counts alone, with its own direction.",
+    "The channels are added up, so an edge of all three counts for more than one of one. At each pixel the channel "
+    "with the steepest slope counts alone, with its own direction.",
 )
 edges.edit(
     "the direction from separate maxima",
@@ -141,8 +141,8 @@ edges.edit(
         "right.gather(1, channel).abs() >= down.gather(1, channel).abs()": "right.abs().amax(1, True) >= "
         "down.abs().amax(1, True)",
     },
-    "`right` and `down` are the largest of all channels, each for itself, and make a slope that no channel has. Find the "
-    "channel with the longest slope first, and take both from it (gather).",
+    "`right` and `down` are the largest of all channels, each for itself, and make a slope that no channel has. Find "
+    "the channel with the longest slope first, and take both from it (gather).",
 )
 edges.edit(
     "larger than the threshold",

@@ -182,8 +182,8 @@ control_faults.edit(
         "each.controls[0].hint.parameters()]) for each in (net, trained)"
     },
     "A deaf net goes unnoticed. That something moves, or has a gradient, or that the output changes in training, does "
-    "not tell: behind two zero layers the last *bias* still moves, since its gradient is g alone, and a deaf net learns "
-    "from the picture. Ask whether the output differs between two *hints*.",
+    "not tell: behind two zero layers the last *bias* still moves, since its gradient is g alone, and a deaf net "
+    "learns from the picture. Ask whether the output differs between two *hints*.",
 )
 control_faults.edit(
     "the net itself is trained",
