@@ -43,6 +43,9 @@ def edges(images: Tensor, threshold: float = 0.1) -> Tensor:
     After Canny, "A Computational Approach to Edge Detection", IEEE PAMI 1986, without its blur and
     its second threshold.
 
+    At each pixel the channel with the steepest slope counts alone: m is the length of its slope
+    (right, down), and the direction is that of *its* slope.
+
     Equation:
         m = the largest length of the slope (right, down) among the channels of a pixel
         a pixel is an edge where m is at least the threshold, and no smaller than at its two

@@ -65,8 +65,8 @@ def zero_conv_gradients(
 class HintEncoder(nn.Module):
     """From a hint at full size to a map that is added to the features of the copy's stem.
 
-    Zhang et al., ICCV 2023, section 3.3. Its last convolution starts at zero, so at first the copy
-    does not see the hint; the layers before it start at random.
+    Zhang et al., ICCV 2023, section 3.3. The map of a new one is 0 everywhere, so at first the copy
+    does not see the hint. After a few steps of training it depends on the hint.
 
     Args:
         hint_channels: c of the hint.
@@ -149,7 +149,11 @@ class ControlNet(nn.Module):
         cond: Tensor | None,
         hint: Tensor,
     ) -> tuple[list[Tensor], Tensor]:
-        """The base's way down and its middle, with the hint, and a zero convolution at each exit.
+        """What the copy, which sees the hint, adds to the base.
+
+        A `Stage` is called as layer(h, emb, cond), the middle too, and a `Downsample` as layer(h).
+        A new ControlNet adds exactly 0. The hint comes in once, and every map that goes out
+        depends on it, as soon as the zero convolutions have moved.
 
         Equation:
             emb = encoder.embedding(x, t, cond)
@@ -157,9 +161,6 @@ class ControlNet(nn.Module):
             h = encoder.middle(h)
             skips = zero convolution i of map i, for the stem's map and each after it
             middle = zero convolution of the middle's map
-
-        A `Stage` is called as layer(h, emb, cond), the middle too, and a `Downsample` as layer(h).
-        The hint is added once, before the first layer of `down`, so the stem's map has it already.
 
         Args:
             x, t, cond: what the base gets: (B, C, H, W), (B,), and (B, L, D) or None.
@@ -170,7 +171,7 @@ class ControlNet(nn.Module):
             them, and what to add to its middle; each like that map.
 
         Raises:
-            ValueError: from `require_hint` if the hint does not fit x.
+            ValueError: from `require_hint(hint, x, self.hint_channels)` if the hint does not fit x.
         """
         require_hint(hint, x, self.hint_channels)
         emb = self.encoder.embedding(x, t, cond)  # (B, emb_dim)

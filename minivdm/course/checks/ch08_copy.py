@@ -11,6 +11,15 @@ from .ch04_common import fresh
 from .ch10_unet3d import picture_net
 
 
+def names_that_differ(got, want):
+    """The first of the weights that are too many, and of those that are missing, in words; "" if none is."""
+    said = []
+    for what, names in (("too many", sorted(got - want)), ("missing", sorted(want - got))):
+        parts = dict.fromkeys(".".join(name.split(".")[: 2 if name.startswith("image.") else 1]) for name in names)
+        said += [f"{what}: those of {', '.join(f'`{part}`' for part in parts)}"] if names else []
+    return "; ".join(said)
+
+
 @exercise("controlnet.trainable_copy")
 def trainable_copy(f, draw):
     image = fresh(picture_net(context_dim=6), draw)
@@ -19,7 +28,8 @@ def trainable_copy(f, draw):
         before, encoder = copy.deepcopy(base.state_dict()), f(base)
         weights = encoder.state_dict()
         kept = [name for name in before if name.removeprefix("image.").split(".")[0] not in ("up", "norm", "head")]
-        yield equal(f"{kind}: the names of its weights", sorted(weights), sorted(kept))
+        differs = names_that_differ(set(weights), set(kept))
+        yield holds(f"{kind}: which weights it has", not differs, differs, usable=set(weights) >= set(kept))
         other = [name for name in kept if not torch.equal(weights[name], before[name])]
         yield holds(f"{kind}: it starts with the base's weights", not other, f"another one is {other[:1]}")
         same = [name for name in kept if weights[name].data_ptr() == base.state_dict()[name].data_ptr()]
@@ -65,6 +75,24 @@ trainable_copy.edit(
     "the layers along time forgotten",
     {"        del encoder.up\n": "        pass\n"},
     "A UNet3D has two ways up: that of `image`, and the layers along time of its own `up`. Both must go.",
+)
+
+
+trainable_copy.edit(
+    "image forgotten",
+    {
+        "image = encoder if isinstance(encoder, UNet) else encoder.image": "image = encoder",
+    },
+    "A UNet3D has no `norm` and no `head` of its own: they are in its `image`, which is a whole UNet, with a way up.",
+)
+trainable_copy.edit(
+    "image forgotten, whatever is there",
+    {
+        "del image.up, image.norm, image.head": "for part in ('up', 'norm', 'head'):\n"
+        "        if hasattr(encoder, part):\n            delattr(encoder, part)",
+        "        del encoder.up\n": "        pass\n",
+    },
+    "A UNet3D holds a whole UNet, its `image`: take `up`, `norm` and `head` away there, and its own `up` besides.",
 )
 
 

@@ -58,6 +58,10 @@ def edges(f, draw):
     one = -torch.ones(1, 3, 8, 8)
     one[:, 2, :, 4:] = 1
     yield equal("a half that is blue: edges in each of four rows", f(one, 0.9)[0, 0, 2:6].sum(1).tolist(), [1.0] * 4)
+    step = -torch.ones(1, 1, 8, 8)
+    step[:, :, :, 4:] = 1  # its slope is 1, and exactly so in float32
+    at = f(step, 1.0)[0, 0].sum(1).tolist()
+    yield equal("a slope that is exactly the threshold counts: edges in each of eight rows", at, [1.0] * 8)
 
 
 @edges.promises("samples", "dtype", "layout", "device", gradients="an edge is there or not, which has no slope")
@@ -93,6 +97,57 @@ edges.edit(
         "torch.zeros_like(right[:, :1]).long())"
     },
     "The slopes of the channels are averaged: a blue edge is in one of three, and gets too weak. Take the largest.",
+)
+edges.edit(
+    "the picture in grey",
+    {"sobel(images)": "sobel(images.mean(dim=1, keepdim=True))"},
+    "The picture is made grey first, and a blue edge gets weak. Take the slope of each channel; at each pixel the "
+    "steepest one counts alone.",
+)
+edges.edit(
+    "mean length, mean slopes",
+    {
+        "torch.hypot(right, down).max(dim=1, keepdim=True)": "torch.hypot(right, down).mean(1, keepdim=True), None",
+        "right.gather(1, channel).abs() >= down.gather(1, channel).abs()": "right.abs().mean(1, True) >= "
+        "down.abs().mean(1, True)",
+    },
+    "The lengths of the channels are averaged, so an edge of one channel gets weak. At each pixel the channel with the "
+    "steepest slope counts alone, with its own direction.",
+)
+edges.edit(
+    "all channels' slopes as one long vector",
+    {
+        "torch.hypot(right, down).max(dim=1, keepdim=True)": "(right**2 + down**2).sum(1, keepdim=True).sqrt(), None",
+        "right.gather(1, channel).abs() >= down.gather(1, channel).abs()": "(right**2).sum(1, True) >= "
+        "(down**2).sum(1, True)",
+    },
+    "The channels are added up, so an edge of all three counts for more than one of one. At each pixel the channel "
+    "with the steepest slope counts alone, with its own direction.",
+)
+edges.edit(
+    "the direction from separate maxima",
+    {
+        "right.gather(1, channel).abs() >= down.gather(1, channel).abs()": "right.abs().amax(1, True) >= "
+        "down.abs().amax(1, True)"
+    },
+    "The length is right. The direction mixes channels: it must be that of the channel which has this length (gather), "
+    "not from the largest |right| and the largest |down| of all.",
+)
+edges.edit(
+    "length and direction from separate maxima",
+    {
+        "torch.hypot(right, down).max(dim=1, keepdim=True)": "torch.hypot(right.abs().amax(1, True), "
+        "down.abs().amax(1, True)), None",
+        "right.gather(1, channel).abs() >= down.gather(1, channel).abs()": "right.abs().amax(1, True) >= "
+        "down.abs().amax(1, True)",
+    },
+    "`right` and `down` are the largest of all channels, each for itself, and make a slope that no channel has. Find "
+    "the channel with the longest slope first, and take both from it (gather).",
+)
+edges.edit(
+    "larger than the threshold",
+    {"m >= threshold": "m > threshold"},
+    "The threshold is the *smallest* slope of an edge: a slope that equals it counts.",
 )
 edges.edit(
     "the squared length",

@@ -40,8 +40,12 @@ def control_net(f, draw):
     skips, middle = new(x, t, None, hint[:, :1])
     biggest = max(each.abs().max().item() for each in (*skips, middle))
     yield equal("a new one adds nothing: the largest number", biggest, 0.0)
-    yield raises("a hint of another size", ValueError, lambda: new(x, t, None, hint[:, :1, :4]))
-    yield raises("a hint of too many channels", ValueError, lambda: new(x, t, None, hint))
+    yield raises(
+        "a hint of another size (`require_hint` raises the error)", ValueError, lambda: new(x, t, None, hint[:, :1, :4])
+    )
+    yield raises(
+        "a hint of too many channels (`require_hint` raises the error)", ValueError, lambda: new(x, t, None, hint)
+    )
 
 
 @control_net.promises("samples", "dtype", "layout", "device", "gradients")
@@ -55,6 +59,12 @@ control_net.edit(
     "the hint is forgotten",
     {"self.encoder.stem(x) + self.hint(hint)": "self.encoder.stem(x)"},
     "The hint is never looked at: the map of the stem and that of the hint's encoder are added up.",
+)
+control_net.edit(
+    "a hint that does not fit",
+    {"require_hint(hint, x, self.hint_channels)": "pass"},
+    "A hint that does not fit the picture goes in unnoticed, or stops somewhere inside with a message that nobody "
+    "understands. Call require_hint(hint, x, self.hint_channels) first.",
 )
 control_net.edit(
     "the hint in the place of the picture",

@@ -59,7 +59,8 @@ hint_encoder.edit(
         "            zero_module(nn.Conv2d(2 * width, channels, 3, padding=1)), zero_conv(channels)\n        )"
     },
     "Two layers in a row are zero. The gradient of the second's weight is a product with what comes in, which is 0; "
-    "that of the first goes through the second's weight, which is 0. Neither ever moves: one of the two must go.",
+    "that of the first goes through the second's weight, which is 0. Neither weight ever moves. The second's bias "
+    "does, and knows nothing of the hint. One of the two must go.",
 )
 hint_encoder.edit(
     "no zero at all",
