@@ -805,8 +805,9 @@ if b.name != "smoke":
 # What the base knew is one more concept: its inputs come from old prompts, and its correction is $D_0 = 0$.
 #
 # Which rows keep moons, pink things and the old world at once? Fusion does: that is what was asked for. Now look at their
-# child, pink moons, and at the last line. There fusion is *not* better than the better of the sums, and one could expect
-# that. Nobody's inputs contain a pink moon: $X_1$ comes from moons of known colours, $X_2$ from pink things of known
+# child, pink moons, and at the last line. There fusion promises nothing, and its advantage is gone or unsure: in our runs it
+# was now better than the better of the sums, now worse, and always far below either concept. One could expect that.
+# Nobody's inputs contain a pink moon: $X_1$ comes from moons of known colours, $X_2$ from pink things of known
 # shapes, and each concept is matched *on its own inputs* only. A prompt with both words puts inputs into the layers of
 # which no term of the objective speaks. The sum at full strength lets both corrections act on everything: that may help
 # where both are wanted, and it harms elsewhere.
