@@ -93,7 +93,7 @@ b = budget(
         batch=16,
         broken_steps=100,
         edge_steps=100,
-        looks=(0, 25, 50, 75, 100, 150, 200, 300),
+        looks=(0, 25, 50, 100, 200, 300),
         prompts=24,
         steps_ddim=8,
         views=8,
@@ -722,7 +722,7 @@ print(f"samples with the shape, colour and place of the prompt: {fine:.0%}")
 # %% [markdown]
 # Look at the left picture with a hand over the blue curve. A loss that is small from the first step on and hardly moves: that
 # is how a net looks that has learnt what there is to learn. In truth it is the loss of the *base*, which every
-# ControlNet has in its first step, and this one never leaves. Take the hand away, and the bug is plain to see. But who
+# ControlNet has in its first step, and this one stays near it. Take the hand away, and the bug is plain to see. But who
 # trains one net has one curve, and no right one beside it. Nor do the samples tell: they are fine, and do what the *prompt*
 # says.
 #
@@ -946,11 +946,11 @@ alike = [iou(six[i : i + 1], six[j : j + 1]).item() for i in range(6) for j in r
 print(f"masks of two shapes at one place, of one size: IoU {min(alike):.2f} to {max(alike):.2f}")
 
 # %% [markdown]
-# Over the *place* the hint wins, clearly. Over the *shape* nobody does: look at the three shares at strength 1, at how far the
-# two curves are apart, and where they cross, if they do. Often the judge sees a third shape, neither the one that was asked for nor the one that was
-# shown. That is not a law of ControlNets. Ours saw hints and prompts that always agreed, so nothing ever taught it who is
-# right. Each side wins what it alone could say: no word ever told exactly where, but shapes have names. And masks
-# of different shapes have much in common (the last line), so a picture between two shapes offends neither side much.
+# Over the *place* the hint wins, clearly. Over the *shape* it does not: look at the three shares at strength 1, at how far the
+# two curves are apart, and where they cross, if they do. A good part of the pictures show a third shape, neither the one that
+# was asked for nor the one that was shown. That is not a law of ControlNets. Ours saw hints and prompts that always agreed, so nothing ever taught it who is
+# right. The words never said exactly where, so there the hint has its own say; but shapes have names. And masks of
+# some different shapes have much in common (the last line), so a picture between two such shapes offends neither side much.
 #
 # **Two hints at once.** The outputs of ControlNets add up. First two that agree: the mask and the edges of the same still, each
 # with the ControlNet that learnt to read it. Then two that do not: two masks of different stills, both through the same
