@@ -685,7 +685,7 @@ viz.show_images(
 plt.show()
 by_edges = judged(by_pencil, exact, asked)[0]
 error = by_edges.std() / len(by_edges) ** 0.5
-print(f"edges, {b.edge_steps} steps of training: IoU with the mask {by_edges.mean():.2f} ± {error:.2f}")
+print(f"edges, {b.edge_steps} steps: IoU with the mask {by_edges.mean():.2f} ± {error:.2f}")
 
 # %% [markdown]
 # ## 6 · A bug that a loss alone does not show
@@ -710,7 +710,8 @@ plt.show()
 n = min(20, b.broken_steps)
 for name, each in {"right": losses, "broken": broken_losses}.items():
     start_loss, end_loss = each[:n].mean(), each[b.broken_steps - n : b.broken_steps].mean()
-    print(f"{name:7s} loss, first {n} steps: {start_loss:.4f}; last {n} of {b.broken_steps}: {end_loss:.4f}")
+    print(f"{name:7s} loss, first {n} steps: {start_loss:.4f};", end=" ")
+    print(f"last {n} of {b.broken_steps}: {end_loss:.4f}")
 deaf = sample([broken], [exact], asked)
 elsewhere = sample([broken], [exact.roll(1, dims=0)], asked)
 print(
