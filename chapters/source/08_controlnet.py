@@ -1107,15 +1107,16 @@ except ImportError:
 #
 # **Answer**
 #
-# A loss alone does not say whether the hint is followed. There is no right one beside it to compare
-# with; a deaf ControlNet shows a small loss that looks like that of a net which has learnt all (it is the base's,
-# section 6), and a loss that falls a little does not say because of what: the copy
-# can learn from the pictures, too, and a bias moves even in a deaf encoder. So look first whether the hint gets in at all: change one hint for another
-# with the same noise; if the picture is the same bit for bit, the hint is lost, and no training
-# will help. The usual reason is a zero layer behind a zero layer: are the *weights* of the hint's last
-# layers still exactly zero? If the picture does change, measure what you want (IoU of samples with
-# the hint) every so often. It may also be a hint in another range than in training, such as
-# 0..255, or the strength, or a prompt that contradicts.
+# A loss alone does not say whether the hint is followed. There is no right one beside it to
+# compare with; a deaf ControlNet shows a small loss that looks like that of a net which has
+# learnt all (it is the base's, section 6), and a loss that falls a little does not say because of
+# what: the copy can learn from the pictures, too, and a bias moves even in a deaf encoder. So
+# look first whether the hint gets in at all: change one hint for another with the same noise; if
+# the picture is the same bit for bit, the hint is lost, and no training will help. The usual
+# reason is a zero layer behind a zero layer: are the *weights* of the hint's last layers still
+# exactly zero? If the picture does change, measure what you want (IoU of samples with the hint)
+# every so often. It may also be a hint in another range than in training, such as 0..255, or the
+# strength, or a prompt that contradicts.
 #
 # **Rubric**
 #
