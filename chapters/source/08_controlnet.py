@@ -93,7 +93,7 @@ b = budget(
         batch=16,
         broken_steps=100,
         edge_steps=100,
-        looks=(0, 25, 50, 75, 100, 150, 200, 300),
+        looks=(0, 25, 50, 100, 200, 300),
         prompts=24,
         steps_ddim=8,
         views=8,
@@ -685,7 +685,7 @@ viz.show_images(
 plt.show()
 by_edges = judged(by_pencil, exact, asked)[0]
 error = by_edges.std() / len(by_edges) ** 0.5
-print(f"edges, {b.edge_steps} steps of training: IoU with the mask {by_edges.mean():.2f} ± {error:.2f}")
+print(f"edges, {b.edge_steps} steps: IoU with the mask {by_edges.mean():.2f} ± {error:.2f}")
 
 # %% [markdown]
 # ## 6 · A bug that a loss alone does not show
@@ -710,7 +710,8 @@ plt.show()
 n = min(20, b.broken_steps)
 for name, each in {"right": losses, "broken": broken_losses}.items():
     start_loss, end_loss = each[:n].mean(), each[b.broken_steps - n : b.broken_steps].mean()
-    print(f"{name:7s} loss, first {n} steps: {start_loss:.4f}; last {n} of {b.broken_steps}: {end_loss:.4f}")
+    print(f"{name:7s} loss, first {n} steps: {start_loss:.4f};", end=" ")
+    print(f"last {n} of {b.broken_steps}: {end_loss:.4f}")
 deaf = sample([broken], [exact], asked)
 elsewhere = sample([broken], [exact.roll(1, dims=0)], asked)
 print(
@@ -722,7 +723,7 @@ print(f"samples with the shape, colour and place of the prompt: {fine:.0%}")
 # %% [markdown]
 # Look at the left picture with a hand over the blue curve. A loss that is small from the first step on and hardly moves: that
 # is how a net looks that has learnt what there is to learn. In truth it is the loss of the *base*, which every
-# ControlNet has in its first step, and this one never leaves. Take the hand away, and the bug is plain to see. But who
+# ControlNet has in its first step, and this one stays near it. Take the hand away, and the bug is plain to see. But who
 # trains one net has one curve, and no right one beside it. Nor do the samples tell: they are fine, and do what the *prompt*
 # says.
 #
@@ -946,11 +947,11 @@ alike = [iou(six[i : i + 1], six[j : j + 1]).item() for i in range(6) for j in r
 print(f"masks of two shapes at one place, of one size: IoU {min(alike):.2f} to {max(alike):.2f}")
 
 # %% [markdown]
-# Over the *place* the hint wins, clearly. Over the *shape* nobody does: look at the three shares at strength 1, at how far the
-# two curves are apart, and where they cross, if they do. Often the judge sees a third shape, neither the one that was asked for nor the one that was
-# shown. That is not a law of ControlNets. Ours saw hints and prompts that always agreed, so nothing ever taught it who is
-# right. Each side wins what it alone could say: no word ever told exactly where, but shapes have names. And masks
-# of different shapes have much in common (the last line), so a picture between two shapes offends neither side much.
+# Over the *place* the hint wins, clearly. Over the *shape* it does not: look at the three shares at strength 1, at how far the
+# two curves are apart, and where they cross, if they do. A good part of the pictures show a third shape, neither the one that
+# was asked for nor the one that was shown. That is not a law of ControlNets. Ours saw hints and prompts that always agreed, so nothing ever taught it who is
+# right. The words never said exactly where, so there the hint has its own say; but shapes have names. And masks of
+# some different shapes have much in common (the last line), so a picture between two such shapes offends neither side much.
 #
 # **Two hints at once.** The outputs of ControlNets add up. First two that agree: the mask and the edges of the same still, each
 # with the ControlNet that learnt to read it. Then two that do not: two masks of different stills, both through the same
@@ -1106,15 +1107,16 @@ except ImportError:
 #
 # **Answer**
 #
-# A loss alone does not say whether the hint is followed. There is no right one beside it to compare
-# with; a deaf ControlNet shows a small loss that looks like that of a net which has learnt all (it is the base's,
-# section 6), and a loss that falls a little does not say because of what: the copy
-# can learn from the pictures, too, and a bias moves even in a deaf encoder. So look first whether the hint gets in at all: change one hint for another
-# with the same noise; if the picture is the same bit for bit, the hint is lost, and no training
-# will help. The usual reason is a zero layer behind a zero layer: are the *weights* of the hint's last
-# layers still exactly zero? If the picture does change, measure what you want (IoU of samples with
-# the hint) every so often. It may also be a hint in another range than in training, such as
-# 0..255, or the strength, or a prompt that contradicts.
+# A loss alone does not say whether the hint is followed. There is no right one beside it to
+# compare with; a deaf ControlNet shows a small loss that looks like that of a net which has
+# learnt all (it is the base's, section 6), and a loss that falls a little does not say because of
+# what: the copy can learn from the pictures, too, and a bias moves even in a deaf encoder. So
+# look first whether the hint gets in at all: change one hint for another with the same noise; if
+# the picture is the same bit for bit, the hint is lost, and no training will help. The usual
+# reason is a zero layer behind a zero layer: are the *weights* of the hint's last layers still
+# exactly zero? If the picture does change, measure what you want (IoU of samples with the hint)
+# every so often. It may also be a hint in another range than in training, such as 0..255, or the
+# strength, or a prompt that contradicts.
 #
 # **Rubric**
 #
