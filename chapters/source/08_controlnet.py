@@ -685,7 +685,8 @@ viz.show_images(
 plt.show()
 by_edges = judged(by_pencil, exact, asked)[0]
 error = by_edges.std() / len(by_edges) ** 0.5
-print(f"edges, {b.edge_steps} steps: IoU with the mask {by_edges.mean():.2f} ± {error:.2f}")
+print(f"edges, {b.edge_steps} steps of training: ", end="")
+print(f"IoU with the mask {by_edges.mean():.2f} ± {error:.2f}")
 
 # %% [markdown]
 # ## 6 · A bug that a loss alone does not show
