@@ -1,4 +1,4 @@
-"""The program: `minivdm start | train | sample | evaluate | speedrun`, which is the same as `python -m minivdm ...`.
+"""The program: `minivdm start | train | sample | list | evaluate | speedrun`, the same as `python -m minivdm ...`.
 
 It is the program, not the library: it alone may use `minivdm.course`, to lay out the course (`start`) and to run a
 learner's own pieces (`--mine`).
@@ -33,7 +33,9 @@ def parser() -> Parser:
         description="Learn how a text-to-video model is made; train one, sample from it, and measure it.",
     )
     top.add_argument("--mine", action="store_true", help="run with your own pieces, as kept in my_pieces/")
-    commands = top.add_subparsers(dest="command", required=True, metavar="start | train | sample | evaluate | speedrun")
+    commands = top.add_subparsers(
+        dest="command", required=True, metavar="start | train | sample | list | evaluate | speedrun"
+    )
 
     starting = commands.add_parser(
         "start",
@@ -118,6 +120,10 @@ def parser() -> Parser:
     sampling.add_argument("--hint", help="what it follows: a picture or GIF, white on black, with 1 frame or as many")
     sampling.add_argument("--strength", type=float, default=1.0, help="how closely, 0 to 2 (default: 1)")
 
+    listing = commands.add_parser("list", help="which models, adapters and ControlNets are there")
+    listing.add_argument("folder", nargs="?", help="where to look, beside the models of the course (default: runs)")
+    listing.add_argument("--json", action="store_true", help="print the list as JSON, and nothing else")
+
     judging = commands.add_parser("evaluate", help="measure how well clips do what their prompts say")
     judging.add_argument(
         "--copies",
@@ -185,6 +191,12 @@ def start(command: str, mine: bool, **options: object) -> int:
 
 def run(command: str, mine: bool, **options: object) -> object:
     """Run a command, with the learner's pieces if `mine`; returns what it returns."""
+    if command == "list":
+        from .commands.listing import list_models
+
+        if mine:
+            raise ValueError("--mine is for train, sample and evaluate; a list needs no pieces")
+        return list_models(**options)
     if mine:
         install_mine()
     if command == "train":
