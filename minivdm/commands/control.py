@@ -1,7 +1,8 @@
 """ControlNets on the command line: `sample … --control FILE --hint clip.gif` and `train controlnet FOLDER`.
 
-A small model of pixels is no camera: what it learnt are coloured shapes on dark grounds, in 32 x 32 pixels. A
-ControlNet trained on photographs makes it lay its colours along their edges, not draw photographs.
+A small model of pixels is no camera: what it learnt are coloured shapes on dark grounds, in 32 x 32 pixels. Photographs
+are another world to it: with a ControlNet trained on six pieces of a portrait for 150 steps it drew grainy clouds of
+colour, bright where the face was, and nothing like a photograph.
 """
 
 import time
