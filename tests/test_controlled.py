@@ -255,3 +255,17 @@ def test_training_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     trained(control_for(model.net.net), 4, **options)
     again = trained(control_for(model.net.net), **options)
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
+
+
+def test_a_stopped_training_does_not_go_on_with_other_pictures(tmp_path, capsys, monkeypatch):
+    folder, file = folder_of_pictures(tmp_path / "mine"), tmp_path / "c.pt"
+    train = ["train", "controlnet", str(folder), "--out", str(file), "--steps", "2", "--batch", "2"]
+    with monkeypatch.context() as stopped:
+        stopped.setattr("minivdm.commands.control.save_control", lambda *_: 1 / 0)
+        assert main(train) != 0
+    capsys.readouterr()
+    Image.new("RGB", (50, 40), (0, 0, 250)).save(folder / "a.png")
+    assert "was made with settings=" in fails(capsys, *train) and not file.exists()
+    for left in tmp_path.glob("c.pt.unfinished*"):
+        left.unlink()
+    assert main(train) == 0 and file.exists() and not list(tmp_path.glob("c.pt.unfinished*"))

@@ -30,7 +30,9 @@ from ..pipelines.control_training import train_control
 from ..pipelines.controlled import sample_with_hints
 from ..pipelines.pretrained import load_pretrained
 from ..pipelines.text2image import still_tokenizer
+from ..training.checkpoint import previous
 from ..training.precision import best_device
+from ..training.torch_files import hash_of_tensors
 
 SIZE = 32  # of the pictures of text2image
 LINES = 10  # that a training prints, and how often it saves what it has
@@ -161,6 +163,7 @@ def train_controlnet(
         except ValueError:
             tokens.append(torch.zeros(1, Tokenizer().length, dtype=torch.long))
             unknown += 1
+    learnt_from = hash_of_tensors({"pictures": pictures, "tokens": torch.cat(tokens)})[:12]
     hints, tokens, pictures = HINTS[hint](pictures).to(device), torch.cat(tokens).to(device), pictures.to(device)
     said = f"{len(pictures)} pictures from {folder}; {sum(map(bool, captions))} captions"
     print(f"{said}, {unknown} with words that the model does not know", flush=True)
@@ -174,7 +177,7 @@ def train_controlnet(
     control, start = control_for(model.net.net), time.perf_counter()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(f"{path}.unfinished")  # the same command goes on from there
-    settings = dict(hint=hint, pictures=len(pictures), steps=steps, batch=batch, lr=lr)
+    settings = dict(hint=hint, pictures=learnt_from, steps=steps, batch=batch, lr=lr)
     going_on = dict(checkpoint=unfinished, save_every=max(1, steps // LINES), settings=settings)
     with locked(f"{path}.lock", path):
         run = train_control(model, control, draw, steps, lr, seed=seed, progress=progress, cuda_graph=True, **going_on)
@@ -182,6 +185,7 @@ def train_controlnet(
             if step % max(1, steps // LINES) == 0:
                 tqdm.write(f"{time.perf_counter() - start:6.0f} s  step {step:6d} of {steps}  loss {loss.item():.5f}")
         save_control(path, control, model, hint)
-        unfinished.unlink()
+        for path_of_run in (unfinished, previous(unfinished)):
+            path_of_run.unlink(missing_ok=True)
     print(f"{path}: a ControlNet for {hint}, {path.stat().st_size:,} bytes")
     return path
