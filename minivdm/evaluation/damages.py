@@ -59,6 +59,22 @@ def cut(clips: Tensor, generator: torch.Generator) -> Tensor:
     return torch.cat([clips[:, :, :half], clips.roll(1, dims=0)[:, :, half:]], dim=2)
 
 
+def warped(clips: Tensor, generator: torch.Generator, trembling: bool = False, strength: float = 0.15) -> Tensor:
+    """Clips seen through uneven glass: the same glass for all frames of a clip, or, `trembling`, another for each.
+
+    A frame by itself looks alike in both; what differs is whether it stands still. `strength` is the standard deviation
+    of the shift at 5 x 5 places, in half widths of a frame; smooth in between.
+    """
+    b, _, f, h, w = clips.shape
+    glasses = torch.randn(b, 2, f if trembling else 1, 5, 5, generator=generator, device=clips.device)
+    glasses = rearrange(glasses.expand(-1, -1, f, -1, -1), "b c f h w -> (b f) c h w")
+    shift = F.interpolate(strength * glasses, (h, w), mode="bicubic", align_corners=True)
+    here = F.affine_grid(torch.eye(2, 3).to(clips).expand(b * f, -1, -1), (b * f, 3, h, w), align_corners=False)
+    flat = rearrange(clips, "b c f h w -> (b f) c h w")
+    seen = F.grid_sample(flat, here + shift.movedim(1, 3), padding_mode="border", align_corners=False)
+    return rearrange(seen, "(b f) c h w -> b c f h w", b=b)
+
+
 DAMAGES = {
     "blur": blur,
     "noise": noise,
