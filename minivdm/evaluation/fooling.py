@@ -7,10 +7,11 @@ from torch import Tensor
 def same_moments(features: Tensor) -> Tensor:
     """Features whose Frechet distance to the given ones is 0, though none of them is one of these.
 
-    Each lies farther from every given one than a tenth of the mean distance between two of these.
+    They are not nearly the given ones, either: the distance of one to the nearest given one is, in
+    the median, more than a tenth of that between two neighbours among the given ones.
 
     Args:
-        features: (N, D), N >= 2, not all equal.
+        features: (N, D), N >= 3, not all equal.
 
     Returns:
         (N, D).

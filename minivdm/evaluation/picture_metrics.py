@@ -38,7 +38,7 @@ def psnr_per_picture(x: Tensor, y: Tensor) -> Tensor:
 def ssim_of_moments(mu_x: Tensor, mu_y: Tensor, var_x: Tensor, var_y: Tensor, cov: Tensor) -> Tensor:
     r"""Structural similarity of two windows, from their means, variances and covariance.
 
-    It is luminance * contrast * structure, with C3 = C2 / 2, in one formula without a root.
+    It is luminance * contrast * structure, with C3 = C2 / 2.
 
     Equation:
         luminance = (2 mu_x mu_y + C1) / (mu_x^2 + mu_y^2 + C1)
@@ -54,7 +54,8 @@ def ssim_of_moments(mu_x: Tensor, mu_y: Tensor, var_x: Tensor, var_y: Tensor, co
         cov: their covariance.
 
     Returns:
-        A tensor of that shape: 1 for equal windows, and nowhere more.
+        A tensor of that shape: 1 for equal windows, and nowhere more. Its slope is finite also
+        where a variance is 0.
     """
     luminance = (2 * mu_x * mu_y + C1) / (mu_x**2 + mu_y**2 + C1)
     rest = (2 * cov + C2) / (var_x + var_y + C2)
