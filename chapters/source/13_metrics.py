@@ -13,8 +13,8 @@
 #
 # All of them are made of two parts. Something *looks* at clips (the pixels themselves, or a network's features), and
 # something *compares* what was found. What the first part throws away, the second can never notice; and what the
-# second part needs many clips for, it cannot say of few. Keep these two sentences: everything below is one of them.
-# (Slides 46 to 50 of the tutorial that this course follows.)
+# second part needs many clips for, it cannot say of few. Keep these two sentences: everything below follows from
+# them. (Slides 46 to 50 of the tutorial that this course follows.)
 #
 # You need: means, variances and a little linear algebra; from chapter 05 what CLIP is, from chapter 09 the judge.
 
@@ -181,8 +181,9 @@ print("your formula:                         " + ", ".join(f"{each:.1f}" for eac
 #
 # A window is 11 × 11 pixels, weighted by a Gaussian of width 1.5 whose weights add up to 1. `window_mean` gives the
 # weighted mean around each place at which a whole window fits. How do you get the variance around each place with it,
-# and the covariance? Then compare at *each* place, and average at the end. (Libraries disagree at the border: some
-# reflect the picture there and count those windows, too. We count what lies inside, as the paper's authors do.)
+# and the covariance? Then compare at *each* place, and average at the end. `pictures_of(x, y)` refuses what are no
+# two pictures of one shape, and else returns both in float64. (Libraries disagree at the border: some reflect the
+# picture there and count those windows, too. We count what lies inside, as the paper's authors do.)
 
 # %% piece="picture_metrics.gaussian_window"
 
@@ -280,7 +281,8 @@ print(f"as given, one sample and 300:  {broken_frechet(rising[:1], rising):.3f}"
 
 # %% [markdown]
 # The two clouds are as different as two clouds with the same mean can be. And whatever is said about the spread of
-# *one* sample, it cannot be true. Mend both. (`scale` is no mistake: it keeps squares of huge numbers finite.)
+# *one* sample, it cannot be true. Mend both. (`scale` is no mistake: it keeps squares of huge numbers finite.
+# `checked_features(x, y)` of the package returns two sets in float64, or says what is wrong with them.)
 
 # %% piece="metrics.frechet_distance" exercise="13.3" points=3 minutes=25 kind="mend" mend="uncorrelated, and one sample will do" hide=["Equation"]
 
@@ -466,7 +468,7 @@ for name, metric, floor in (
 # so that it counts classes: 1 at worst, the number of classes at best.
 #
 # For clips the classifier is one of clips (*video IS*). To have an error bar, the clips are cut into ten parts, each
-# with a $p(y)$ of its own.
+# with a $p(y)$ of its own. (`checked_probabilities(p)` returns them in float64, or refuses what are none.)
 #
 # ### Exercise 13.6: sure and varied
 

@@ -42,7 +42,7 @@ def worthless(metric: str, clips: Tensor, labels: Tensor) -> Tensor:
     if metric == "psnr":
         return clips.mean(dim=0, keepdim=True).expand_as(clips)
     if metric == "frame consistency":
-        return torch.full_like(clips, clips.max() + 1)
+        return torch.full_like(clips, clips.min() - 1)
     if metric == "inception score":
         firsts = torch.stack([clips[labels == label][0] for label in labels.unique()])
         return firsts[torch.arange(len(clips), device=clips.device) % len(firsts)]

@@ -1,4 +1,8 @@
-r"""How far apart are two sets of samples? Functions of features (N, D), never of networks, in float64."""
+r"""How far apart are two sets of samples? Functions of features (N, D), never of networks, in float64.
+
+The Frechet distance is too large on average, the more so the fewer samples: compare it at equal N only. The two maximum
+mean discrepancies are unbiased.
+"""
 
 import math
 
@@ -17,7 +21,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
         over sqrt( (N - 1) (M - 1) ): no rounding error is ever magnified by a root.
 
     0 for equal sets, and the same for (y, x). It holds for N < D and for covariances without an
-    inverse, too. On average too large, the more so the fewer samples: compare equal N only.
+    inverse, too.
 
     Args:
         x, y: (N, D) and (M, D) features, N and M >= 2.

@@ -130,7 +130,7 @@ def ordinary_clips(f, draw):
 
 
 MEAN = "clips.mean(dim=0, keepdim=True).expand_as(clips)"
-GREY = "torch.full_like(clips, clips.max() + 1)"
+GREY = "torch.full_like(clips, clips.min() - 1)"
 worthless.edit(
     "psnr: one of the clips",
     {MEAN: "clips[:1].expand_as(clips)"},
