@@ -104,6 +104,12 @@ frechet_distance.edit(
     "is the sum of the roots of the eigenvalues.",
 )
 frechet_distance.edit(
+    "eigenvalues of a symmetric matrix",
+    {TRACE: "    trace = torch.linalg.eigvalsh(a.T @ a @ b.T @ b / (n * m)).clamp(min=0).sqrt().sum()\n"},
+    "`eigvalsh` is for symmetric matrices and looks at one triangle only. A product of two symmetric matrices is not "
+    "symmetric: `torch.linalg.eigvals`, whose imaginary parts are 0 up to rounding.",
+)
+frechet_distance.edit(
     "eigenvalues without the root",
     {".sum() / (n * m) ** 0.5": ".square().sum() / (n * m)"},
     "This adds the eigenvalues of S_x S_y, not their roots.",
