@@ -11,7 +11,9 @@ from torch import Tensor
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
-    r"""Distance between Gaussians fitted to two sets of features (Frechet, 1957; FID: Heusel et al., NeurIPS 2017).
+    r"""Distance between Gaussians fitted to two sets of features: FID, and FVD for clips.
+
+    Frechet, 1957; Heusel et al., NeurIPS 2017; Unterthiner et al., 2018.
 
     Equation:
         d = |mu_x - mu_y|^2 + tr( S_x + S_y - 2 (S_x S_y)^(1/2) ),   covariances S with N - 1
@@ -48,7 +50,8 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 def polynomial_mmd(x: Tensor, y: Tensor) -> float:
     r"""Unbiased squared maximum mean discrepancy with a cubic kernel: KID, and KVD for clips.
 
-    Binkowski et al., "Demystifying MMD GANs", ICLR 2018, section 4; Gretton et al., JMLR 2012, eq. 3.
+    Binkowski et al., "Demystifying MMD GANs", ICLR 2018, section 4; Gretton et al., JMLR 2012,
+    eq. 3.
 
     Equation:
         k(a, b) = (a . b / D + 1)^3

@@ -18,8 +18,9 @@ C1, C2 = 0.01**2, 0.03**2  # so that nothing is divided by 0; for a largest valu
 def psnr_per_picture(x: Tensor, y: Tensor) -> Tensor:
     """The peak signal-to-noise ratio of each picture, or of each frame of clips, by itself.
 
-    Its mean is another number than `psnr` of all of them together, which pools the error: a mean of logarithms is no
-    logarithm of a mean, and never smaller than that in dB. A single perfect frame makes it infinite.
+    Its mean is another number than `psnr` of all of them together, which pools the error: a mean of
+    logarithms is no logarithm of a mean. It is never smaller in dB, and a single perfect frame
+    makes it infinite.
 
     Args:
         x, y: pictures (B, C, H, W) or clips (B, C, F, H, W) of one shape, values in [0, 1].
@@ -35,7 +36,13 @@ def psnr_per_picture(x: Tensor, y: Tensor) -> Tensor:
     return -10 * (x - y).square().mean(dim=axes).log10()
 
 
-def ssim_of_moments(mu_x: Tensor, mu_y: Tensor, var_x: Tensor, var_y: Tensor, cov: Tensor) -> Tensor:
+def ssim_of_moments(
+    mu_x: Tensor,
+    mu_y: Tensor,
+    var_x: Tensor,
+    var_y: Tensor,
+    cov: Tensor,
+) -> Tensor:
     r"""Structural similarity of two windows, from their means, variances and covariance.
 
     It is luminance * contrast * structure, with C3 = C2 / 2.
@@ -70,7 +77,10 @@ def gaussian_window() -> Tensor:
 
 
 def window_mean(x: Tensor) -> Tensor:
-    """The Gaussian mean around each place where a whole window fits: (N, 1, H, W) -> (N, 1, H - 10, W - 10)."""
+    """The Gaussian mean around each place where a whole window fits.
+
+    (N, 1, H, W) -> (N, 1, H - 10, W - 10).
+    """
     weights = gaussian_window().to(x)
     return F.conv2d(F.conv2d(x, weights[None, None, None]), weights[None, None, :, None])
 
@@ -80,10 +90,12 @@ def ssim(x: Tensor, y: Tensor) -> float:
 
     Around each place, a window of 11 x 11 pixels, weighted by a Gaussian of width 1.5, gives means,
     variances and the covariance of x and y, and these the similarity (`ssim_of_moments`). It is
-    averaged over all places whose window lies inside the picture, all channels, frames and pictures.
+    averaged over all places whose window lies inside the picture, channels, frames and pictures.
 
     Equation:
-        mu_x = sum_w g_w x_w,   var_x = sum_w g_w x_w^2 - mu_x^2,   cov = sum_w g_w x_w y_w - mu_x mu_y
+        mu_x = sum_w g_w x_w
+        var_x = sum_w g_w x_w^2 - mu_x^2
+        cov = sum_w g_w x_w y_w - mu_x mu_y
 
     Args:
         x, y: pictures (B, C, H, W) or clips (B, C, F, H, W) of one shape, values in [0, 1], H and
@@ -93,11 +105,13 @@ def ssim(x: Tensor, y: Tensor) -> float:
         A float, 1 for equal pictures. It may be negative. Symmetric: the same for (y, x).
 
     Raises:
-        ValueError: as for `psnr`, for another number of axes, or for pictures smaller than a window.
+        ValueError: as for `psnr`, for another number of axes, or for pictures smaller than a
+            window.
     """
     x, y = pictures_of(x, y)
     if min(x.shape[-2:]) < WINDOW:
-        raise ValueError(f"expected at least {WINDOW} x {WINDOW} pixels, got {x.shape[-2]} x {x.shape[-1]}")
+        came = f"{x.shape[-2]} x {x.shape[-1]}"
+        raise ValueError(f"expected at least {WINDOW} x {WINDOW} pixels, got {came}")
     x, y = (each.reshape(-1, 1, *each.shape[-2:]) for each in (x, y))  # (B C F, 1, H, W)
     mu_x, mu_y = window_mean(x), window_mean(y)
     var_x, var_y = window_mean(x * x) - mu_x**2, window_mean(y * y) - mu_y**2

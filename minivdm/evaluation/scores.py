@@ -26,10 +26,12 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, flo
         splits: number of parts, 1 to N; 10 in the paper.
 
     Returns:
-        (mean, std) over the parts, floats; the standard deviation with ddof = 0, as in the paper's code.
+        (mean, std) over the parts, floats; the standard deviation with ddof = 0, as in the paper's
+        code.
 
     Raises:
-        ValueError: if the rows are no probabilities, such as logits, or there are more parts than samples.
+        ValueError: if the rows are no probabilities, such as logits, or there are more parts than
+            samples.
     """
     p = checked_probabilities(probabilities)
     if not 1 <= splits <= len(p):
@@ -45,7 +47,9 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, flo
 
 
 def clipsim(frames: Tensor, texts: Tensor) -> float:
-    r"""Does each frame show what the prompt says? Mean cosine of frames and prompts (Wu et al., "GODIVA", 2021).
+    r"""Does each frame show what the prompt says? Mean cosine of frames and prompts.
+
+    Wu et al., "GODIVA", 2021.
 
         CLIPSIM = mean_{b, f} cos( frame_bf, text_b )
 
@@ -57,17 +61,21 @@ def clipsim(frames: Tensor, texts: Tensor) -> float:
         A float in -1..1.
 
     Raises:
-        ValueError: if the shapes do not fit, or an embedding is not finite or 0, which has no direction.
+        ValueError: if the shapes do not fit, or an embedding is not finite or 0, which has no
+            direction.
     """
     if frames.ndim != 3 or texts.shape != (len(frames), frames.shape[2]) or not frames.numel():
         came = f"{tuple(frames.shape)} and {tuple(texts.shape)}"
-        raise ValueError(f"expected embeddings of frames (B, F, D) and of prompts (B, D), got {came}")
+        wanted = "embeddings of frames (B, F, D) and of prompts (B, D)"
+        raise ValueError(f"expected {wanted}, got {came}")
     return (unit(frames) * unit(texts)[:, None]).sum(dim=2).mean().item()
 
 
 def frame_consistency(frames: Tensor) -> float:
-    r"""How like is each frame to the next? Mean cosine of the embeddings of adjacent frames (Wu et al., "Tune-A-Video",
-    ICCV 2023, take all pairs; Esser et al., "Structure and Content-Guided Video Synthesis", ICCV 2023, adjacent ones).
+    r"""How like is each frame to the next? Mean cosine of the embeddings of adjacent frames.
+
+    Esser et al., "Structure and Content-Guided Video Synthesis", ICCV 2023. (Wu et al.,
+    "Tune-A-Video", ICCV 2023, take all pairs of frames.)
 
         consistency = mean_{b, f} cos( frame_bf, frame_b(f+1) )
 
@@ -81,7 +89,8 @@ def frame_consistency(frames: Tensor) -> float:
         ValueError: if there are fewer than two frames, or an embedding is not finite or 0.
     """
     if frames.ndim != 3 or frames.shape[1] < 2 or not frames.numel():
-        raise ValueError(f"expected embeddings (B, F, D) of at least 2 frames, got {tuple(frames.shape)}")
+        came = tuple(frames.shape)
+        raise ValueError(f"expected embeddings (B, F, D) of at least 2 frames, got {came}")
     frames = unit(frames)
     return (frames[:, :-1] * frames[:, 1:]).sum(dim=2).mean().item()
 

@@ -14,21 +14,25 @@ HALF_NORMAL = 0.6744897501960817  # the median of |z| for a standard normal z
 
 
 def grain(clips: Tensor) -> float:
-    """The standard deviation of the grain in frames: what is left of second differences along rows *and* columns.
+    """The standard deviation of the grain in frames.
+
+    It is estimated from what second differences along rows *and* columns leave.
 
     Args:
         clips: (B, C, F, H, W) or pictures (B, C, H, W), any range, H and W >= 3.
 
     Returns:
-        A float, the mean over frames and channels, in the units of the pixels; 0 for an even ground.
+        A float, the mean over frames and channels, in the units of the pixels; 0 for an even
+        ground.
 
     Raises:
         ValueError: if these are no such clips or pictures, or one is not finite.
     """
     require_pictures(clips)
     if clips.ndim not in (4, 5) or min(clips.shape[-2:]) < 3:
-        raise ValueError(f"expected clips or pictures of at least 3 x 3 pixels, got shape {tuple(clips.shape)}")
-    left = clips.double().diff(n=2, dim=-1).diff(n=2, dim=-2)  # the squares of its weights add up to 36
+        came = tuple(clips.shape)
+        raise ValueError(f"expected clips or pictures of at least 3 x 3 pixels, got shape {came}")
+    left = clips.double().diff(n=2, dim=-1).diff(n=2, dim=-2)  # its weights' squares add up to 36
     return (left.abs().flatten(-2).quantile(0.5, dim=-1).mean() / (HALF_NORMAL * 6)).item()
 
 
