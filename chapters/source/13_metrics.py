@@ -791,24 +791,27 @@ for name, (given, fooling) in scores.items():
 # IS. And FVD? A model that returns its training clips has a distance of 0.
 
 # %% [markdown] words="13.9" minutes=10
-# A paper says: *"Our model has an FVD of 310, from 512 clips; the earlier one is reported with 325, from 2,048. Its
-# frame consistency is higher, too (0.97 against 0.94). So our clips move more naturally."* You are the reviewer. What
-# do these numbers show, and which two experiments do you ask for?
+# A paper says: *"Our model has an FVD of 310, from 512 clips; the earlier one is reported with
+# 325, from 2,048. Its frame consistency is higher, too (0.97 against 0.94). So our clips move more
+# naturally."* You are the reviewer. What do these numbers show, and which two experiments do you
+# ask for?
 #
 # **Answer**
 #
-# The first comparison is between different numbers of clips. FVD falls with their number, so with 2,048 clips the new
-# model would be lower still: it may well be better by that ruler. But FVD hardly feels time: the gain may be in the
-# frames, and nothing shows that it is in the motion. A higher frame consistency is no proof of natural motion, since
-# a frozen clip has 1: perhaps the clips just move less. I ask for FVD of both models with the same number of clips,
-# frame rate and resizing, with an error bar over seeds and beside the floor of real against real; and for something
-# that feels motion and not frames: a comparison with frames of equal quality, the amount of motion beside the
-# consistency, or people who choose between two clips without knowing which is whose.
+# The first comparison is between different numbers of clips. FVD falls with their number, so with
+# 2,048 clips the new model would be lower still: it may well be better by that ruler. But FVD
+# hardly feels time: the gain may be in the frames, and nothing shows that it is in the motion. A
+# higher frame consistency is no proof of natural motion, since a frozen clip has 1: perhaps the
+# clips just move less. I ask for FVD of both models with the same number of clips, frame rate and
+# resizing, with an error bar over seeds and beside the floor of real against real; and for
+# something that feels motion and not frames: a comparison with frames of equal quality, the amount
+# of motion beside the consistency, or people who choose between two clips without knowing which is
+# whose.
 #
 # **Rubric**
 #
 # - The numbers of clips differ, and FVD is biased with it: to be compared at the same number.
-# - In which direction the bias goes: fewer clips, larger FVD, so here it speaks against the new model's own claim least.
+# - In which direction the bias goes: fewer clips, larger FVD, so the comparison is unfair to the new model, not in its favour.
 # - FVD mostly sees frames; frame consistency is highest for a frozen clip. Neither shows natural motion.
 # - Two experiments that could come out otherwise, with error bars or a count.
 
