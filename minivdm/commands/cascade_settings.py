@@ -1,4 +1,4 @@
-"""The settings of `minivdm train cascade`, in its budgets: how large the networks are, and how long each stage learns."""
+"""The settings of `minivdm train cascade`: how large the networks are, and how long each stage learns."""
 
 import dataclasses
 import math
@@ -63,7 +63,7 @@ BUDGETS = {
         clips=1_024,
         stages={
             "clip": StageSettings(400, 96, 2e-3),
-            "prior": StageSettings(1_000, 256),
+            "prior": StageSettings(1_000, 128),
             "decoder": StageSettings(1_000, 64, 1.5e-3),
             "key_frames": StageSettings(600, 12),
             "interpolation": StageSettings(300, 8),

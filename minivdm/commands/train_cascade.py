@@ -130,7 +130,7 @@ class Training:
         require_sizes(out, read_manifest(out), settings.sizes)
 
     def train(self, stage: str, asked: bool) -> None:
-        """Train a stage, unless it is finished; `asked`: it was named, so it must have been made as is asked for now."""
+        """Train a stage, unless it is finished; if it was `asked` for by name, it must have been made so."""
         chosen = self.settings.stages[stage]
         told = self.told(stage, chosen)
         entry = read_manifest(self.out)["stages"].get(stage)

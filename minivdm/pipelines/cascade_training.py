@@ -166,7 +166,6 @@ def train_stage(
     ema = EMA(net)
     chosen = dict(optimizer="muon", decay="cosine", cuda_graph=True, progress=False)
     options = dict(loss=loss, phase=stage, checkpoint=checkpoint) | chosen | options
-    for step, value in train(net, ema, batch, schedule, steps, **options):
-        yield step, value
+    yield from train(net, ema, batch, schedule, steps, **options)
     net.load_state_dict(ema.model.state_dict())
     model.eval()
