@@ -88,13 +88,17 @@ def train_cascade(
     require_writable(out)
     source = clips_from(folder, settings)
     out.mkdir(parents=True, exist_ok=True)
-    with locked(out / "lock", out):
-        run, working = Training(out, settings, source, folder, progress), None
-        try:
-            for working in [stage] if stage else STAGES:
-                run.train(working, asked=stage is not None)
-        except KeyboardInterrupt as stop:
-            raise type(stop)(f"stopped: {run.what_is_saved(working)}") from None
+    try:
+        with locked(out / "lock", out):
+            run, working = Training(out, settings, source, folder, progress), None
+            try:
+                for working in [stage] if stage else STAGES:
+                    run.train(working, asked=stage is not None)
+            except KeyboardInterrupt as stop:
+                raise type(stop)(f"stopped: {run.what_is_saved(working)}") from None
+    finally:
+        with contextlib.suppress(OSError):  # a folder in which nothing was written
+            out.rmdir()
     return out
 
 
