@@ -204,7 +204,7 @@ def test_the_newest_whole_cascade_is_the_default(whole, capsys):
         (["--stage", "prior", "--batch", "0"], "batch must be a whole number, at least 1, got 0"),
         (["--stage", "interpolation"], "interpolation needs clip, which is not in out: train that stage first"),
         (["--seed", "-1"], "seed must lie in 0..2^32 - 1, got -1"),
-        (["--budget", "large"], "budget must be one of smoke, cpu, gpu for a cascade; got 'large'"),
+        (["--budget", "large"], "budget must be one of smoke, cpu, gpu, gpu-small for a cascade; got 'large'"),
         (["--frames", "8"], "--frames is no option of train cascade"),
         (["nowhere"], "no table of clips at nowhere: expected a folder with a clips.csv"),
     ],

@@ -40,6 +40,16 @@ class CascadeSettings:
     stages: dict[str, StageSettings]
 
 
+SMALL = Sizes(mults=(1, 2), up_patches=(4, 4))
+ON_A_CARD = {
+    "clip": StageSettings(1_000, 256, 2e-3),
+    "prior": StageSettings(3_000, 512),
+    "decoder": StageSettings(1_500, 256),
+    "key_frames": StageSettings(1_200, 64),
+    "interpolation": StageSettings(500, 48),
+    "spatiotemporal": StageSettings(800, 32),
+    "spatial": StageSettings(1_000, 128),
+}
 BUDGETS = {
     # every line of code runs, in seconds
     "smoke": CascadeSettings(
@@ -58,7 +68,7 @@ BUDGETS = {
     ),
     # two CPU cores
     "cpu": CascadeSettings(
-        Sizes(mults=(1, 2), up_patches=(4, 4)),
+        SMALL,
         photos=8_192,
         clips=1_024,
         stages={
@@ -72,20 +82,9 @@ BUDGETS = {
         },
     ),
     # any CUDA card with 8 GB
-    "gpu": CascadeSettings(
-        Sizes(),
-        photos=32_768,
-        clips=8_192,
-        stages={
-            "clip": StageSettings(1_000, 256, 2e-3),
-            "prior": StageSettings(3_000, 512),
-            "decoder": StageSettings(1_500, 256),
-            "key_frames": StageSettings(1_200, 64),
-            "interpolation": StageSettings(500, 48),
-            "spatiotemporal": StageSettings(800, 32),
-            "spatial": StageSettings(1_000, 128),
-        },
-    ),
+    "gpu": CascadeSettings(Sizes(), photos=32_768, clips=8_192, stages=ON_A_CARD),
+    # the networks of `cpu`, trained on a card: those that come with the course
+    "gpu-small": CascadeSettings(SMALL, photos=32_768, clips=8_192, stages=ON_A_CARD),
 }
 
 

@@ -19,7 +19,7 @@ from .unet3d import UNet3D
 
 
 class Told(nn.Module):
-    """A denoiser that is told an embedding and some numbers: each becomes one vector of its context.
+    """A denoiser that is told an embedding and numbers: each becomes a vector of its context.
 
     Args:
         net: a `UNet` or `UNet3D` with a `context_dim`, D.
@@ -41,14 +41,17 @@ class Told(nn.Module):
         return self.net(x, t, self.context(x, cond))
 
     def context(self, x: Tensor, cond: Tensor) -> Tensor:
-        """The context (B, L, D) that the network reads: the embedding's vector, then one for each number.
+        """The context that the network reads: the embedding's vector, then one for each number.
 
-        An embedding has length 1, so its E entries are small, about 1 / sqrt(E). They are multiplied by
-        sqrt(E), to be as large as those of other inputs.
+        An embedding has length 1, so its E entries are small, about 1 / sqrt(E). They are
+        multiplied by sqrt(E), to be as large as those of other inputs.
 
         Args:
             x: (B, ...) what is denoised.
             cond: (B, E + n).
+
+        Returns:
+            (B, L, D), L = n + 1, or n without an embedding.
 
         Raises:
             ValueError: if cond has another shape.
@@ -58,9 +61,11 @@ class Told(nn.Module):
             came = None if cond is None else f"{cond.dtype} of shape {tuple(cond.shape)}"
             raise ValueError(f"expected an embedding and numbers, floats of shape {shape}, got {came}")
         told, numbers = cond[:, : self.embedding_dim], cond[:, self.embedding_dim :]
-        vectors = [] if self.embedding is None else [self.embedding(told * math.sqrt(self.embedding_dim))]
+        vectors = []
+        if self.embedding is not None:
+            vectors.append(self.embedding(told * math.sqrt(self.embedding_dim)))  # (B, D)
         for layer, number in zip(self.numbers, numbers.unbind(dim=1)):
-            vectors.append(layer(timestep_embedding(number, self.dim).to(cond.dtype)))  # (B, D)
+            vectors.append(layer(timestep_embedding(number, self.dim).to(cond.dtype)))
         return torch.stack(vectors, dim=1)  # (B, L, D)
 
 
@@ -101,7 +106,7 @@ def widen_stem(net: "UNet", extra: int) -> "UNet":
 
 
 class Beside(nn.Module):
-    """A denoiser that reads another clip behind the channels of x: `forward(x, t, cond)`, as samplers call it.
+    """A denoiser that reads another clip behind the channels of x, called as `net(x, t, cond)`.
 
     Args:
         net: takes (B, C + c, ...) as its x.

@@ -58,11 +58,16 @@ class PriorNet(nn.Module):
         return self.head(h)  # (B, E)
 
 
-def drop_embedding(cond: Tensor, size: int, probability: float, generator: torch.Generator) -> Tensor:
-    """Replace the first `size` entries of some rows by 0, all or none of a row, by chance; the others stay.
+def drop_embedding(
+    cond: Tensor,
+    size: int,
+    probability: float = 0.1,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Replace the first `size` entries of some rows by 0, all or none of a row, by chance.
 
-    As `drop_condition` for tokens: the network learns to do without, which guidance needs. What follows
-    the embedding, such as the frame rate, is told all the same.
+    As `drop_condition` for tokens: the network learns to do without, which guidance needs. What
+    follows the embedding, such as the frame rate, is told all the same.
 
     Args:
         cond: (B, E + n) float, embeddings and what is told beside them.

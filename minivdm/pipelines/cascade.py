@@ -52,12 +52,12 @@ class TextToVideo(nn.Module):
 
     def __init__(
         self,
-        clip: CLIP,
-        prior: EpsModel,
-        key_frames: VideoModel,
-        interpolation: VideoModel,
-        spatiotemporal: VideoModel,
-        spatial: VideoModel,
+        clip: "CLIP",
+        prior: "EpsModel",
+        key_frames: "VideoModel",
+        interpolation: "VideoModel",
+        spatiotemporal: "VideoModel",
+        spatial: "VideoModel",
     ):
         super().__init__()
         self.clip, self.prior, self.key_frames = clip, prior, key_frames
@@ -67,8 +67,8 @@ class TextToVideo(nn.Module):
 
     def forward(
         self,
-        prompts: str | Sequence[str],
-        walk: Walk | None = None,
+        prompts: "str | Sequence[str]",
+        walk: "Walk | None" = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """One clip for each prompt, (B, 3, F, H, W) in [-1, 1]; see `stages`."""
@@ -97,19 +97,21 @@ class TextToVideo(nn.Module):
             ValueError: if a word is unknown, or the key frames do not reach to the end of a clip
                 at this frame rate.
         """
-        walk, made = walk or Walk(), {}
-        tokens = Tokenizer().encode(prompts).to(next(self.clip.parameters()).device)  # (B, L)
+        walk = walk or Walk()
         require_skip(walk.skip, self.key_frames.frames, self.frames)
-        made["text"] = self.clip.embed_texts(tokens)
-        made["image"] = sample_prior(self.prior, made["text"], walk.prior_steps, walk.prior_guidance, generator)
-        made["key_frames"] = sample_key_frames(
-            self.key_frames, made["image"], walk.skip, walk.key_frame_steps, walk.guidance, generator
-        )
-        known = made["key_frames"][:, :, : known_frames(self.frames, walk.skip)]
-        made["interpolation"] = interpolate_frames(self.interpolation, known, walk.skip, walk.steps, generator)
-        made["spatiotemporal"] = upscale(self.spatiotemporal, made["interpolation"], walk.level, walk.steps, generator)
-        made["spatial"] = upscale(self.spatial, made["spatiotemporal"], walk.level, walk.steps, generator)
-        return made
+        skip, n = walk.skip, walk.steps
+        tokens = Tokenizer().encode(prompts).to(self.clip.log_scale.device)  # (B, L)
+        text = self.clip.embed_texts(tokens)  # (B, E)
+        how = (walk.prior_steps, walk.prior_guidance, generator)
+        image = sample_prior(self.prior, text, *how)  # (B, E)
+        how = (skip, walk.key_frame_steps, walk.guidance, generator)
+        keys = sample_key_frames(self.key_frames, image, *how)  # (B, 3, K, h, h)
+        known = keys[:, :, : known_frames(self.frames, skip)]
+        clip = interpolate_frames(self.interpolation, known, skip, n, generator)
+        middle = upscale(self.spatiotemporal, clip, walk.level, n, generator)
+        large = upscale(self.spatial, middle, walk.level, n, generator)
+        made = {"text": text, "image": image, "key_frames": keys, "interpolation": clip}
+        return {**made, "spatiotemporal": middle, "spatial": large}
 
 
 def require_skip(skip: int, key_frames: int, frames: int) -> None:

@@ -109,30 +109,32 @@ def upscale(
         level: of the noise over them, 0..`MAX_LEVEL`.
         steps: DDIM steps.
         generator: `torch.Generator` on their device.
-        same_noise: for a network that sees frame by frame: all frames of a clip get the same noise.
+        same_noise: for a network that sees frame by frame: the same noise in all frames of a clip.
         told_level: what the network is told instead of the true level, to see what that does.
 
     Returns:
         (B, 3, F, H, W) in [-1, 1].
 
     Raises:
-        ValueError: if the clips are of another size than the network was made for, or the level is another number.
+        ValueError: if the clips are of another size than the network was made for, or the level
+            is another number.
     """
     if low.ndim != 5 or low.shape[-1] * FACTOR != model.size or low.shape[-2] != low.shape[-1]:
         side = model.size // FACTOR
         raise ValueError(f"expected clips (B, 3, F, {side}, {side}), got shape {tuple(low.shape)}")
     if not 0 <= level <= MAX_LEVEL:
-        raise ValueError(f"the level of noise over a small clip must lie in 0..{MAX_LEVEL}, got {level}")
+        raise ValueError(f"the level of noise must lie in 0..{MAX_LEVEL}, got {level}")
     by_frame, frames = model.frames == 1, low.shape[2]
     draw = shared_noise if by_frame and same_noise else plain_noise
     over = draw(low.shape, generator, low.device)
     start = draw((*low.shape[:3], model.size, model.size), generator, low.device)
     if by_frame:
-        low, over, start = (rearrange(each, "b c f h w -> (b f) c h w") for each in (low, over, start))
+        parts = (low, over, start)
+        low, over, start = (rearrange(part, "b c f h w -> (b f) c h w") for part in parts)
     levels = torch.full(low.shape[:1], level, device=low.device)  # (B,)
     beside = augmented(low, levels, over, model.schedule.to(low.device))
-    cond = (levels if told_level is None else torch.full_like(levels, told_level)).float()[:, None]  # (B, 1)
-    made = sample_stage(model, start, cond, steps, beside=beside)
+    said = levels if told_level is None else torch.full_like(levels, told_level)
+    made = sample_stage(model, start, said.float()[:, None], steps, beside=beside)
     return rearrange(made, "(b f) c h w -> b c f h w", f=frames) if by_frame else made
 
 
