@@ -54,9 +54,11 @@ class QuietClips:
     """
 
     def __init__(self, source: MovingSprites | VideoFolder, n: int, generator: torch.Generator):
-        parts = range(0, n, AT_A_TIME)
-        drawn = [as_bytes(source.sample(min(AT_A_TIME, n - i), generator)[0]) for i in parts]
-        self.drawn = torch.cat(drawn).transpose(1, 2).contiguous()  # (N, F, 3, H, W)
+        self.drawn = None  # (N, F, 3, H, W) uint8, made once: two of them might not fit into the memory
+        for i in range(0, n, AT_A_TIME):
+            clips = as_bytes(source.sample(min(AT_A_TIME, n - i), generator)[0]).transpose(1, 2)
+            self.drawn = clips.new_empty(n, *clips.shape[1:]) if self.drawn is None else self.drawn
+            self.drawn[i : i + len(clips)] = clips
 
     def clips(self, generator: torch.Generator, n: int) -> Tensor:
         """n random clips, whole: (n, 3, F, H, W) in [-1, 1]."""
