@@ -79,13 +79,30 @@ def decoder_batch(clip: CLIP, photos: PhotoPool, generator: torch.Generator, n: 
 
 @torch.no_grad()
 def key_frame_batch(
-    clip: CLIP, quiet: QuietClips, generator: torch.Generator, n: int, frames: int = 8
+    clip: "CLIP",
+    quiet: "QuietClips",
+    generator: torch.Generator,
+    n: int,
+    frames: int = 8,
 ) -> tuple[Tensor, Tensor]:
-    """n clips of key frames, (n, 3, F, 16, 16), and what is told: the embedding of one frame, and the frame rate."""
+    """What the decoder of key frames learns from: clips, and nothing that a person has said of them.
+
+    Args:
+        clip: a trained `CLIP` for pictures of twice the height and width.
+        quiet: clips without captions.
+        generator: `torch.Generator` on their device.
+        n: how many.
+        frames: F, key frames in each.
+
+    Returns:
+        (n, 3, F, h, h) stretches of clips, each with a skip out of `KEY_FRAME_SKIPS`; and what is
+        told, (n, E + 1): the embedding of a random one of these frames, dropped in one row of
+        ten, and the skip, which is never dropped.
+    """
     skip = one_of(KEY_FRAME_SKIPS, n, generator)
     clips = shrink(quiet.stretches(generator, n, frames, skip), quiet.drawn.shape[-1] // clip.size)
-    shown = clips[torch.arange(n, device=clips.device), :, picks(frames, n, generator)]  # (n, 3, 32, 32)
-    embeddings = clip.embed_images(shown)
+    rows, chosen = torch.arange(n, device=clips.device), picks(frames, n, generator)  # (n,) each
+    embeddings = clip.embed_images(clips[rows, :, chosen])  # (n, E)
     cond = drop_embedding(told(embeddings, skip), embeddings.shape[1], DROPPED, generator)
     return shrink(clips, 2), cond
 
@@ -101,8 +118,15 @@ def interpolation_batch(
     return torch.cat([clips, masked_frames(clips, skip)], dim=1), cond
 
 
-def upscaling_batch(model: EpsModel, x0: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures or clips, and behind their channels the same with half the pixels, under noise and enlarged.
+def upscaling_batch(
+    model: "EpsModel",
+    x0: Tensor,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """What a stage of super-resolution learns from: real data, and beside them their degraded copy.
+
+    The copy is shrunk by `FACTOR` (`shrink`), gets noise of a random level, and is enlarged
+    (`augmented`). The stage is told the level that this sample got.
 
     Args:
         model: the stage, with its `schedule`.
@@ -110,7 +134,8 @@ def upscaling_batch(model: EpsModel, x0: Tensor, generator: torch.Generator) -> 
         generator: `torch.Generator` on their device.
 
     Returns:
-        (n, 6, ...), and (n, 1) the level of the noise over each small one, evenly out of 0..`MAX_LEVEL`.
+        (n, 6, ...): x0, the copy behind its channels; and (n, 1) float, the levels, whole numbers
+        evenly out of 0..`MAX_LEVEL`, each sample's its own.
     """
     low = shrink(x0, FACTOR)
     level = picks(MAX_LEVEL + 1, len(x0), generator)

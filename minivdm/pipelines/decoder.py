@@ -51,7 +51,7 @@ def animate(decoder: VideoModel, frames: int = 8) -> VideoModel:
 
 
 def sample_pictures_of(
-    model: VideoModel,
+    model: "VideoModel",
     embeddings: Tensor,
     steps: int = 20,
     guidance_scale: float = 1.0,
@@ -64,7 +64,7 @@ def sample_pictures_of(
 
 
 def sample_key_frames(
-    model: VideoModel,
+    model: "VideoModel",
     embeddings: Tensor,
     skip: int = 2,
     steps: int = 20,

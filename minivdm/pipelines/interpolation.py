@@ -26,7 +26,7 @@ def interpolator(key_frames: VideoModel, frames: int = 16) -> VideoModel:
 
 
 def interpolate_frames(
-    model: VideoModel,
+    model: "VideoModel",
     known: Tensor,
     skip: int = 2,
     steps: int = 8,

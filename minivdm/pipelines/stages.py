@@ -20,21 +20,29 @@ def stage_schedule(shift: float = 1.0) -> NoiseSchedule:
 
 
 def told(embedding: Tensor, *numbers: Tensor | float) -> Tensor:
-    """The `cond` of `Told`, (B, E + n) float: embeddings (B, E), and numbers, (B,) or one for all, behind them."""
+    """The `cond` of `Told`, (B, E + n): embeddings (B, E), and behind them numbers, (B,) or one for all."""
     rows = [torch.as_tensor(number, device=embedding.device).expand(len(embedding)) for number in numbers]
     return torch.cat([embedding, *(row[:, None].to(embedding) for row in rows)], dim=1)
 
 
 def without_embedding(cond: Tensor, size: int) -> Tensor:
-    """What guidance compares with: `cond` with 0 in place of its first `size` entries. The numbers stay as they are.
+    """What guidance compares with: the embedding taken away, and nothing else.
 
-    Else guidance would push away from the numbers, too: faster than the frame rate that was asked for.
+    Guidance walks away from this. Were the frame rate taken away, too, it would walk away from
+    other frame rates, and clips would be faster than was asked for.
+
+    Args:
+        cond: (B, E + n) embeddings, and what is told beside them.
+        size: E.
+
+    Returns:
+        A tensor like cond: 0 in its first E columns, the others as they are.
     """
     return torch.cat([torch.zeros_like(cond[:, :size]), cond[:, size:]], dim=1)
 
 
 def sample_stage(
-    model: EpsModel,
+    model: "EpsModel",
     noise: Tensor,
     cond: Tensor,
     steps: int,
@@ -43,7 +51,7 @@ def sample_stage(
     beside: Tensor | None = None,
     clip_x0: bool = True,
 ) -> Tensor:
-    """What a stage makes of noise: DDIM with eta = 0, so that equal noise and equal conditions give equal results.
+    """What a stage makes of noise: DDIM with eta = 0, so equal noise gives equal results.
 
     Args:
         model: an `EpsModel`.

@@ -93,7 +93,7 @@ def shared_noise(
 
 
 def upscale(
-    model: VideoModel,
+    model: "VideoModel",
     low: Tensor,
     level: int = 50,
     steps: int = 8,
