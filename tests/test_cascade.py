@@ -375,3 +375,12 @@ def test_judging_finds_what_is_there():
     model = interpolator(animate(build_decoder(32, (1, 1)), 8), 16).eval()
     facts = judge_interpolation(model, clips[:2], judge, 2, 1)
     assert facts["psnr_plain"] > 15
+
+
+@pytest.mark.parametrize("stage", ["spatiotemporal", "spatial"])
+def test_super_resolution_starts_as_bicubic_enlargement(stage):
+    torch.manual_seed(0)
+    model, low = build_stage(stage, TINY).eval(), draw(2, 3, 8, 8, 8)
+    low = enlarge(low, 2) if stage == "spatial" else low
+    low = low.clamp(-1, 1)
+    assert torch.allclose(upscale(model, low, 0, 2, seeded()), enlarge(low, 2).clamp(-1, 1), atol=1e-3)

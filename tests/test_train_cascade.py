@@ -274,7 +274,7 @@ def test_weights_that_are_not_finite_are_not_written(copied):
     spatial = load_stage(copied, "spatial")
     before = (copied / "spatial.pt").read_bytes()
     with torch.no_grad():
-        spatial.net.net.stem[1].weight[0] = 1e6
+        spatial.net.net.net.stem[1].weight[0] = 1e6
     with pytest.raises(ValueError, match="was not written: in float16 the spatial has weights that are not finite"):
         save_stage(copied, "spatial", spatial, BUDGETS["smoke"].sizes, load_stage(copied, "clip"))
     assert (copied / "spatial.pt").read_bytes() == before

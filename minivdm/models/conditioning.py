@@ -105,6 +105,26 @@ def widen_stem(net: "UNet", extra: int) -> "UNet":
     return net
 
 
+class OnTop(nn.Module):
+    """A denoiser that says what is missing in the clip that stands beside x: its answer is both together.
+
+    A new `UNet` answers 0, so this starts as the identity: what stands beside x is its estimate of x_0.
+
+    Args:
+        net: takes (B, C + C, ...) as its x, and answers with (B, C, ...).
+
+    `forward(x, t, cond)` takes what `net` takes, x in front, and returns (B, C, ...).
+    """
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
+        beside = x[:, x.shape[1] // 2 :]
+        return beside + self.net(x, t, cond)
+
+
 class Beside(nn.Module):
     """A denoiser that reads another clip behind the channels of x, called as `net(x, t, cond)`.
 

@@ -5,6 +5,9 @@ shrunk clip has. So noise is put over it, which hides them, and the network is t
 Diffusion Models", JMLR 2022, section 4.2; Saharia et al., "Imagen", NeurIPS 2022, section 2.3). Told something else
 than what was done, it takes noise for detail, or detail for noise.
 
+It estimates x_0, and of that only what is missing in the enlarged clip. So it starts as good as bicubic enlargement,
+and noise, of which each pixel has its own, need not pass a network with fewer channels than pixels in a patch.
+
 The last stage sees frame by frame. Each frame would get another detail from another noise, and the clip would tremble,
 so all frames of a clip get the same noise (Singer et al., "Make-A-Video", ICLR 2023, section 3.2).
 """
@@ -18,7 +21,7 @@ from torch import Tensor
 from ..datasets.degradation import enlarge
 from ..diffusion.forward_process import q_sample
 from ..diffusion.schedules import NoiseSchedule
-from ..models.conditioning import Told, widen_stem
+from ..models.conditioning import OnTop, Told, widen_stem
 from ..models.unet import UNet
 from ..models.unet3d import inflate
 from .stages import sample_stage, stage_schedule
@@ -37,7 +40,7 @@ def build_upscaler(
     context_dim: int = 64,
     shift: float = 1.0,
 ) -> VideoModel:
-    """An untrained network that doubles height and width.
+    """An untrained network that doubles height and width; it starts as bicubic enlargement.
 
     Args:
         frames: F, of clips that are seen whole, by layers along time; 1: frame by frame.
@@ -47,7 +50,7 @@ def build_upscaler(
     """
     unet = widen_stem(UNet(3, channels, mults, 1, (len(mults) - 1,), context_dim=context_dim, patch=patch), 3)
     net = inflate(unet, (len(mults) - 1,)) if frames > 1 else unet
-    return VideoModel(Told(net), stage_schedule(shift), frames, size)
+    return VideoModel(OnTop(Told(net)), stage_schedule(shift), frames, size, "x0")
 
 
 def augmented(low: Tensor, level: Tensor, noise: Tensor, schedule: "NoiseSchedule") -> Tensor:
