@@ -38,7 +38,7 @@ from minivdm.pipelines.stages import sample_stage, told, without_embedding
 from minivdm.pipelines.super_resolution import MAX_LEVEL, augmented, build_upscaler, shared_noise, upscale
 from tests.helpers import with_random_weights
 
-TINY = Sizes(4, 8, 8, 32, (1, 1), 32, (1, 1), (2, 4), clip_width=16, prior_width=64)
+TINY = Sizes(4, 8, 8, mults=(1, 1), up_mults=(1, 1), clip_width=16, prior_width=64)
 
 
 def seeded(seed=0):

@@ -53,7 +53,7 @@ ON_A_CARD = {
 BUDGETS = {
     # every line of code runs, in seconds
     "smoke": CascadeSettings(
-        Sizes(4, 8, 8, 32, (1, 1), 32, (1, 1), (2, 4), clip_width=16, prior_width=64),
+        Sizes(4, 8, 8, mults=(1, 1), up_mults=(1, 1), clip_width=16, prior_width=64),
         photos=64,
         clips=16,
         stages={
@@ -74,7 +74,7 @@ BUDGETS = {
         stages={
             "clip": StageSettings(400, 96, 2e-3),
             "prior": StageSettings(1_000, 128),
-            "decoder": StageSettings(1_000, 64, 1.5e-3),
+            "decoder": StageSettings(2_500, 64, 1.5e-3),
             "key_frames": StageSettings(600, 12),
             "interpolation": StageSettings(300, 8),
             "spatiotemporal": StageSettings(400, 4),

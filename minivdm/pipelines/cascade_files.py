@@ -43,6 +43,7 @@ class Sizes:
     size: int = 16  # of key frames; CLIP sees 2 x, the last stage makes 4 x as many pixels in a row
     channels: int = 32  # of the decoder and of what is made of it
     mults: tuple[int, ...] = (2, 3)
+    shift: float = 1.75  # of their noise schedule (see `shifted_betas`)
     up_channels: int = 32  # of the two stages of super-resolution
     up_mults: tuple[int, ...] = (1, 2)
     up_patches: tuple[int, int] = (2, 4)  # squares of so many pixels in a row are one position there
@@ -68,7 +69,7 @@ def build_stage(stage: str, sizes: Sizes) -> CLIP | nn.Module:
         return build_upscaler(s.frames, 2 * s.size, s.up_channels, s.up_mults, s.up_patches[0], s.embedding)
     if stage == "spatial":
         return build_upscaler(1, 4 * s.size, s.up_channels, s.up_mults, s.up_patches[1], s.embedding)
-    decoder = build_decoder(s.channels, s.mults, embedding_dim=s.embedding, size=s.size)
+    decoder = build_decoder(s.channels, s.mults, embedding_dim=s.embedding, size=s.size, shift=s.shift)
     if stage == "decoder":
         return decoder
     key_frames = animate(decoder, s.key_frames)

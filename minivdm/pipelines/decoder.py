@@ -28,7 +28,7 @@ def build_decoder(
     patch: int = 2,
     embedding_dim: int = 64,
     size: int = 16,
-    shift: float = 1.25,
+    shift: float = 1.75,
 ) -> VideoModel:
     """An untrained decoder of pictures, a `VideoModel` of one frame; its net is a `Told` around a `UNet`.
 
