@@ -314,7 +314,7 @@ def test_the_loss_of_each_stage_falls(stages, pools, stage):
 
 def test_from_a_prompt_to_a_clip(stages):
     parts = [stages[stage] for stage in STAGES if stage != "decoder"]
-    cascade, walk = TextToVideo(*parts), Walk(2, 2, 2)
+    cascade, walk = TextToVideo(*parts), Walk(2, 2, 2, 2)
     prompts = ["a red circle moving left", "a blue ring growing"]
     made = cascade.stages(prompts, walk, seeded())
     shapes = {name: tuple(value.shape[1:]) for name, value in made.items()}
@@ -333,7 +333,7 @@ def test_from_a_prompt_to_a_clip(stages):
     with pytest.raises(ValueError, match="did you mean 'circle'"):
         cascade("a red circel moving left")
     with pytest.raises(ValueError, match="4 key frames reach through 8 frames if skip is 2 or more, got 1"):
-        cascade(prompts, Walk(2, 2, 2, skip=1))
+        cascade(prompts, Walk(2, 2, 2, 2, skip=1))
     with pytest.raises(ValueError, match=r"expected sizes h, h, 2 h, 4 h"):
         TextToVideo(*parts[:4], parts[5], parts[4])
 

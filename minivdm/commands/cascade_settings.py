@@ -40,7 +40,7 @@ class CascadeSettings:
     stages: dict[str, StageSettings]
 
 
-SMALL = Sizes(mults=(1, 2), up_patches=(4, 4))
+SMALL = Sizes(mults=(1, 2))
 ON_A_CARD = {
     "clip": StageSettings(1_000, 256, 2e-3),
     "prior": StageSettings(3_000, 512),
@@ -77,8 +77,8 @@ BUDGETS = {
             "decoder": StageSettings(2_500, 64, 1.5e-3),
             "key_frames": StageSettings(600, 12),
             "interpolation": StageSettings(300, 8),
-            "spatiotemporal": StageSettings(400, 4),
-            "spatial": StageSettings(500, 16),
+            "spatiotemporal": StageSettings(600, 2),
+            "spatial": StageSettings(1_000, 8),
         },
     ),
     # any CUDA card with 8 GB

@@ -105,6 +105,9 @@ def widen_stem(net: "UNet", extra: int) -> "UNet":
     return net
 
 
+MISSING = 0.2  # size of what is missing, in units of the pixels: so the network's answers are about 1
+
+
 class OnTop(nn.Module):
     """A denoiser that says what is missing in the clip that stands beside x: its answer is both together.
 
@@ -122,7 +125,7 @@ class OnTop(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
         beside = x[:, x.shape[1] // 2 :]
-        return beside + self.net(x, t, cond)
+        return beside + MISSING * self.net(x, t, cond)
 
 
 class Beside(nn.Module):

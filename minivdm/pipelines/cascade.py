@@ -29,7 +29,8 @@ class Walk:
 
     prior_steps: int = 20
     key_frame_steps: int = 20
-    steps: int = 8  # of the three stages that are shown a clip, which needs fewer
+    steps: int = 8  # of the interpolation, which is shown most of what it makes
+    upscale_steps: int = 4  # of the two stages of super-resolution, which are shown still more
     prior_guidance: float = 2.0
     guidance: float = 1.5  # of the decoder
     skip: int = 2  # frames of the clip from one key frame to the next
@@ -99,7 +100,7 @@ class TextToVideo(nn.Module):
         """
         walk = walk or Walk()
         require_skip(walk.skip, self.key_frames.frames, self.frames)
-        skip, n = walk.skip, walk.steps
+        skip, n = walk.skip, walk.upscale_steps
         tokens = Tokenizer().encode(prompts).to(self.clip.log_scale.device)  # (B, L)
         text = self.clip.embed_texts(tokens)  # (B, E)
         how = (walk.prior_steps, walk.prior_guidance, generator)
@@ -107,7 +108,7 @@ class TextToVideo(nn.Module):
         how = (skip, walk.key_frame_steps, walk.guidance, generator)
         keys = sample_key_frames(self.key_frames, image, *how)  # (B, 3, K, h, h)
         known = keys[:, :, : known_frames(self.frames, skip)]
-        clip = interpolate_frames(self.interpolation, known, skip, n, generator)
+        clip = interpolate_frames(self.interpolation, known, skip, walk.steps, generator)
         middle = upscale(self.spatiotemporal, clip, walk.level, n, generator)
         large = upscale(self.spatial, middle, walk.level, n, generator)
         made = {"text": text, "image": image, "key_frames": keys, "interpolation": clip}

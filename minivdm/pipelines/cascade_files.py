@@ -46,7 +46,7 @@ class Sizes:
     shift: float = 1.75  # of their noise schedule (see `shifted_betas`)
     up_channels: int = 32  # of the two stages of super-resolution
     up_mults: tuple[int, ...] = (1, 2)
-    up_patches: tuple[int, int] = (2, 4)  # squares of so many pixels in a row are one position there
+    up_patches: tuple[int, int] = (2, 2)  # squares of so many pixels in a row are one position there
     clip_width: int = 32
     prior_width: int = 192
     embedding: int = 64

@@ -135,10 +135,11 @@ def upscaling_batch(
 
     Returns:
         (n, 6, ...): x0, the copy behind its channels; and (n, 1) float, the levels, whole numbers
-        evenly out of 0..`MAX_LEVEL`, each sample's its own.
+        out of 0..`MAX_LEVEL`, low ones more often, each sample's its own.
     """
     low = shrink(x0, FACTOR)
-    level = picks(MAX_LEVEL + 1, len(x0), generator)
+    chance = torch.rand(len(x0), generator=generator, device=x0.device)  # (n,)
+    level = (chance.square() * (MAX_LEVEL + 1)).long().clamp(max=MAX_LEVEL)
     noise = torch.randn(low.shape, generator=generator, device=low.device)
     beside = augmented(low, level, noise, model.schedule.to(low.device))
     return torch.cat([x0, beside], dim=1), level.float()[:, None]
