@@ -47,8 +47,8 @@ ON_A_CARD = {
     "decoder": StageSettings(1_500, 256),
     "key_frames": StageSettings(1_200, 64),
     "interpolation": StageSettings(500, 48),
-    "spatiotemporal": StageSettings(800, 32),
-    "spatial": StageSettings(1_000, 128),
+    "spatiotemporal": StageSettings(800, 32, 2e-3),
+    "spatial": StageSettings(1_000, 128, 2e-3),
 }
 BUDGETS = {
     # every line of code runs, in seconds
@@ -77,8 +77,8 @@ BUDGETS = {
             "decoder": StageSettings(2_500, 64, 1.5e-3),
             "key_frames": StageSettings(600, 12),
             "interpolation": StageSettings(300, 8),
-            "spatiotemporal": StageSettings(600, 2),
-            "spatial": StageSettings(1_000, 8),
+            "spatiotemporal": StageSettings(600, 2, 2e-3),
+            "spatial": StageSettings(1_000, 8, 2e-3),
         },
     ),
     # any CUDA card with 8 GB
