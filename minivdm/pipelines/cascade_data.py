@@ -99,6 +99,6 @@ def picks(below: int, n: int, generator: torch.Generator) -> Tensor:
     return torch.randint(below, (n,), generator=generator, device=generator.device)
 
 
-def one_of(choices: tuple[int, ...], n: int, generator: torch.Generator) -> Tensor:
+def one_of(choices: range, n: int, generator: torch.Generator) -> Tensor:
     """(n,) long, each one of the choices."""
-    return torch.tensor(choices, device=generator.device)[picks(len(choices), n, generator)]
+    return choices.start + picks(len(choices), n, generator)

@@ -34,8 +34,8 @@ from .stages import told
 from .super_resolution import FACTOR, MAX_LEVEL, augmented
 
 STAGES = "clip", "prior", "decoder", "key_frames", "interpolation", "spatiotemporal", "spatial"
-KEY_FRAME_SKIPS = 1, 2  # of key frames: frames of the recording from one to the next
-KNOWN_SKIPS = 2, 3, 4  # of known frames, when the others are to be found
+KEY_FRAME_SKIPS = range(1, 3)  # of key frames: frames of the recording from one to the next
+KNOWN_SKIPS = range(2, 5)  # of known frames, when the others are to be found
 DROPPED = 0.1  # share of embeddings that are taken away
 
 

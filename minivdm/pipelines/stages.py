@@ -21,7 +21,7 @@ def stage_schedule(shift: float = 1.0) -> NoiseSchedule:
 
 def told(embedding: Tensor, *numbers: Tensor | float) -> Tensor:
     """The `cond` of `Told`, (B, E + n): embeddings (B, E), and behind them numbers, (B,) or one for all."""
-    rows = [torch.as_tensor(number, device=embedding.device).expand(len(embedding)) for number in numbers]
+    rows = [each if torch.is_tensor(each) else embedding.new_full(embedding.shape[:1], each) for each in numbers]
     return torch.cat([embedding, *(row[:, None].to(embedding) for row in rows)], dim=1)
 
 
