@@ -99,13 +99,14 @@ def test_what_they_refuse():
         AdamW([weight]).load_state_dict(AdamW([weight, longer]).state_dict())
 
 
-def test_training_does_not_load_pytorchs_compiler(tmp_path):
-    """It would take three to four seconds."""
+def test_training_does_not_load_what_takes_seconds(tmp_path):
+    """PyTorch's compiler takes three to four of them, scikit-learn one."""
     code = """
 import sys, torch
 from minivdm.commands.train import train_text2video
 train_text2video("smoke", out=sys.argv[1])
-print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
+slow = "torch._dynamo", "torch._inductor", "sympy", "sklearn", "scipy", "matplotlib"
+print([name for name in slow if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
