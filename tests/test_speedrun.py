@@ -39,7 +39,7 @@ def test_a_row_tells_the_slowest_of_three_seeds_and_the_worst_of_what_they_reach
     assert cells[1:] == ["abc1234", "a card", "something new", "**42.0** (40.0, 41.0)", "99.0% / 97.0%", "62.0"]
     assert result["broken"] == [] and [run["seed"] for run in result["runs"]] == list(SEEDS) == [0, 1, 2]
     assert capsys.readouterr().out.strip() == result["row"]
-    assert "| muon, 1,000 steps of 64 |" in speedrun("16x32")["row"]
+    assert "| muon, 800 steps of 64 |" in speedrun("16x32")["row"]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ PROMPTS = (
     "a blue square blinking",
 )
 SAMPLES, SAVES, LINES = 4, 8, 20  # in a run: files of samples, checkpoints, lines about the loss
+FUSED_FROM = 5e8  # pixels trained on: for fewer, compiling the fused kernels takes longer than they save
 
 
 def train_text2video(
@@ -139,7 +140,9 @@ def train_in(
         return out / "model.pt"
 
     torch.manual_seed(mixed_seed(settings.seed, "weights"))
-    model = use_fused_kernels(build_text2video(**settings.model).to(device))
+    model = build_text2video(**settings.model).to(device)
+    if settings.pixels >= FUSED_FROM:
+        model = use_fused_kernels(model)
     parameters = sum(p.numel() for p in model.parameters())
     log(f"{parameters:,} parameters on {world_size()} x {device.type}; {settings.as_text()}")
     total = settings.image_steps if phase == "images" else settings.steps
