@@ -58,15 +58,23 @@ def parser() -> Parser:
     starting.add_argument("--port", type=int, help="the server's port (default: JupyterLab's)")
 
     training = commands.add_parser("train", help="train from nothing; the same command goes on after an interruption")
-    training.add_argument("model", choices=["text2video", "lora", "controlnet"], help="what to train")
+    training.add_argument("model", choices=["text2video", "lora", "controlnet", "cascade"], help="what to train")
     training.add_argument(
-        "folder", nargs="?", help="for lora and controlnet: your own pictures (PNG, JPEG), with a captions.csv"
+        "folder",
+        nargs="?",
+        help="for lora and controlnet: your own pictures (PNG, JPEG), with a captions.csv; for cascade, your own "
+        "clips, with a clips.csv (default: drawn ones)",
+    )
+    training.add_argument(
+        "--stage",
+        help="for cascade: clip, prior, decoder, key_frames, interpolation, spatiotemporal or spatial (default: all, "
+        "one after the other)",
     )
     training.add_argument("--hint", help="for controlnet: edges, mask or points of the pictures (default: edges)")
     training.add_argument(
         "--budget", help="smoke, cpu, gpu, gpu-quick or gpu-small (default: MINIVDM_BUDGET, or what the machine allows)"
     )
-    training.add_argument("--out", help="folder of the run (default: runs/text2video/BUDGET)")
+    training.add_argument("--out", help="folder of the run (default: runs/MODEL/BUDGET)")
     training.add_argument("--steps", type=int, help="optimiser steps in all")
     training.add_argument("--image-steps", "--stills", type=int, help="steps on single frames before them")
     training.add_argument("--batch", type=int, help="clips per step")
@@ -118,6 +126,14 @@ def parser() -> Parser:
     sampling.add_argument("--scale", type=int, default=4, help="enlarge each pixel so many times (default: 4)")
     sampling.add_argument("--control", help="the file of a ControlNet, as chapter 08 or `train controlnet` makes it")
     sampling.add_argument("--hint", help="what it follows: a picture or GIF, white on black, with 1 frame or as many")
+    sampling.add_argument(
+        "--cascade",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="by a cascade, as `train cascade` makes it (default: the newest in runs/cascade)",
+    )
+    sampling.add_argument("--all-stages", action="store_true", help="for --cascade: show what each stage has made")
     sampling.add_argument("--strength", type=float, default=1.0, help="how closely, 0 to 2 (default: 1)")
 
     listing = commands.add_parser("list", help="which models, adapters and ControlNets are there")
@@ -203,6 +219,8 @@ def run(command: str, mine: bool, **options: object) -> object:
         model, options = options_of_training(**options)
         if model == "lora":
             from .commands.train_lora import train_lora as train
+        elif model == "cascade":
+            from .commands.train_cascade import train_cascade as train
         elif model == "controlnet":
             from .commands.control import train_controlnet as train
         else:
@@ -210,8 +228,15 @@ def run(command: str, mine: bool, **options: object) -> object:
 
         return train(progress=sys.stderr.isatty(), **options)
     if command == "sample":
+        if options["cascade"] is not None:
+            from .commands.sample_cascade import sample_cascade
+
+            return sample_cascade(**options_of_cascade(**options))
         from .commands.sample import sample_text2video
 
+        if options.pop("all_stages"):
+            raise ValueError("--all-stages is for --cascade")
+        del options["cascade"]
         return sample_text2video(**options)
     if command == "speedrun":
         from .commands.speedrun import speedrun
@@ -228,22 +253,31 @@ OWN_OPTIONS = {  # of `train`, beside those that all models have
     "text2video": {"budget", "image_steps", "batch", "micro_batches", "frames", "size", "channels", "optimizer"},
     "lora": {"word", "rank", "alpha", "checkpoint"},
     "controlnet": {"hint", "batch"},
+    "cascade": {"stage", "budget", "batch"},
 }
 FOR_ALL = {"out", "steps", "lr", "seed"}
 
 
 def options_of_training(model: str, folder: str | None, **options: object) -> tuple[str, dict[str, object]]:
     """What is to be trained, and the options that were given; a ValueError that names the first of another model's."""
-    draws = model == "text2video"
-    if draws and folder is not None:
+    if model == "text2video" and folder is not None:
         raise ValueError(f"train {model} draws its own data, and has no use for {folder!r}")
-    if not draws and folder is None:
+    if model in ("lora", "controlnet") and folder is None:
         raise ValueError(f"train {model} needs a folder of pictures")
     given = {name: value for name, value in options.items() if value is not None}
     foreign = [name for name in given if name not in FOR_ALL | OWN_OPTIONS[model]]
     if foreign:
         raise ValueError(f"--{foreign[0].replace('_', '-')} is no option of train {model}")
-    return model, given if draws else {"folder": folder, **given}
+    return model, given if folder is None else {"folder": folder, **given}
+
+
+def options_of_cascade(**options: object) -> dict[str, object]:
+    """The options of `sample --cascade`; a ValueError that names the first that is for another model."""
+    foreign = {"checkpoint": None, "lora": [], "control": None, "hint": None, "strength": 1.0}
+    given = [name for name, default in foreign.items() if options[name] != default]
+    if given:
+        raise ValueError(f"--{given[0]} is no option of sample --cascade")
+    return {name: value for name, value in options.items() if name not in foreign}
 
 
 def install_mine() -> None:

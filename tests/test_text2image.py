@@ -35,7 +35,7 @@ def classifier():
     return pretrained.load_pretrained("stills_classifier")
 
 
-@pytest.mark.parametrize("name", ["digits", "text2image", "stills_classifier", "concepts_classifier"])
+@pytest.mark.parametrize("name", ["clip", "digits", "text2image", "stills_classifier", "concepts_classifier"])
 def test_a_shipped_checkpoint_is_small_and_as_described(name):
     entry, model = MANIFEST[name], pretrained.load_pretrained(name)
     described = pretrained.describe(pretrained.DATA / f"{name}.pt")
@@ -53,6 +53,7 @@ def test_what_was_measured_is_good_enough():
     judged = MANIFEST["concepts_classifier"]["classifier_accuracy"]
     assert min(judged[kind] for kind in ("shape", "colour", "place", "colour_in_frames")) >= 0.99
     assert judged["shape_in_frames"] >= 0.95
+    assert min(MANIFEST["clip"]["shape_and_colour"].values()) >= 0.99
     judged = MANIFEST["digits"]["judged"]
     assert judged["right_class"] >= 0.95 and judged["mini_fid_by_class"] < judged["mini_fid_of_unseen_real"]
 

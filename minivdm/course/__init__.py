@@ -18,6 +18,7 @@ MODULES = {
     "in_words": "word_answers",
     "piece": "pieces",
     "predict": "guesses",
+    "prefer": "preferences",
     "start": "chapter_start",
 }
 __all__ = list(MODULES)

@@ -12,10 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..datasets.captions import Tokenizer
 from ..datasets.concepts import ConceptStills
 from ..datasets.stills import STILL_ATTRIBUTES
 from ..evaluation.attribute_classifier import AttributeClassifier
 from ..files import replacing, shipped
+from ..models.clip import CLIP
 from ..models.unet import Conditioned, UNet
 from ..training.torch_files import load_torch, save_torch
 from .latent import build_latent
@@ -46,6 +48,7 @@ def build_video_classifier(config: dict[str, object]) -> AttributeClassifier:
 
 
 BUILDERS = {
+    "clip": lambda config: CLIP(len(Tokenizer()), **config),
     "concepts_classifier": build_concepts_classifier,
     "digits": build_digits,
     "latent": lambda config: build_latent(**config),
@@ -100,7 +103,8 @@ def load_pretrained(name: str, folder: str | Path = DATA) -> nn.Module:
     """A network that comes with the course, in evaluation mode on the CPU.
 
     Args:
-        name: "digits": `model(x, t, cond)` estimates eps of digits (B, 1, 8, 8) at the levels of `linear_betas(1000)`;
+        name: "clip": a `CLIP` of frames (B, 3, 32, 32) and captions of `MovingSprites`, tokens (B, 12).
+            "digits": `model(x, t, cond)` estimates eps of digits (B, 1, 8, 8) at the levels of `linear_betas(1000)`;
             cond is (B, 1) long, the digit + 1, or 0 or None for any digit.
             "text2image": the same for `SpriteStills` (B, 3, 32, 32), `cosine_betas(1000)` and tokens (B, 12).
             "text2video": the same for clips (B, 3, 16, 32, 32); its levels, `model.schedule`, are those of

@@ -18,18 +18,19 @@ class VideoModel(EpsModel):
     """An `EpsModel` of clips that knows for which clips it is.
 
     Args:
-        net: predicts v.
+        net: predicts v, or what `prediction_type` says.
         schedule: its `NoiseSchedule`.
         frames, size: F and H = W of the clips.
+        prediction_type: as for `EpsModel`.
     """
 
-    def __init__(self, net: nn.Module, schedule: NoiseSchedule, frames: int, size: int):
-        super().__init__(net, "v", schedule)
+    def __init__(self, net: nn.Module, schedule: NoiseSchedule, frames: int, size: int, prediction_type: str = "v"):
+        super().__init__(net, prediction_type, schedule)
         self.frames, self.size = frames, size
 
     def around(self, net: nn.Module) -> "VideoModel":
         """The same model around another network, such as the average of its weights."""
-        return VideoModel(net, self.schedule, self.frames, self.size)
+        return VideoModel(net, self.schedule, self.frames, self.size, self.prediction_type)
 
 
 def build_text2video(
