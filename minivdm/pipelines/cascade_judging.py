@@ -77,7 +77,7 @@ def judge_prompts(
     walk: Walk | None = None,
     generator: torch.Generator | None = None,
     batch: int = 8,
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], Tensor]:
     """What the judge sees in the clips of each stage.
 
     Args:
@@ -90,28 +90,37 @@ def judge_prompts(
 
     Returns:
         A dict from "key_frames", "interpolation", "spatiotemporal" and "spatial" to (N, 3) long attributes that were
-        seen, on the CPU; compare with `triples`.
+        seen, on the CPU; compare with `triples`. And the judge's features (N, D) of the last stage's clips, on the CPU.
     """
-    prompts, seen = MovingSprites.captions(MovingSprites(), triples), {}
+    prompts, seen, features = MovingSprites.captions(MovingSprites(), triples), {}, []
     for i in range(0, len(prompts), batch):
         made = cascade.stages(prompts[i : i + batch], walk, generator)
         for stage, clips in made.items():
             if clips.ndim == 5:
                 seen.setdefault(stage, []).append(attributes_in(clips, judge).cpu())
-    return {stage: torch.cat(parts) for stage, parts in seen.items()}
+        features.append(features_of(made["spatial"], judge))
+    return {stage: torch.cat(parts) for stage, parts in seen.items()}, torch.cat(features)
 
 
-def attributes_in(clips: Tensor, judge: AttributeClassifier, frames: int = 16, size: int = 32) -> Tensor:
-    """The attributes (N, 3) long that a judge of clips of `frames` frames and `size` pixels sees in those of any size.
+def attributes_in(clips: Tensor, judge: AttributeClassifier) -> Tensor:
+    """The attributes (N, 3) long that the judge sees in clips of any size (see `as_judged`)."""
+    return torch.stack([logits.argmax(dim=1) for logits in judge(as_judged(clips))], dim=1)
 
-    Large ones are averaged, small ones enlarged, and frames repeated.
-    """
+
+@torch.no_grad()
+def features_of(clips: Tensor, judge: AttributeClassifier, batch: int = 32) -> Tensor:
+    """The judge's features (N, D) of clips of any size (see `as_judged`), on the CPU: what mini-FVD compares."""
+    return torch.cat([judge.features(as_judged(part)).cpu() for part in clips.split(batch)])
+
+
+def as_judged(clips: Tensor, frames: int = 16, size: int = 32) -> Tensor:
+    """Clips of any size as the judge was trained to see them: large ones are averaged, small ones enlarged, and frames
+    repeated."""
     if clips.shape[-1] > size:
         clips = shrink(clips, clips.shape[-1] // size)
     elif clips.shape[-1] < size:
         clips = enlarge(clips, size // clips.shape[-1]).clamp(-1, 1)
-    clips = F.interpolate(clips, (frames, size, size))  # the nearest frame in time
-    return torch.stack([logits.argmax(dim=1) for logits in judge(clips)], dim=1)
+    return F.interpolate(clips, (frames, size, size))  # the nearest frame in time
 
 
 def shares_right(seen: Tensor, triples: Tensor) -> dict[str, float]:
