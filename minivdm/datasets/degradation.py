@@ -78,7 +78,7 @@ def guessed_frames(clip: Tensor, skip: Tensor) -> Tensor:
     """
     if clip.ndim != 5 or skip.shape != clip.shape[:1]:
         came = f"{tuple(clip.shape)} and {tuple(skip.shape)}"
-        raise ValueError(f"expected clips (B, C, F, H, W) and a skip for each of them, got shapes {came}")
+        raise ValueError(f"expected clips (B, C, F, H, W) and a skip for each, got shapes {came}")
     place, skip = torch.arange(clip.shape[2], device=clip.device), skip[:, None]  # (F,), (B, 1)
     before = place - place % skip  # (B, F)
     after = torch.where(before + skip < len(place), before + skip, before)

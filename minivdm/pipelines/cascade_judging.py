@@ -4,6 +4,8 @@ On real clips the truth is known, so each stage stands beside what needs no netw
 and bicubic enlargement. On prompts a judge, trained on drawn clips alone, says what it sees.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -67,6 +69,41 @@ def judge_upscaling(
     low = shrink(truth, FACTOR)
     made = upscale(model, low, level, steps, generator)
     return compared(made, enlarge(low, FACTOR).clamp(-1, 1), truth, judge)
+
+
+def hears_its_level(
+    model: "VideoModel",
+    clips: Tensor,
+    levels: "Sequence[int]" = (0, 200),
+    generator: torch.Generator | None = None,
+) -> bool:
+    """Whether a stage of super-resolution makes use of the level that it is told.
+
+    It does if, under noise of each of two levels, its clips are nearer to the truth when it is told
+    the true level than when it is told the other one: by more than chance, and for both levels.
+
+    Args:
+        model: the stage. `upscale(model, low, level, steps, generator, told_level=...)` runs it on
+            small clips under noise of one level, and tells it another.
+        clips: (B, 3, F, H, W) real ones in [-1, 1], as large as those that it makes, B >= 8.
+        levels: two levels of noise.
+        generator: `torch.Generator` on the clips' device.
+
+    Returns:
+        True or False.
+    """
+    low = shrink(clips, FACTOR)
+    for level, other in (levels, levels[::-1]):
+        seed = torch.randint(2**31, (), generator=generator, device=clips.device).item()
+        errors = []
+        for told_level in (level, other):
+            again = torch.Generator(clips.device).manual_seed(seed)  # the same noise for both
+            made = upscale(model, low, level, 1, again, told_level=told_level)
+            errors.append((made - clips).square().flatten(1).mean(dim=1))
+        gain = errors[1] - errors[0]  # (B,)
+        if not gain.mean() > 2 * gain.std() / len(gain) ** 0.5:
+            return False
+    return True
 
 
 @torch.no_grad()
