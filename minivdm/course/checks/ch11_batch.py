@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from minivdm.course.exercise import close, equal, exercise, holds, near
+from minivdm.course.exercise import equal, exercise, holds, near
 from minivdm.pipelines.cascade_data import QuietClips
 
 
