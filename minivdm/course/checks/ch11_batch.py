@@ -48,7 +48,7 @@ def where(clip, quiet, factor):
 
 @exercise("cascade_training.key_frame_batch")
 def key_frame_batch(f, draw):
-    dropped, rows, told_skips, chosen, starts = 0, 0, [], [], set()
+    dropped, rows, in_one, told_skips, chosen, starts = 0, 0, 0, [], [], set()
     for turn, size in enumerate([16, 32] + [16] * 10):
         n, frames = (40, 4) if turn > 1 else (draw.integers(3, 6), draw.integers(3, 5))
         seer, quiet, made = a_batch(f, draw, n, frames, size)
@@ -77,16 +77,25 @@ def key_frame_batch(f, draw):
         looks = F.normalize(looks, dim=1).unflatten(0, (n, frames))
         gone = (cond[:, :-1] == 0).all(dim=1)
         off = (looks - cond[:, None, :-1]).abs().amax(dim=2)  # (n, frames)
+        mean = (looks.mean(dim=1) - cond[:, :-1]).abs().amax(dim=1)
+        averaged = not gone.all() and (mean[~gone] < 1e-3).all()
+        yield holds(
+            f"{name}: it is the embedding of one frame", not averaged, "it is a mean over the frames of the clip"
+        )
         fits = (off.min(dim=1).values < 1e-3) | gone
         message = "a row holds the embedding of a frame that is not in its clip, or no embedding"
         yield holds(f"{name}: what is told is the embedding of a frame of this clip", fits.all(), message)
         dropped, rows = dropped + int(gone.sum()), rows + n
-        chosen += off.argmin(dim=1)[~gone].tolist() if frames == 4 else []
+        mine = off.argmin(dim=1)[~gone].tolist()
+        chosen += mine if frames == 4 else []
+        in_one = max(in_one, len(set(mine)) if n == 40 else 0)
         told_skips += skips
         starts |= {start for _, start, skip in found if skip == 2 and frames == 4}
     yield equal("the skips that occur", set(told_skips), {1, 2})
     near_half = sum(skip == 1 for skip in told_skips) / len(told_skips)
     yield near("share of skip 1", near_half, 0.5, within=0.12)
+    yield holds("not always the same frame", len(set(chosen)) > 1, "in all batches it is the same one")
+    yield holds("in one batch, different frames are chosen", in_one > 1, "it is the same one in all clips of a batch")
     shares = [chosen.count(i) / len(chosen) for i in range(4)]
     yield holds("any frame may be the one whose embedding is told", min(shares) > 0.1, f"shares by frame: {shares}")
     yield holds("a stretch may begin anywhere", len(starts) > 8, f"it began in {len(starts)} places only")

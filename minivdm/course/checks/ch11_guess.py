@@ -70,9 +70,7 @@ guessed_frames.edit(
 )
 guessed_frames.edit(
     "weights exchanged",
-    {
-        LERP: "torch.where(share == 0, frames[rows, before], torch.lerp(frames[rows, after], frames[rows, before], share))"
-    },
+    {LERP: "torch.lerp(frames[rows, before], frames[rows, after], (share > 0) * (1 - share))"},
     "The weights are exchanged: the known frame that is farther away counts more.",
 )
 guessed_frames.edit(
@@ -83,7 +81,7 @@ guessed_frames.edit(
 guessed_frames.edit(
     "towards the last frame",
     {AFTER: "torch.where(before + skip < len(place), before + skip, len(place) - 1)"},
-    "Behind the last known frame, the guess goes towards the clip's last frame, which is not known. Nothing changes there.",
+    "Behind the last known frame, the guess goes towards the clip's last one, which is not known: it stays as it is.",
 )
 guessed_frames.edit(
     "back to the beginning",

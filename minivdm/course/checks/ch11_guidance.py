@@ -27,8 +27,8 @@ ZEROS = "torch.cat([torch.zeros_like(cond[:, :size]), cond[:, size:]], dim=1)"
 without_embedding.edit(
     "the frame rate gone, too",
     {ZEROS: "torch.zeros_like(cond)"},
-    "All is taken away, the frame rate, too. 0 is the frame rate of stills, and guidance walks away from them: clips get "
-    "too fast. Take away the first E numbers of each row alone.",
+    "All is taken away, the frame rate, too. 0 is that of stills, and guidance walks away from them. Take away the "
+    "first E numbers of each row alone.",
 )
 without_embedding.edit(
     "the frame rate alone gone",

@@ -60,9 +60,7 @@ shared_noise.edit(
 )
 shared_noise.edit(
     "a mean over frames",
-    {
-        ONE: "torch.randn(batch, channels, frames, height, width, generator=generator, device=device).mean(2, keepdim=True)"
-    },
+    {ONE: "torch.randn(batch, channels, frames, height, width, generator=generator, device=device).mean(2, True)"},
     "The mean of F noises has a variance of 1/F only. Draw one.",
 )
 shared_noise.edit(

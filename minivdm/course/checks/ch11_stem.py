@@ -63,8 +63,8 @@ OLD = "wider.weight.copy_(torch.cat([conv.weight, more], dim=1))"
 widen_stem.edit(
     "new weights by chance",
     {OLD: "wider.weight[:, : conv.in_channels].copy_(conv.weight)"},
-    "The weights of the new channels are random, as PyTorch makes them: whatever stands there disturbs the trained network. "
-    "They must start at 0.",
+    "The weights of the new channels are random, as PyTorch makes them: whatever stands there disturbs the trained "
+    "network. They must start at 0.",
 )
 widen_stem.edit(
     "all weights new",
@@ -79,7 +79,7 @@ widen_stem.edit(
 widen_stem.edit(
     "scaled by the fan-in",
     {OLD: "wider.weight.copy_(torch.cat([conv.weight * (wider.in_channels / conv.in_channels) ** -0.5, more], dim=1))"},
-    "The old weights are scaled for the larger number of inputs. That is for new weights; trained ones stay as they are.",
+    "The old weights are scaled for the larger number of inputs. That is for new weights; trained ones stay.",
 )
 widen_stem.edit(
     "the bias forgotten",
