@@ -25,6 +25,7 @@ from ..pipelines.cascade import TextToVideo, Walk
 from ..pipelines.cascade_data import QuietClips
 from ..pipelines.cascade_files import MANIFEST, Sizes, load_cascade, read_manifest
 from ..pipelines.cascade_judging import (
+    SIDES,
     attributes_in,
     features_of,
     judge_interpolation,
@@ -98,7 +99,8 @@ def measured(cascade: TextToVideo, clips: int, prompts: int, device: torch.devic
     seen, made = judge_prompts(cascade, triples, judge, generator=generator)
     seconds = (time.perf_counter() - start) / len(triples)
     drawn, others = (features_of_drawn(cascade, triples, judge, generator) for _ in range(2))
-    facts["mini-FVD"] = {"cascade": frechet_distance(made, drawn), "drawn": frechet_distance(others, drawn)}
+    for name, features in (("cascade", made), ("drawn", others)):
+        facts.setdefault("mini-FVD", {})[name] = distances(features, drawn)
     facts["prompts"] = {stage: shares_right(each, triples) for stage, each in seen.items()} | {
         "clips": len(triples),
         "seconds per clip": seconds,
@@ -126,16 +128,17 @@ def measured_single(
     with torch.enable_grad():
         model, steps = train_for(seconds, build, batch, dtype=best_dtype(device))
     triples, generator = chosen_triples(args.prompts), torch.Generator(device).manual_seed(FRESH_SEED)
-    prompts, walk, seen, made = MovingSprites().captions(triples), Walk(), [], []
+    prompts, walk, seen, made = MovingSprites().captions(triples), Walk(), [], {side: [] for side in SIDES}
     for i in range(0, len(prompts), 8):
         texts = cascade.clip.embed_texts(Tokenizer().encode(prompts[i : i + 8]).to(device))
         images = sample_prior(cascade.prior, texts, walk.prior_steps, walk.prior_guidance, generator)
         clips = sample_key_frames(model, images, 1, walk.key_frame_steps, walk.guidance, generator)
         seen.append(attributes_in(clips, judge).cpu())
-        made.append(features_of(clips, judge))
+        for side in SIDES:
+            made[side].append(features_of(clips, judge, side))
     drawn = features_of_drawn(cascade, triples, judge, generator)
     facts = {"seconds": seconds, "steps": steps, "parameters": parameters(model), "batch": args.single_batch}
-    facts["mini-FVD"] = frechet_distance(torch.cat(made), drawn)
+    facts["mini-FVD"] = distances({side: torch.cat(parts) for side, parts in made.items()}, drawn)
     return rounded({**facts, **shares_right(torch.cat(seen), triples)})
 
 
@@ -147,10 +150,16 @@ def chosen_triples(n: int) -> torch.Tensor:
 
 def features_of_drawn(
     cascade: TextToVideo, triples: torch.Tensor, judge: AttributeClassifier, generator: torch.Generator
-) -> torch.Tensor:
-    """The judge's features of drawn clips of these triples, (N, D)."""
+) -> dict[int, torch.Tensor]:
+    """The judge's features of drawn clips of these triples, (N, D) for each of `SIDES`."""
     source = MovingSprites(cascade.frames, cascade.size)
-    return torch.cat([features_of(source.draw(part, generator), judge) for part in triples.split(64)])
+    clips = [source.draw(part, generator) for part in triples.split(64)]
+    return {side: torch.cat([features_of(part, judge, side) for part in clips]) for side in SIDES}
+
+
+def distances(made: dict[int, torch.Tensor], drawn: dict[int, torch.Tensor]) -> dict[str, float]:
+    """mini-FVD, the judge looking at each of `SIDES` pixels in a row."""
+    return {str(side): frechet_distance(made[side], drawn[side]) for side in SIDES}
 
 
 def rounded(facts: object) -> object:

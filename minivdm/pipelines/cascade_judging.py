@@ -21,6 +21,8 @@ from .interpolation import interpolate_frames
 from .super_resolution import FACTOR, upscale
 from .text2video import VideoModel
 
+SIDES = 32, 64  # pixels in a row at which the judge looks for mini-FVD
+
 
 def compared(made: Tensor, plain: Tensor, truth: Tensor, judge: AttributeClassifier) -> dict[str, float]:
     """PSNR in dB, perceptual distance and flicker of what a stage made, and of what needs no network.
@@ -114,7 +116,7 @@ def judge_prompts(
     walk: Walk | None = None,
     generator: torch.Generator | None = None,
     batch: int = 8,
-) -> tuple[dict[str, Tensor], Tensor]:
+) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
     """What the judge sees in the clips of each stage.
 
     Args:
@@ -127,16 +129,18 @@ def judge_prompts(
 
     Returns:
         A dict from "key_frames", "interpolation", "spatiotemporal" and "spatial" to (N, 3) long attributes that were
-        seen, on the CPU; compare with `triples`. And the judge's features (N, D) of the last stage's clips, on the CPU.
+        seen, on the CPU; compare with `triples`. And the judge's features (N, D) of the last stage's clips, on the CPU,
+        when it looks at `SIDES` pixels in a row.
     """
-    prompts, seen, features = MovingSprites.captions(MovingSprites(), triples), {}, []
+    prompts, seen, features = MovingSprites.captions(MovingSprites(), triples), {}, {side: [] for side in SIDES}
     for i in range(0, len(prompts), batch):
         made = cascade.stages(prompts[i : i + batch], walk, generator)
         for stage, clips in made.items():
             if clips.ndim == 5:
                 seen.setdefault(stage, []).append(attributes_in(clips, judge).cpu())
-        features.append(features_of(made["spatial"], judge))
-    return {stage: torch.cat(parts) for stage, parts in seen.items()}, torch.cat(features)
+        for side in SIDES:
+            features[side].append(features_of(made["spatial"], judge, side))
+    return tuple({name: torch.cat(parts) for name, parts in each.items()} for each in (seen, features))
 
 
 def attributes_in(clips: Tensor, judge: AttributeClassifier) -> Tensor:
@@ -145,12 +149,15 @@ def attributes_in(clips: Tensor, judge: AttributeClassifier) -> Tensor:
 
 
 @torch.no_grad()
-def features_of(clips: Tensor, judge: AttributeClassifier, batch: int = 32) -> Tensor:
-    """The judge's features (N, D) of clips of any size (see `as_judged`), on the CPU: what mini-FVD compares."""
-    return torch.cat([judge.features(as_judged(part)).cpu() for part in clips.split(batch)])
+def features_of(clips: Tensor, judge: AttributeClassifier, side: int = 32, batch: int = 32) -> Tensor:
+    """The judge's features (N, D) of clips of any size (see `as_judged`), on the CPU: what mini-FVD compares.
+
+    It was trained on 32 pixels in a row. With 64 it looks at each edge more closely, and at no sprite as a whole.
+    """
+    return torch.cat([judge.features(as_judged(part, side)).cpu() for part in clips.split(batch)])
 
 
-def as_judged(clips: Tensor, frames: int = 16, size: int = 32) -> Tensor:
+def as_judged(clips: Tensor, size: int = 32, frames: int = 16) -> Tensor:
     """Clips of any size as the judge was trained to see them: large ones are averaged, small ones enlarged, and frames
     repeated."""
     if clips.shape[-1] > size:

@@ -21,7 +21,7 @@ from .stages import told
 from .text2video import VideoModel
 
 MULTS = 1, 2, 3
-TRIED = 30  # steps to see how long one takes; the first of them are slow
+TRIED = 20  # steps to see how long one takes; the first of them are slow
 
 
 def build_single(sizes: Sizes) -> VideoModel:
