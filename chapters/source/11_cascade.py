@@ -186,7 +186,9 @@ def finished(stage, make, batch, look=None):
             look(step, model)
     next(model.parameters()).sum().item()  # wait for the GPU
     took[stage] = time.perf_counter() - began
-    return model.requires_grad_(False)
+    plain = build_stage(stage, b.sizes)  # without the fused kernels, which PyTorch cannot count
+    plain.load_state_dict(model.state_dict())
+    return plain.to(b.device).requires_grad_(False).eval()
 
 
 def new(stage):
@@ -827,14 +829,14 @@ u, w = made["image"][:1], made["text"][:1]
 keys = made["key_frames"][:1, :, : known_frames(cascade.frames, walk.skip)]
 single_model = build_single(b.sizes).to(b.device).eval()
 calls = {
-    "prior": lambda: sample_prior(prior, w, walk.prior_steps, walk.prior_guidance, one),
-    "key frames": lambda: sample_key_frames(key_frames, u, walk.skip, walk.key_frame_steps, walk.guidance, one),
-    "interpolation": lambda: interpolate_frames(interpolation, keys, walk.skip, walk.steps, one),
+    "prior": lambda: sample_prior(prior, w, walk.prior_steps, walk.prior_guidance, noise),
+    "key frames": lambda: sample_key_frames(key_frames, u, walk.skip, walk.key_frame_steps, walk.guidance, noise),
+    "interpolation": lambda: interpolate_frames(interpolation, keys, walk.skip, walk.steps, noise),
     "spatio-temporal": lambda: upscale(
-        spatiotemporal, made["interpolation"][:1], walk.level, walk.upscale_steps, one
+        spatiotemporal, made["interpolation"][:1], walk.level, walk.upscale_steps, noise
     ),
-    "spatial": lambda: upscale(spatial, made["spatiotemporal"][:1], walk.level, walk.upscale_steps, one),
-    "one model": lambda: sample_key_frames(single_model, u, 1, walk.key_frame_steps, walk.guidance, one),
+    "spatial": lambda: upscale(spatial, made["spatiotemporal"][:1], walk.level, walk.upscale_steps, noise),
+    "one model": lambda: sample_key_frames(single_model, u, 1, walk.key_frame_steps, walk.guidance, noise),
 }
 cost = {}
 print("for one clip         GFLOPs   seconds")
@@ -843,10 +845,11 @@ for name, call in calls.items():
     began = time.perf_counter()
     last = call()
     last.sum().item()  # wait for the GPU
-    cost[name] = flops(call) / 1e9, time.perf_counter() - began
-    print(f"{name:16s}{cost[name][0]:10.2f}{cost[name][1]:10.3f}")
+    a_clip = time.perf_counter() - began
+    cost[name] = flops(call) / 1e9, a_clip
+    print(f"{name:16s}{cost[name][0]:10.3f}{a_clip:10.3f}")
 together = sum(count for name, (count, _) in cost.items() if name != "one model")
-print(f"{'whole cascade':16s}{together:10.2f}     and one model {cost['one model'][0] / together:.1f} times that")
+print(f"{'whole cascade':16s}{together:10.3f}, and one model {cost['one model'][0] / together:.1f} times that")
 dearest = max(list(calls)[:-1], key=lambda name: cost[name][0])
 guess_cost.beside(dearest)
 
