@@ -85,7 +85,7 @@ def key_frame_batch(
     n: int,
     frames: int = 8,
 ) -> tuple[Tensor, Tensor]:
-    """What the decoder of key frames learns from: clips, and nothing that a person has said of them.
+    """What the decoder of key frames learns from: clips, and nothing that a person said of them.
 
     Args:
         clip: a trained `CLIP` for pictures of twice the height and width.

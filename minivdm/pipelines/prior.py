@@ -23,7 +23,7 @@ def build_prior(dim: int = 64, width: int = 192, blocks: int = 4) -> EpsModel:
 
 
 def to_unit_variance(embeddings: Tensor) -> Tensor:
-    r"""Unit vectors as a diffusion model needs its data: with entries about as large as those of the noise.
+    r"""Unit vectors as a diffusion model needs its data: entries about as large as the noise.
 
     A unit vector of E entries has a mean square of 1 / E, the noise one of 1.
 
