@@ -81,7 +81,8 @@ b = budget(
     ),
     cpu=dict(
         sizes=Sizes(mults=(1, 2)), stages=dict(spatial=(600, 8, 2e-3)),
-        looks=(0, 75, 150, 300, 600), photos=512, clips=256, read=512, asked=48, speeds=32, real=24, walk=20, seconds=0, single=0,
+        looks=(0, 75, 150, 300, 600), photos=512, clips=256, read=512, asked=48, speeds=32, real=24,
+        walk=20, seconds=0, single=0,
     ),
     gpu=dict(
         sizes=Sizes(mults=(1, 2)),
