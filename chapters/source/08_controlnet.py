@@ -1085,15 +1085,17 @@ for name, strength in {"words alone": 0.0, "words + path": 1.0}.items():
     )
 
 # %% [markdown]
-# And this is yours. With a running kernel, click fields one after the other: they are the path. (Tab and Enter work, too.
-# Without a kernel, or in code, give a list of points: `follow([(-0.8, 0), (0, -0.8), (0.8, 0)])`.)
+# And this is yours. With a running kernel, click fields one after the other: they are the path, and beside the field you see
+# the hint that it makes, a dot that walks by your `paths`. Then play. (Tab and Enter work, too. Without a kernel, or in code,
+# give a list of points: `show_path([(-0.8, 0), (0, -0.8), (0.8, 0)])`.)
 
 
 # %%
 def show_path(points):
-    """Play the clip that follows these points."""
-    clip, _, off = follow(points, "a purple cross moving up")
-    viz.play([clip], [f"off by {off.median():.1f} pixels"], scale=6)
+    """Play the clip that follows these points, and beside it the hint."""
+    clip, path, off = follow(points, "a purple cross moving up")
+    hint = 2 * dots(path[:, None], 32).transpose(0, 1).expand(3, -1, -1, -1) - 1
+    viz.play([clip, hint], [f"off by {off.median():.1f} pixels", "the hint"], scale=6)
 
 
 try:
