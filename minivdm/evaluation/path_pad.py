@@ -20,7 +20,7 @@ def cell_centre(row: int, column: int) -> tuple[float, float]:
 
 
 def path_clip(points: Sequence[Sequence[float]], frames: int) -> Tensor:
-    """The hints of a path as a clip (3, F, H, W) in [-1, 1], with the whole path dim; one black frame if it is empty."""
+    """The hints of a path as a clip (3, F, H, W) in [-1, 1], the whole path dim; one black frame if it is empty."""
     path = paths(points or [(9.0, 9.0)], frames if points else 2)  # none: a place that no dot is seen from
     each = dots(path[:, None], PIXELS)  # (F, 1, H, W)
     seen = each.maximum(TRAIL * each.amax(dim=0)).transpose(0, 1)[:, : None if points else 1]  # (1, F, H, W)
