@@ -153,7 +153,8 @@ def test_the_library_depends_on_what_it_imports_and_on_nothing_else():
     needed = names(PROJECT["dependencies"])
     assert everywhere - {"triton"} == needed | {"av"}, "triton comes with torch, av with the extra `video`"
     at_the_top = set().union(*(foreign(tree.body) for tree in trees))
-    assert at_the_top - {"triton"} == needed, "what an extra installs is imported where it is used"
+    late = {"scikit-learn"}  # takes a second to import, and few programs need its digits
+    assert at_the_top - {"triton"} == needed - late, "what an extra installs is imported where it is used"
 
 
 def test_the_tests_and_the_course_import_what_requirements_install():

@@ -5,7 +5,6 @@ pixels, 17 grey levels. scikit-learn carries the test part, written by 13 of the
 """
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 
@@ -18,6 +17,8 @@ def digits(held_out: bool = False) -> tuple[Tensor, Tensor]:
     Returns:
         images (N, 1, 8, 8) float32 in [-1, 1], ink = 1, and labels (N,) long, 0..9.
     """
+    from sklearn.datasets import load_digits  # takes a second, and most of the library needs no digits
+
     data = load_digits()
     images = torch.from_numpy(data.images).float()[:, None] / 8 - 1  # grey levels 0..16 -> [-1, 1]
     labels = torch.from_numpy(data.target).long()
