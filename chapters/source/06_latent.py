@@ -123,7 +123,7 @@ fresh, fresh_kinds = stills.sample(max(b.batch, 256), generator, "all")  # for m
 viz.show_images(fresh[:8].cpu(), "Stills of 64 x 64 pixels: 12,288 numbers each", 8)
 plt.show()
 sides = [16, 32, 64, 128]
-chapter_05 = build_text2image()
+chapter_05 = build_text2image().to(b.device)
 bill = [flops(call_of(chapter_05.net, 3, side)) for side in sides]
 attention = [flops(call_of(chapter_05.net, 3, side), "bmm") for side in sides]
 for side, count, part in zip(sides, bill, attention):
@@ -931,16 +931,25 @@ axes[1].set_ylim(bottom=0)
 if b.name != "smoke":
     guess_strength.mark(axes[0], axis="x")
 plt.show()
-colour = curves[:, 0]
-above = (colour >= 0.5).nonzero()
-if len(above) and above[0] > 0:
+
+
+def half_at(shares):
+    """The strength at which half of the pictures have changed, read off between two strengths."""
+    above = (shares >= 0.5).nonzero()
+    if not len(above) or not above[0]:
+        return strengths[0] if len(above) else 1.0
     i = int(above[0])
-    between = (0.5 - colour[i - 1]) / (colour[i] - colour[i - 1])
-    half = strengths[i - 1] + between.item() * (strengths[i] - strengths[i - 1])
-else:
-    half = strengths[0] if len(above) else 1.0
+    between = ((0.5 - shares[i - 1]) / (shares[i] - shares[i - 1])).item()
+    return strengths[i - 1] + between * (strengths[i] - strengths[i - 1])
+
+
+colour_at, shape_at = half_at(curves[:, 0]), half_at(curves[:, 1])
+print(f"half have the new colour at strength {colour_at:.2f}, the new shape at {shape_at:.2f}")
+print("strength        " + "".join(f"{strength:7g}" for strength in strengths))
+for name, line in zip([*styles, "ground, change"], curves.T.tolist()):
+    print(f"{name:16s}" + "".join(f"{value:7.2f}" for value in line))
 if b.name != "smoke":
-    guess_strength.beside(round(half, 2))
+    guess_strength.beside(round(colour_at, 2))
 
 # %% [markdown]
 # At strength 0.02 the picture is what the autoencoder makes of it, whatever the prompt says. Then the colour gives in, and the

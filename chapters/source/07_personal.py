@@ -67,11 +67,12 @@ CROSS = r"words\.(q|kv|out)$"  # finds the projections of cross-attention by the
 b = budget(
     smoke=dict(steps=2, batch=2, prior=3, judged=3, levels=1, gram=2, thin=(0.1,), clips=1, full=2),
     cpu=dict(
-        steps=250, batch=4, prior=108, judged=36, levels=10, gram=12, thin=(0.1,), clips=6, full=200,
+        steps=250, batch=4, prior=108, judged=36, levels=10, gram=12, clips=6, full=200,
+        thin=(0.1,),
     ),
     gpu=dict(
-        steps=400, batch=8, prior=432, judged=72, levels=15, gram=48, thin=(0.3, 0.1, 0.01), clips=32,
-        full=400,
+        steps=400, batch=8, prior=432, judged=72, levels=15, gram=48, clips=32, full=400,
+        thin=(0.3, 0.1, 0.01),
     ),
 )
 
@@ -869,7 +870,7 @@ if b.name != "smoke":
 guess_thin = predict(
     "7.f",
     "A tenth may be lost. Mean of moons, pink and old things: which thinned weights do better?",
-    choices=["yours, by more than 5 points", "those nearest to D, by as much", "neither, within 5 points"],
+    choices=["yours, by over 5 points", "those nearest to D, by over 5", "neither, within 5 points"],
 )
 
 # %%

@@ -448,7 +448,7 @@ pool = hinted_stills(b.pool, generator)  # of no held-out triple
 
 
 def hinted_by(hint):
-    """A function that draws batches of the pool's pictures, their hints, and wordings of captions."""
+    """A function that draws batches: pictures of the pool, their hints, wordings of captions."""
 
     def draw(generator):
         i = torch.randint(b.pool, (b.batch,), generator=generator, device=b.device)
@@ -708,7 +708,8 @@ guess = predict(
 # %%
 torch.manual_seed(5)
 pointer = control_for(model.net.net)
-for _step in train_control(model, pointer, hinted_by(key_points(pool[1])), b.point_steps, **training):
+dotted = hinted_by(key_points(pool[1]))
+for _step in train_control(model, pointer, dotted, b.point_steps, **training):
     pass
 by_points = sample([pointer], [hints["points"]], asked)
 rows = [2 * hints["points"][: b.views].expand(-1, 3, -1, -1) - 1, by_points[: b.views]]
@@ -1193,7 +1194,7 @@ if b.name != "smoke":
     assert broken_overlaps[b.broken_steps].mean() <= missed + 0.1, "a deaf one cannot follow"
     off, at_random = corners["key points"], corners["words alone"]
     bar = dict(cpu=0.7, gpu=0.5)[b.name]
-    assert off <= bar * at_random, f"corners off by {off:.2f} pixels, {at_random:.2f} without points"
+    assert off <= bar * at_random, f"corners off by {off:.2f} pixels, {at_random:.2f} without"
     distance = away["words + path"].median(dim=1).values.mean().item()
     assert distance <= 2, f"the clip's centre is off by {distance:.1f} pixels"
     print(
