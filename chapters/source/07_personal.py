@@ -80,8 +80,8 @@ SEEDS = 3 if b.name == "gpu" else 1
 
 # %% [markdown]
 # `steps` are those of one tuning, on `batch` new pictures and as many old ones; `prior` is how many old ones there are,
-# `judged` how many pictures are judged for each number, drawn in `levels` steps of DDIM. With three seeds, at `gpu`, the
-# main numbers come with their standard error. At `smoke` the models learn nothing in two steps: there, look only at what
+# `judged` how many pictures are judged for each number, drawn in `levels` steps of DDIM; `gram` and `thin` belong to section
+# 5, `clips` to section 6. With three seeds, at `gpu`, the main numbers come with their standard error. At `smoke` the models learn nothing in two steps: there, look only at what
 # the cells do.
 #
 # ## 1 · Four pictures of something new
@@ -870,7 +870,7 @@ if b.name != "smoke":
 guess_thin = predict(
     "7.f",
     "A tenth may be lost. Mean of moons, pink and old things: which thinned weights do better?",
-    choices=["yours, by over 5 points", "those nearest to D, by over 5", "neither, within 5 points"],
+    choices=["yours, by over 5 points", "those nearest to D, by over 5", "neither by over 5"],
 )
 
 # %%

@@ -69,7 +69,7 @@ def thin_adapter(
     gram: Tensor,
     at_most: float,
 ) -> tuple[Tensor, Tensor]:
-    r"""The thinnest A and B whose product does what a correction does, on the inputs that its layer gets.
+    r"""The thinnest A and B whose product does what a correction does to its layer's inputs.
 
     What is lost is counted in what the layer gives out, not in its weights. With the inputs as the
     columns of X, and D = delta:
@@ -80,7 +80,7 @@ def thin_adapter(
     from 1 on, with which at most this share is lost.
 
     Equation:
-        D gram D^T = U diag(l) U^T with l_1 >= l_2 >= ...: how much of the output lies along each axis
+        D gram D^T = U diag(l) U^T with l_1 >= l_2 >= ..., the output along each of its axes
         B = the first r columns of U,     A = B^T D,     lost = (l_(r+1) + ...) / (l_1 + l_2 + ...)
 
     Args:
