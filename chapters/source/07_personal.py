@@ -419,7 +419,8 @@ def learn_moons(prior, seed=0, pattern=CROSS, rank=16, full=False):
     numbers = trained_parameters(model)
     options = dict(steps=b.full, lr=1e-3) if full else {}
     seconds = learn(model, tokenizer, moons, moon_triples, prior, seed=seed, **options)
-    new, old = draw(model, tokenizer, new_moons, seed), draw(model, tokenizer, old_things, seed)
+    both_kinds = draw(model, tokenizer, torch.cat([new_moons, old_things]), seed)
+    new, old = both_kinds.split([len(new_moons), len(old_things)])
     found = dict(new=shares(new, new_moons), old=shares(old, old_things))
     found |= dict(pictures=new, drifted=old, seconds=seconds, numbers=numbers)
     return found | dict(model=model, concept=concept, tokenizer=tokenizer)
