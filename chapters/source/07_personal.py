@@ -65,14 +65,17 @@ CROSS = r"words\.(q|kv|out)$"  # finds the projections of cross-attention by the
 
 # %%
 b = budget(
-    smoke=dict(steps=2, batch=2, prior=3, judged=3, levels=1, gram=2, thin=(0.1,), clips=1, full=2),
+    smoke=dict(
+        steps=2, batch=2, prior=3, judged=3, levels=1, full=2, gram=2, thin=(0.1,),
+        film_steps=2, clips=1,
+    ),
     cpu=dict(
-        steps=250, batch=4, prior=108, judged=36, levels=10, gram=12, clips=6, full=200,
-        thin=(0.1,),
+        steps=250, batch=4, prior=108, judged=36, levels=10, full=200, gram=12, thin=(0.1,),
+        film_steps=250, clips=6,
     ),
     gpu=dict(
-        steps=400, batch=8, prior=432, judged=72, levels=15, gram=48, clips=32, full=400,
-        thin=(0.3, 0.1, 0.01),
+        steps=320, batch=8, prior=432, judged=72, levels=15, full=320, gram=48, thin=(0.3, 0.1),
+        film_steps=1200, clips=48,
     ),
 )
 
@@ -81,7 +84,7 @@ SEEDS = 3 if b.name == "gpu" else 1
 # %% [markdown]
 # `steps` are those of one tuning, on `batch` new pictures and as many old ones; `prior` is how many old ones there are,
 # `judged` how many pictures are judged for each number, drawn in `levels` steps of DDIM; `gram` and `thin` belong to section
-# 5, `clips` to section 6. With three seeds, at `gpu`, the main numbers come with their standard error. At `smoke` the models learn nothing in two steps: there, look only at what
+# 5, `film_steps` and `clips` to section 6. With three seeds, at `gpu`, the main numbers come with their standard error. At `smoke` the models learn nothing in two steps: there, look only at what
 # the cells do.
 #
 # ## 1 · Four pictures of something new
@@ -623,7 +626,8 @@ for name in WHERE:
     print(f"{name:16s} moons {moons_right}, old things {old_right}")
 
 # %% [markdown]
-# One seed each, but for cross-attention: enough to tell 2% from 99%, and too little to tell 98% from 99%.
+# One seed each, but for cross-attention: enough to tell 2% from 99%, and too little to tell 90% from 99%: with other
+# seeds, "all attention" alone came out at 90% and at 99%.
 
 # %% [markdown] words="7.5" minutes=10
 # Somebody tunes a model, without reminders, on four pictures of a moon that are all *red* and all at the *top left*, with
@@ -834,8 +838,8 @@ if b.name != "smoke":
 # What the base knew is one more concept: its inputs come from old prompts, and its correction is $D_0 = 0$.
 #
 # Which rows keep moons, pink things and the old world at once? Fusion does: that is what was asked for. Now look at their
-# child, pink moons, and at the last line. There fusion promises nothing, and its advantage is gone or unsure: in our runs it
-# was now better than the better of the sums, now worse, and always far below either concept. One could expect that.
+# child, pink moons, and at the last line. There fusion promises nothing, and its advantage is unsure: in our runs it was mostly
+# better than the better of the sums, by up to 20 points, once worse, and always below either concept. One could expect that.
 # Nobody's inputs contain a pink moon: $X_1$ comes from moons of known colours, $X_2$ from pink things of known
 # shapes, and each concept is matched *on its own inputs* only. A prompt with both words puts inputs into the layers of
 # which no term of the objective speaks. The sum at full strength lets both corrections act on everything: that may help
@@ -870,59 +874,65 @@ if b.name != "smoke":
 # %%
 guess_thin = predict(
     "7.f",
-    "A tenth may be lost. Mean of moons, pink and old things: which thinned weights do better?",
-    choices=["yours, by over 5 points", "those nearest to D, by over 5", "neither by over 5"],
+    "A tenth of the output may be lost. How large are the thin corrections, in percent of the "
+    "numbers of the two adapters?",
+    low=0,
+    high=100,
+    unit="%",
 )
 
 # %%
 
 
+def output_energy(matrix, gram):
+    """The squared size of what a matrix gives out, of inputs with this Gram matrix."""
+    return torch.trace(matrix.double() @ gram @ matrix.double().T).item()
+
+
 @torch.no_grad()
 def thinned(seed, at_most):
     """Fused models with thin corrections of the same ranks, by what goes in, and by D alone; how
-    many numbers these corrections have."""
+    many numbers these have; and the share of the output that each loses (mean over layers)."""
     model, _, total = fused[seed]
-    models, numbers = (copy.deepcopy(model), copy.deepcopy(model)), 0
+    models, numbers, lost = (copy.deepcopy(model), copy.deepcopy(model)), 0, torch.zeros(2)
     for name, gram in total.items():
         begins = base.get_submodule(name).weight
         D = (model.get_submodule(name).weight - begins).flatten(1)
         A, B = thin_adapter(D, gram, at_most)
         r, numbers = len(A), numbers + A.numel() + B.numel()
         U, S, V = torch.linalg.svd(D, full_matrices=False)
-        for each, thin in zip(models, (B @ A, (U[:, :r] * S[:r]) @ V[:r])):
-            each.get_submodule(name).weight.copy_(begins + thin.view_as(begins))
-    return models, numbers
+        for i, thin in enumerate((B @ A, (U[:, :r] * S[:r]) @ V[:r])):
+            models[i].get_submodule(name).weight.copy_(begins + thin.view_as(begins))
+            lost[i] += output_energy(D - thin, gram) / output_energy(D, gram) / len(total)
+    return models, numbers, lost.tolist()
 
 
 full_numbers = sum(base.get_submodule(name).weight.numel() for name in old_grams)
 pair = [run["concept"].adapters.values() for run in (with_moon[0], with_pink[0])]
 pair_numbers = sum(each.A.numel() + each.B.numel() for adapters in pair for each in adapters)
 print(f"what fusion adds: {full_numbers:,} numbers; the two adapters together: {pair_numbers:,}")
+share_of_numbers, losses = {}, {}
 for at_most in b.thin:
     for seed in range(SEEDS):
-        (by_inputs, by_itself), numbers = thinned(seed, at_most)
+        (by_inputs, by_itself), numbers, losses[at_most] = thinned(seed, at_most)
         examine(f"thin, {at_most:.0%} lost", by_inputs, fused[seed][1], seed)
         examine(f"nearest to D, {at_most:.0%}", by_itself, fused[seed][1], seed)
-    print(f"{at_most:.0%} lost: {numbers:,} numbers (the last seed)")
+    share_of_numbers[at_most] = numbers / pair_numbers
+    mine, theirs = losses[at_most]
+    print(f"{at_most:.0%} may be lost: {numbers:,} numbers, {share_of_numbers[at_most]:.0%} of those;")
+    print(f"  lost {mine:.1%} of the output, and by the matrix nearest to D {theirs:.1%}")
+print()
 _, thin_means = show_results()
-
-
-def keeps(name):
-    """Mean over moons, pink things and old things of a row of the table."""
-    return sum(thin_means[name][what] for what in single) / len(single)
-
-
-ahead = keeps("thin, 10% lost") - keeps("nearest to D, 10%")
-print(f"10% lost: looking at the inputs is ahead by {100 * ahead:.0f} points (mean of three)")
 if b.name != "smoke":
-    which = 2 if abs(ahead) <= 0.05 else 0 if ahead > 0 else 1
-    guess_thin.beside(guess_thin.question.choices[which])
+    guess_thin.beside(100 * share_of_numbers[0.1])
 
 # %% [markdown]
-# Compare the rows of the same percentage: the same ranks, the same number of numbers. $D$ is large in directions that the
-# network never uses, and the best approximation of $D$ spends its rank there. Then compare the numbers at the top. What
-# fusion made is thinned to less than *one* of the two adapters that it came from. So most of the rank was not used where
-# inputs point. (You can do the same to an adapter of your own, before you send it.)
+# Fusion adds more numbers than the two adapters have, and nearly all of them do nothing: a fraction of *one* adapter is enough.
+# Most of the rank was never used where inputs point. (You can do the same to an adapter of your own, before you send it.)
+#
+# Then compare the rows of the same percentage: the same ranks, the same number of numbers. $D$ is large in directions that the
+# network seldom uses, and the matrix nearest to $D$ spends its rank there: of the output it loses more. How much of that is seen in
+# the pictures differs: a lot after the short training of `cpu`, or where much may be lost, and little elsewhere.
 #
 # ## 6 · Something real, and something that moves
 #
@@ -976,7 +986,8 @@ learnt_from = torch.stack(
         for colour, _ in MOONS
     ]
 )
-for _ in tune(video, frames, learnt_from, seen_before, b.steps, 5e-3, b.batch, cuda_graph=True):
+options = dict(steps=b.film_steps, lr=5e-3, batch=b.batch, cuda_graph=True)
+for _ in tune(video, frames, learnt_from, seen_before, **options):
     pass
 moving = triples_with("shape", "moon", ConceptClips.attributes, MovingSprites.attributes)
 moving = some_of(moving, b.clips)
@@ -1021,8 +1032,10 @@ assert one["numbers"] < 0.03 * whole, "LoRA trains less than 3% of the weights"
 if b.device.type == "cuda":
     assert torch.cuda.max_memory_allocated() < 8 * 2**30, "must fit a card with 8 GiB"
 if b.name != "smoke":
-    bars = dict(cpu=dict(new=0.8, digit=0.4, film=0.3), gpu=dict(new=0.9, digit=0.6, film=0.5))
-    bar = bars[b.name]
+    bar = dict(
+        cpu=dict(new=0.8, digit=0.4, film=0.3, thin=0.25),
+        gpu=dict(new=0.9, digit=0.6, film=0.5, thin=0.1),
+    )[b.name]
     reminded, forgetful = accuracy["with reminders"], accuracy["without"]
     assert min(trust) > 0.99, "a judge that errs cannot judge"
     assert reminded[0] >= bar["new"], f"new concept: {reminded[0]:.1%}"
@@ -1034,7 +1047,10 @@ if b.name != "smoke":
     for name in ("sum, weights 1", "sum, weights 0.5"):
         worst = min(means[name][what] for what in single)
         assert worst < min(kept[what] for what in single), f"{name} loses nothing?"
-    assert ahead > 0.05, f"of one rank, inputs must tell the better matrix: {ahead:.1%}"
+    thin = thin_means["thin, 10% lost"]
+    assert all(thin[what] >= kept[what] - bar["thin"] for what in single), f"thin: {thin}"
+    assert share_of_numbers[0.1] < 0.25, "a thin correction has few numbers"
+    assert all(mine < at_most + 1e-6 and mine < theirs for at_most, (mine, theirs) in losses.items())
     assert digit_share[0] >= bar["digit"], f"a real digit: {digit_share[0]:.1%}"
     assert is_moon.mean() >= bar["film"], f"a moon in {is_moon.mean():.1%} of the frames"
     print(f"It worked: {reminded[0]:.1%} of moons from four pictures, old things from")
