@@ -93,7 +93,7 @@ b = budget(
         pool=4000,
         batch=16,
         broken_steps=100,
-        edge_steps=100,
+        edge_steps=200,
         point_steps=300,
         looks=(0, 25, 50, 75, 100, 200, 300),
         prompts=24,
@@ -1191,6 +1191,7 @@ if b.name != "smoke":
     assert hit >= missed + 0.15, f"words alone reach {missed:.2f}"
     assert obeyed >= 0.9, f"shape and colour of the prompt: {obeyed:.0%}"
     assert broken_overlaps[b.broken_steps].mean() <= missed + 0.1, "a deaf one cannot follow"
+    assert by_edges.mean() >= missed + 0.1, f"IoU with edges: {by_edges.mean():.2f}"
     off, at_random = corners["key points"], corners["words alone"]
     bar = dict(cpu=0.7, gpu=0.5)[b.name]
     assert off <= bar * at_random, f"corners off by {off:.2f} pixels, {at_random:.2f} without"
