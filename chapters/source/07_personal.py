@@ -919,7 +919,8 @@ for at_most in b.thin:
         examine(f"nearest to D, {at_most:.0%}", by_itself, fused[seed][1], seed)
     share_of_numbers[at_most] = numbers / pair_numbers
     mine, theirs = losses[at_most]
-    print(f"{at_most:.0%} may be lost: {numbers:,} numbers, {share_of_numbers[at_most]:.0%} of those;")
+    percent = f"{share_of_numbers[at_most]:.0%}"
+    print(f"{at_most:.0%} may be lost: {numbers:,} numbers, {percent} of the two adapters';")
     print(f"  lost {mine:.1%} of the output, and by the matrix nearest to D {theirs:.1%}")
 print()
 _, thin_means = show_results()
@@ -1056,7 +1057,7 @@ if b.name != "smoke":
     thin = thin_means["thin, 10% lost"]
     assert all(thin[what] >= kept[what] - bar["thin"] for what in single), f"thin: {thin}"
     assert share_of_numbers[0.1] < 0.25, "a thin correction has few numbers"
-    assert all(mine < at_most + 1e-6 and mine < theirs for at_most, (mine, theirs) in losses.items())
+    assert all(mine < theirs and mine < most + 1e-6 for most, (mine, theirs) in losses.items())
     assert digit_share[0] >= bar["digit"], f"a real digit: {digit_share[0]:.1%}"
     assert is_moon.mean() >= bar["film"], f"a moon in {is_moon.mean():.1%} of the frames"
     print(f"It worked: {reminded[0]:.1%} of moons from four pictures, old things from")
