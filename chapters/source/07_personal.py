@@ -1,7 +1,7 @@
 # ---
 # title: LoRA, DreamBooth, Mix-of-Show
 # question: How does a model learn *your* thing from a few pictures?
-# build: low-rank adapters, merging, prior preservation, gradient fusion
+# build: low-rank adapters, merging, prior preservation, gradient fusion, thin adapters
 # ---
 
 # %% [markdown]
