@@ -1225,12 +1225,10 @@ else:
 # What would you measure? (3) At low levels the ControlNet was never trained, and
 # does harm there. Why do the samples hardly suffer? How would you find out whether they do?
 #
-# **Try it yourself.** (a) Leave four of the five key points out, and train with the centre alone: what becomes of
-# the size? (b) Use one ControlNet at
-# high levels only, `strength` 0 below: how few levels are enough? (c) Give it a mask of a shape that it never saw,
-# such as a heart. (d) Your own pictures: `python -m minivdm train controlnet FOLDER --hint edges`, then
-# `python -m minivdm sample … --control FILE --hint drawing.png`. Do not expect photographs: the base has only ever seen
-# coloured shapes.
+# **Try it yourself.** (a) Leave four of the five key points out, and train with the centre alone: what becomes of the size? (b)
+# Use one ControlNet at high levels only, `strength` 0 below: how few levels are enough? (c) Give it a mask of a shape that it
+# never saw, such as a heart. (d) Your own pictures: `python -m minivdm train controlnet FOLDER --hint edges`, then `python -m
+# minivdm sample … --control FILE --hint drawing.png`. Do not expect photographs: the base has only ever seen coloured shapes.
 #
 # **Next:** chapter 09 opens part III, with pictures that move.
 #
