@@ -728,9 +728,9 @@ if b.name != "smoke":
     guess.beside(corners["key points"])
 
 # %% [markdown]
-# Look at the pictures by pairs: the sprite stands between the four outer dots. (A corner of the box need
-# not belong to the sprite: those of a circle's box do not.) The numbers say how exactly. All three kinds of hints went through the same code: what a hint
-# means, a ControlNet learns from pairs.
+# Look at the pictures by pairs: the sprite stands between the four outer dots. (A corner of the box need not belong to the
+# sprite: those of a circle's box do not.) The numbers say how exactly. All three kinds of hints went through the same code: what
+# a hint means, a ControlNet learns from pairs.
 #
 # ## 6 · A bug that a loss alone does not show
 #
@@ -1227,8 +1227,9 @@ else:
 #
 # **Try it yourself.** (a) Leave four of the five key points out, and train with the centre alone: what becomes of the size? (b)
 # Use one ControlNet at high levels only, `strength` 0 below: how few levels are enough? (c) Give it a mask of a shape that it
-# never saw, such as a heart. (d) Your own pictures: `python -m minivdm train controlnet FOLDER --hint edges`, then `python -m
-# minivdm sample … --control FILE --hint drawing.png`. Do not expect photographs: the base has only ever seen coloured shapes.
+# never saw, such as a heart. (d) Your own pictures: `python -m minivdm train controlnet FOLDER --hint edges`, then
+# `python -m minivdm sample … --control FILE --hint drawing.png`. Do not expect photographs: the base has only ever seen
+# coloured shapes.
 #
 # **Next:** chapter 09 opens part III, with pictures that move.
 #
