@@ -71,7 +71,7 @@ b = budget(
     ),
     cpu=dict(
         steps=250, batch=4, prior=108, judged=36, levels=10, full=200, gram=12, thin=(0.1,),
-        held=(4,), film_steps=120, clips=6,
+        held=(4,), film_steps=200, clips=8,
     ),
     gpu=dict(
         steps=320, batch=8, prior=288, judged=72, levels=15, full=320, gram=48, thin=(0.3, 0.1),
@@ -1067,7 +1067,7 @@ if b.device.type == "cuda":
     assert torch.cuda.max_memory_allocated() < 8 * 2**30, "must fit a card with 8 GiB"
 if b.name != "smoke":
     bar = dict(
-        cpu=dict(new=0.8, digit=0.4, film=0.3, thin=0.25),
+        cpu=dict(new=0.8, digit=0.4, film=0.25, thin=0.25),
         gpu=dict(new=0.9, digit=0.6, film=0.7, thin=0.15),
     )[b.name]
     reminded, forgetful = accuracy["with reminders"], accuracy["without"]
