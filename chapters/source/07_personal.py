@@ -1048,12 +1048,13 @@ if b.name != "smoke":
     guess_motion.beside(100 * is_moving.mean().item())
 
 # %% [markdown]
-# Compare the numbers (at `cpu` or `gpu`). A still picture can teach a video model a new thing that then appears in most frames of
-# a clip. Now the old things, at `gpu`: with reminders that stand still their shapes and colours mostly stay, and their motion is lost. The
-# words for motions go through the very layers that were corrected, and nothing said any more what "left" means. With reminders
-# that move, old things go on moving. That is section 3 once more: **reminders keep what they show, and nothing else.** And the
-# moons? They never moved in any picture. See how far their motion lies above chance, and below that of the old things. Chapter
-# 12 goes another way: a motion module that is trained once and plugged into image models that learnt something else.
+# Compare the numbers (at `cpu` or `gpu`). A still picture can teach a video model a new thing that then appears in most
+# frames of a clip. Now the old things, at `gpu`: with reminders that stand still their shapes and colours mostly stay, and
+# their motion is lost. The words for motions go through the very layers that were corrected, and nothing said any more what
+# "left" means. With reminders that move, old things go on moving. That is section 3 once more: **reminders keep what they
+# show, and nothing else.** And the moons? They never moved in any picture. See how far their motion lies above chance, and
+# below that of the old things. Chapter 12 goes another way: a motion module that is trained once and plugged into image
+# models that learnt something else.
 #
 # Your own pictures: put PNG or JPEG files into a folder with a table `captions.csv` (`file,caption`), and
 #
@@ -1109,7 +1110,7 @@ else:
 # ## What you have now
 #
 # - **LoRA** corrects a layer by a matrix of low rank, starts as no change at all, is a small file, and can be merged, taken out again, turned up and down, and combined.
-# - **DreamBooth** is a new word, a few pictures, and reminders that the model drew itself; each kind of picture counts by its own mean.
+# - **DreamBooth** is a new word, a few pictures, and reminders that the model drew itself; each kind of picture counts by its own mean. Reminders keep what they show, and nothing else.
 # - **Gradient fusion** solves, layer by layer, for the weights that do on each concept's inputs what its own adapter does. It is least squares.
 # - **How thin** a correction can be, its *outputs* tell: their main axes, and not the matrix by itself.
 # - What *varies* among the few pictures, a model can tell from what the word means. What is the same in all of them may become part of the word.
