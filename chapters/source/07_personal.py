@@ -67,15 +67,15 @@ CROSS = r"words\.(q|kv|out)$"  # finds the projections of cross-attention by the
 b = budget(
     smoke=dict(
         steps=2, batch=2, prior=3, judged=3, levels=1, full=2, gram=2, thin=(0.1,),
-        film_steps=2, clips=1,
+        reminders=("moving",), film_steps=2, clips=1,
     ),
     cpu=dict(
         steps=250, batch=4, prior=108, judged=36, levels=10, full=200, gram=12, thin=(0.1,),
-        film_steps=250, clips=6,
+        reminders=("moving",), film_steps=200, clips=8,
     ),
     gpu=dict(
-        steps=320, batch=8, prior=432, judged=72, levels=15, full=320, gram=48, thin=(0.3, 0.1),
-        film_steps=1200, clips=48,
+        steps=320, batch=8, prior=288, judged=72, levels=15, full=320, gram=48, thin=(0.3, 0.1),
+        reminders=("still", "moving"), film_steps=400, clips=48,
     ),
 )
 
@@ -84,7 +84,7 @@ SEEDS = 3 if b.name == "gpu" else 1
 # %% [markdown]
 # `steps` are those of one tuning, on `batch` new pictures and as many old ones; `prior` is how many old ones there are,
 # `judged` how many pictures are judged for each number, drawn in `levels` steps of DDIM; `gram` and `thin` belong to section
-# 5, `film_steps` and `clips` to section 6. With three seeds, at `gpu`, the main numbers come with their standard error. At `smoke` the models learn nothing in two steps: there, look only at what
+# 5, `reminders`, `film_steps` and `clips` to section 6. With three seeds, at `gpu`, the main numbers come with their standard error. At `smoke` the models learn nothing in two steps: there, look only at what
 # the cells do.
 #
 # ## 1 · Four pictures of something new
@@ -626,8 +626,8 @@ for name in WHERE:
     print(f"{name:16s} moons {moons_right}, old things {old_right}")
 
 # %% [markdown]
-# One seed each, but for cross-attention: enough to tell 2% from 99%, and too little to tell 90% from 99%: with other
-# seeds, "all attention" alone came out at 90% and at 99%.
+# One seed each, but for cross-attention: enough to tell 2% from 99%, and too little to tell 80% from 99%: with four
+# seeds, "all attention" alone came out between 75% and 99%.
 
 # %% [markdown] words="7.5" minutes=10
 # Somebody tunes a model, without reminders, on four pictures of a moon that are all *red* and all at the *top left*, with
@@ -838,8 +838,8 @@ if b.name != "smoke":
 # What the base knew is one more concept: its inputs come from old prompts, and its correction is $D_0 = 0$.
 #
 # Which rows keep moons, pink things and the old world at once? Fusion does: that is what was asked for. Now look at their
-# child, pink moons, and at the last line. There fusion promises nothing, and its advantage is unsure: in our runs it was mostly
-# better than the better of the sums, by up to 20 points, once worse, and always below either concept. One could expect that.
+# child, pink moons, and at the last line. There fusion promises nothing, and its advantage is unsure: in four of five runs it was
+# better than the better of the sums, by 8 to 24 points, in one worse by 14, and always below either concept. One could expect that.
 # Nobody's inputs contain a pink moon: $X_1$ comes from moons of known colours, $X_2$ from pink things of known
 # shapes, and each concept is matched *on its own inputs* only. A prompt with both words puts inputs into the layers of
 # which no term of the objective speaks. The sum at full strength lets both corrections act on everything: that may help
@@ -933,7 +933,7 @@ if b.name != "smoke":
 #
 # Then compare the rows of the same percentage: the same ranks, the same number of numbers. $D$ is large in directions that the
 # network seldom uses, and the matrix nearest to $D$ spends its rank there: of the output it loses more. How much of that is seen in
-# the pictures differs: a lot after the short training of `cpu`, or where much may be lost, and little elsewhere.
+# the pictures differs from run to run: a lot after the short training of `cpu`, or where much may be lost, and sometimes nothing.
 #
 # ## 6 · Something real, and something that moves
 #
@@ -956,6 +956,12 @@ print(f"and shape, colour and place as asked in {digit_share[-1]:.0%}")
 # %% [markdown]
 # And in motion? Chapter 10's video model has the same layers, and a picture is a clip of one frame. So teach *it* moons
 # from four still pictures, and ask for clips. It has never seen a moon move.
+#
+# Two choices. *One frame, or several?* Between the layers that are corrected stand others, along time. In a single frame they
+# have nothing to mix; in a clip they do, and then the corrected layers get other inputs than those on which they were tuned.
+# So each picture is held still for four frames. *Which reminders?* The model can draw single frames, to be held as well, or
+# short clips of four frames, in which things move. At `gpu` both are tried. The loss is yours, at the levels from 300 on: below,
+# a picture shows what it is, whatever the word says.
 
 # %%
 guess_motion = predict(
@@ -971,53 +977,84 @@ guess_motion = predict(
 video = load_pretrained("text2video").to(b.device)
 motion_judge = load_pretrained("video_classifier").to(b.device)
 clips, video_words = ConceptClips(16), Tokenizer()
-frames = moons[:, :, None]  # (4, 3, 1, 32, 32)
-old_prompts = MovingSprites().captions(some_of(all_triples(), min(b.prior, 144), 1))
-noise = torch.Generator(b.device).manual_seed(7)
-seen_before = prior_pictures(
-    video, old_prompts, video_words, (3, 1, 32, 32), b.levels, 2.0, noise
-)
-start_from = {"moon": OLD["shape"]}
-generator = torch.Generator().manual_seed(0)
-_, video_words = add_concept(video, video_words, start_from, CROSS, 16, 32.0, generator)
+HELD = 4  # frames
+
+
+def video_reminders(kind):
+    """Clips (N, 3, 4, 32, 32) that the model draws before it is tuned, and their tokens."""
+    prompts = MovingSprites().captions(some_of(all_triples(), max(1, b.prior // 2), 1))
+    shape, noise = (3, HELD if kind == "moving" else 1, 32, 32), torch.Generator(b.device)
+    drawn, tokens = prior_pictures(
+        video, prompts, video_words, shape, b.levels, 2.0, noise.manual_seed(7)
+    )
+    return drawn.expand(-1, -1, HELD, -1, -1).contiguous(), tokens
+
+
 motions = MovingSprites.attributes["motion"]  # a picture goes with any of them
-learnt_from = torch.stack(
-    [
-        video_words.encode([clips.captions_of("moon", colour, each)[0] for each in motions])
-        for colour, _ in MOONS
-    ]
-)
-options = dict(steps=b.film_steps, lr=5e-3, batch=b.batch, cuda_graph=True)
-for _ in tune(video, frames, learnt_from, seen_before, **options):
-    pass
 moving = triples_with("shape", "moon", ConceptClips.attributes, MovingSprites.attributes)
 moving, olds = some_of(moving, b.clips), some_of(all_triples("all"), b.clips, 5)
-tokens = video_words.encode(clips.captions(torch.cat([moving, olds])))
-options = dict(generator=noise.manual_seed(0), batch_size=b.clips, cuda_graph=True)
-both_kinds = sample_tokens(tokens, (3, 16, 32, 32), video, b.levels, 2.0, **options)
-films, old_films = both_kinds.split(b.clips)
+
+
+def loss_of_high_levels(net, x0, schedule, cond, generator, prior, weight):
+    """`prior_preservation_loss` at levels from 300 on."""
+    like = dict(generator=generator, device=x0.device)
+    t = torch.randint(300, schedule.T + 1, x0.shape[:1], **like)
+    eps = torch.randn(x0.shape, **like)
+    v = net(q_sample(x0, t, eps, schedule), t, cond)
+    error = (v - to_v(x0, t, eps, schedule)).square().flatten(1).mean(dim=1)
+    new, old = error.split([len(x0) - prior, prior])
+    return new.mean() + weight * old.mean()
+
+
+def learn_in_clips(kind):
+    """Tune the video model, with reminders of this kind; clips of moons, and of old things."""
+    tuned_video, generator = copy.deepcopy(video), torch.Generator().manual_seed(0)
+    start_from = {"moon": OLD["shape"]}
+    _, words_now = add_concept(
+        tuned_video, video_words, start_from, CROSS, 16, 32.0, generator
+    )
+    named = [clips.captions_of("moon", colour, each)[0] for colour, _ in MOONS for each in motions]
+    wordings = words_now.encode(named).unflatten(0, (len(MOONS), len(motions)))  # (4, 8, L)
+    held = moons[:, :, None].expand(-1, -1, HELD, -1, -1).contiguous()  # (4, 3, 4, 32, 32)
+    options = dict(lr=5e-3, batch=b.batch, loss=loss_of_high_levels, cuda_graph=True)
+    seen_before = video_reminders(kind)
+    for _ in tune(tuned_video, held, wordings, seen_before, b.film_steps, **options):
+        pass
+    tokens = words_now.encode(clips.captions(torch.cat([moving, olds])))
+    shape, begin = (3, 16, 32, 32), torch.Generator(b.device).manual_seed(0)
+    options = dict(generator=begin, batch_size=b.clips, cuda_graph=True)
+    return sample_tokens(tokens, shape, tuned_video, b.levels, 2.0, **options).split(b.clips)
+
+
+learnt = {kind: learn_in_clips(kind) for kind in b.reminders}
+films, old_films = learnt["moving"]
 viz.play(films[:4].cpu(), clips.captions(moving[:4]))
 
 # %%
-guessed = judge(films.transpose(1, 2).flatten(0, 1))[0].argmax(dim=1).view(len(films), 16)
-is_moon = (guessed == ALL["shape"].index("moon")).float().mean(dim=1).cpu()
-is_moving = (motion_judge(films)[2].argmax(dim=1).cpu() == moving[:, 2]).float()
-print(f"a moon in {is_moon.mean():.0%} of the frames,")
-print(f"the motion as asked in {is_moving.mean():.0%} of the clips,", end=" ")
-print(f"by chance in {1 / len(motions):.1%}")
-kept_right = correct_attributes(motion_judge, old_films, olds).float().mean(0).tolist()
-parts = [f"{kind} {share:.0%}" for kind, share in zip(MovingSprites.attributes, kept_right)]
-print("clips of old things, as asked:", ", ".join(parts))
+is_moon = {}
+for kind, (new_films, kept_films) in learnt.items():
+    guessed = judge(new_films.transpose(1, 2).flatten(0, 1))[0].argmax(dim=1).view(-1, 16)
+    is_moon[kind] = (guessed == ALL["shape"].index("moon")).float().mean(dim=1).cpu()
+    is_moving = (motion_judge(new_films)[2].argmax(dim=1).cpu() == moving[:, 2]).float()
+    kept_right = correct_attributes(motion_judge, kept_films, olds).float().mean(0).tolist()
+    parts = [f"{kind} {share:.0%}" for kind, share in zip(MovingSprites.attributes, kept_right)]
+    error = f" ± {is_moon[kind].std() / b.clips**0.5:.0%}" if b.clips > 1 else ""
+    print(f"with reminders that are {kind}:")
+    print(f"  a moon in {is_moon[kind].mean():.0%}{error} of the frames,", end=" ")
+    print(f"the motion as asked in {is_moving.mean():.0%} of the clips", end=" ")
+    print(f"(by chance: {1 / len(motions):.1%})")
+    print("  clips of old things, as asked:", ", ".join(parts))
 if b.name != "smoke":
     guess_motion.beside(100 * is_moving.mean().item())
 
 # %% [markdown]
 # Compare the numbers (at `cpu` or `gpu`). A still picture can teach a video model a new thing that then appears in most
-# frames of a clip. The motion is another matter: it is as asked far less often than not, in some runs hardly more often than
-# by chance. And look at the old things: shape and colour have stayed, the motion suffers there, too. The words for motions go
-# through the very layers that were corrected, single frames cannot say what "left" means, and the reminders were single frames
-# as well: nothing kept the motion in its place. Chapter 12 goes another way: a motion module that is trained once and plugged
-# into image models that learnt something else.
+# frames of a clip. Now the old things, at `gpu`: with reminders that stand still their shapes and colours mostly stay, and
+# their motion is lost. The words for motions go through the very layers that were corrected, and nothing said any more what
+# "left" means. With reminders that move, old things go on moving. That is section 3 once more: **reminders keep what they
+# show, and nothing else.** And the moons? They never moved in any picture. See how far their motion lies above chance, and
+# below that of the old things. Chapter 12 goes another way: a motion module that is trained once and plugged into image
+# models that learnt something else.
 #
 # Your own pictures: put PNG or JPEG files into a folder with a table `captions.csv` (`file,caption`), and
 #
@@ -1040,8 +1077,8 @@ if b.device.type == "cuda":
     assert torch.cuda.max_memory_allocated() < 8 * 2**30, "must fit a card with 8 GiB"
 if b.name != "smoke":
     bar = dict(
-        cpu=dict(new=0.8, digit=0.4, film=0.3, thin=0.25),
-        gpu=dict(new=0.9, digit=0.6, film=0.5, thin=0.1),
+        cpu=dict(new=0.8, digit=0.4, film=0.25, thin=0.25),
+        gpu=dict(new=0.9, digit=0.6, film=0.6, thin=0.15),
     )[b.name]
     reminded, forgetful = accuracy["with reminders"], accuracy["without"]
     assert min(trust) > 0.99, "a judge that errs cannot judge"
@@ -1059,7 +1096,9 @@ if b.name != "smoke":
     assert share_of_numbers[0.1] < 0.25, "a thin correction has few numbers"
     assert all(mine < theirs and mine < most + 1e-6 for most, (mine, theirs) in losses.items())
     assert digit_share[0] >= bar["digit"], f"a real digit: {digit_share[0]:.1%}"
-    assert is_moon.mean() >= bar["film"], f"a moon in {is_moon.mean():.1%} of the frames"
+    share = is_moon["moving"].mean().item()
+    assert share >= bar["film"], f"a moon in {share:.1%} of the frames"
+    assert kept_right[2] >= 0.5, f"old things move as asked in {kept_right[2]:.1%} of the clips"
     print(f"It worked: {reminded[0]:.1%} of moons from four pictures, old things from")
     print(f"{before[-1]:.1%} to {reminded[1]:.1%} with reminders and {forgetful[1]:.1%} without;")
     for name, row in means.items():
@@ -1071,7 +1110,7 @@ else:
 # ## What you have now
 #
 # - **LoRA** corrects a layer by a matrix of low rank, starts as no change at all, is a small file, and can be merged, taken out again, turned up and down, and combined.
-# - **DreamBooth** is a new word, a few pictures, and reminders that the model drew itself; each kind of picture counts by its own mean.
+# - **DreamBooth** is a new word, a few pictures, and reminders that the model drew itself; each kind of picture counts by its own mean. Reminders keep what they show, and nothing else.
 # - **Gradient fusion** solves, layer by layer, for the weights that do on each concept's inputs what its own adapter does. It is least squares.
 # - **How thin** a correction can be, its *outputs* tell: their main axes, and not the matrix by itself.
 # - What *varies* among the few pictures, a model can tell from what the word means. What is the same in all of them may become part of the word.
