@@ -174,7 +174,7 @@ guess_end = predict(
 )
 
 # %% [markdown]
-# The plan. Each box is a network, and they are trained from left to right, each by itself.
+# The plan. Each orange box is a network; follow the arrows. They are trained in this order, each by itself.
 
 # %% jupyter={"source_hidden": true}
 d = Diagram(
@@ -375,12 +375,12 @@ def guided_key_frames(null, skip, scale=3.0, seed=7):
 
 
 def ways(clips):
-    """How far the sprite's centre moves from frame to frame, in pixels: a mean for each clip."""
+    """How far the sprite's centre moves from frame to frame, in pixels: each clip's median."""
     cut = masks(clips.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(clips), -1))[:, :, 0]
     place = torch.arange(cut.shape[-1], device=cut.device) + 0.5
     area = cut.sum((2, 3)).clamp(min=1)
     centre = torch.stack([(cut * place).sum((2, 3)), (cut * place[:, None]).sum((2, 3))], -1)
-    return (centre / area[..., None]).diff(dim=1).norm(dim=-1).mean(1)
+    return (centre / area[..., None]).diff(dim=1).norm(dim=-1).median(1).values  # it may blink
 
 
 speeds = {}
@@ -415,8 +415,8 @@ if b.name != "smoke":
 
 # %% [markdown]
 # Read the table by columns: with skip 2 a clip is faster than with skip 1, as it should be. Then by rows: whoever takes the frame rate away, too, walks
-# away from *stills*, and the last line says by how much, clip by clip, from the same noise. (Guidance itself slows clips down: compare with *no
-# guidance*. Its scale is 3 here, to see something; the cascade takes 1.5.)
+# away from *stills*, and the last line says by how much, clip by clip, from the same noise. (The scale of guidance is 3 here, to see something; the
+# cascade takes 1.5.)
 #
 # ### Why it cannot know left from right
 #
@@ -573,22 +573,20 @@ d = Diagram(
     gap=(40, 34),
 )
 x0 = d.box("real clip x_0\n(B, 3, 16, 32, 32)", 0, 1, kind="data")
-low = d.box("shrink\n(B, 3, 16, 16, 16)", 1, 2, kind="layer")
-over = d.box("noise of\nlevel s", 2, 2, kind="layer")
-big = d.box("enlarge: guess\n(B, 3, 16, 32, 32)", 3, 2, kind="layer")
-x_t_box = d.box("x_t", (1, 2), 0, kind="data")
-net_box = d.box("network\ntold t and s", 3, 0, kind="trained")
-plus = d.circle("+", 4, 1)
-loss_box = d.box("(x_0 estimate - x_0)²", 5, 1, kind="loss")
+low = d.box("shrink,\nnoise of level s", 1, 2, kind="layer")
+big = d.box("enlarge: guess\n(B, 3, 16, 32, 32)", 2, 2, kind="layer")
+x_t_box = d.box("x_t", 1, 0, kind="data")
+net_box = d.box("network\ntold t and s", 2, 0, kind="trained")
+plus = d.circle("+", 3, 1)
+loss_box = d.box("squared\nerror", 4, 1, kind="loss")
 d.arrow(x0, low, bend="|-")
-d.arrow(low, over)
-d.arrow(over, big)
+d.arrow(low, big)
 d.arrow(x0, x_t_box, "noise of level t", bend="|-")
 d.arrow(x_t_box, net_box)
 d.arrow(big, net_box)
 d.arrow(net_box, plus, "× 0.2", bend="-|")
 d.arrow(big, plus, bend="-|")
-d.arrow(plus, loss_box)
+d.arrow(plus, loss_box, "estimate of x_0")
 d.show()
 
 # %% [markdown]
@@ -705,7 +703,7 @@ for used in levels:
 guess_level = predict(
     "11.d",
     "Small clips with grain of 0.1 in them. Which level of augmentation gives the best PSNR?",
-    choices=["0: more noise can only harm", "25 to 100", "200"],
+    choices=["level 0: more noise can only harm", "level 25 to 100", "level 200"],
 )
 
 # %%
