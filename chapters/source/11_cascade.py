@@ -125,7 +125,48 @@ silent = quiet.clips(generator, 2).cpu()
 viz.play(list(silent), ["(no caption)"] * 2, scale=128 // side)
 
 # %% [markdown]
-# A stage is trained here, or else loaded. This function does either, and writes down the seconds.
+# Look at a picture and its caption. Shape and colour are there to be seen. Where the sprite is going is not. Commit
+# yourself, before anything is trained, to what will come out at the end:
+
+# %%
+guess_end = predict(
+    "11.a",
+    "Clips for prompts such as 'a red circle moving left': what will be right in 95% or more?",
+    choices=[
+        "shape, colour and motion",
+        "shape and colour; motion in about half of them",
+        "shape and colour; motion no better than by chance",
+        "colour alone",
+    ],
+)
+
+# %% [markdown]
+# The plan. Each orange box is a network; follow the arrows. They are trained in this order, each by itself.
+# (`finished`, below the diagram, trains a stage or loads it, and writes down the seconds.)
+
+# %% jupyter={"source_hidden": true}
+d = Diagram(
+    "The cascade: CLIP turns a prompt into a text embedding, the prior turns that into an image "
+    "embedding. Both have seen captions of pictures. The decoder makes 8 key frames of it, "
+    "interpolation 16 frames, and two stages of super-resolution 32 and then 64 pixels in a row; "
+    "they have seen clips without captions.",
+    gap=(34, 48),
+)
+prompt = d.box("prompt", 0, 0, kind="data")
+clip_box = d.box("CLIP", 1, 0, kind="trained")
+text_box = d.box("text\n(B, 64)", 2, 0, kind="data")
+prior_box = d.box("prior", 3, 0, kind="trained")
+image_box = d.box("image\n(B, 64)", 4, 0, kind="data")
+keys_box = d.box("key frames\n(B, 3, 8, 16, 16)", 4, 1, kind="trained")
+between = d.box("interpolation\n(B, 3, 16, 16, 16)", 3, 1, kind="trained")
+first = d.box("spatio-temporal\n(B, 3, 16, 32, 32)", (1, 2), 1, kind="trained")
+second = d.box("spatial\n(B, 3, 16, 64, 64)", 0, 1, kind="trained")
+chain = [prompt, clip_box, text_box, prior_box, image_box, keys_box, between, first, second]
+for one, two in zip(chain, chain[1:]):
+    d.arrow(one, two)
+d.group([clip_box, text_box, prior_box], "learnt from pictures with captions")
+d.group([keys_box, between, first, second], "learnt from pictures and clips without captions")
+d.show()
 
 # %%
 folder, took = shipped("data") / "cascade", {}
@@ -157,49 +198,6 @@ def new(stage):
     """An untrained stage of this chapter's sizes."""
     return lambda: build_stage(stage, b.sizes)
 
-
-# %% [markdown]
-# Look at a picture and its caption. Shape and colour are there to be seen. Where the sprite is going is not. Commit
-# yourself, before anything is trained, to what will come out at the end:
-
-# %%
-guess_end = predict(
-    "11.a",
-    "Clips for prompts such as 'a red circle moving left': what will be right in 95% or more?",
-    choices=[
-        "shape, colour and motion",
-        "shape and colour; motion in about half of them",
-        "shape and colour; motion no better than by chance",
-        "colour alone",
-    ],
-)
-
-# %% [markdown]
-# The plan. Each orange box is a network; follow the arrows. They are trained in this order, each by itself.
-
-# %% jupyter={"source_hidden": true}
-d = Diagram(
-    "The cascade: CLIP turns a prompt into a text embedding, the prior turns that into an image "
-    "embedding. Both have seen captions of pictures. The decoder makes 8 key frames of it, "
-    "interpolation 16 frames, and two stages of super-resolution 32 and then 64 pixels in a row; "
-    "they have seen clips without captions.",
-    gap=(34, 48),
-)
-prompt = d.box("prompt", 0, 0, kind="data")
-clip_box = d.box("CLIP", 1, 0, kind="trained")
-text_box = d.box("text\n(B, 64)", 2, 0, kind="data")
-prior_box = d.box("prior", 3, 0, kind="trained")
-image_box = d.box("image\n(B, 64)", 4, 0, kind="data")
-keys_box = d.box("key frames\n(B, 3, 8, 16, 16)", 4, 1, kind="trained")
-between = d.box("interpolation\n(B, 3, 16, 16, 16)", 3, 1, kind="trained")
-first = d.box("spatio-temporal\n(B, 3, 16, 32, 32)", (1, 2), 1, kind="trained")
-second = d.box("spatial\n(B, 3, 16, 64, 64)", 0, 1, kind="trained")
-chain = [prompt, clip_box, text_box, prior_box, image_box, keys_box, between, first, second]
-for one, two in zip(chain, chain[1:]):
-    d.arrow(one, two)
-d.group([clip_box, text_box, prior_box], "learnt from pictures with captions")
-d.group([keys_box, between, first, second], "learnt from pictures and clips without captions")
-d.show()
 
 # %% [markdown]
 # ## 2 · From a sentence to the place of its picture
@@ -326,8 +324,6 @@ names = [f"skip {int(skip)}" for skip in cond[:, -1]]
 viz.show_images(strips, "Four stretches of silent clips", 4, rows=names, width=4)
 plt.show()
 print("lengths of the embeddings told:", [f"{x:.2f}" for x in cond[:, :-1].norm(dim=1).tolist()])
-
-# %%
 key_frames = finished(
     "key_frames",
     lambda: animate(decoder, b.sizes.key_frames),
@@ -805,7 +801,8 @@ grains = {"of the small clips": grain_of(small_clips.cpu())}
 for level in (0, 50, 150):
     noise = torch.Generator(b.device).manual_seed(23)
     middle = upscale(spatiotemporal, small_clips, level, 4, noise)
-    grains[f"behind both stages, level {level}"] = grain_of(upscale(spatial, middle, level, 4, noise).cpu())
+    last = upscale(spatial, middle, level, 4, noise)
+    grains[f"behind both stages, level {level}"] = grain_of(last.cpu())
 for name, value in grains.items():
     print(f"grain {name}: {value:.4f}")
 
