@@ -313,7 +313,9 @@ for name, each in sources.items():
 # Write the batch. `quiet.stretches(generator, n, frames, skip)` gives random stretches of recordings,
 # `one_of(choices, n, generator)` and `picks(below, n, generator)` random numbers, `told(embeddings, skip)` puts the
 # numbers behind the embeddings. `drop_embedding` takes away some embeddings, for guidance, and leaves what stands
-# behind them. Mind two sizes: CLIP looks at pictures twice as large as those that the decoder makes.
+# behind them. `KEY_FRAME_SKIPS` are the choices, `DROPPED` is the share to drop. Mind two sizes: recordings are larger
+# than what CLIP looks at (`clip.size`), and CLIP looks at pictures twice as large as those that the decoder makes.
+# `shrink(x, factor)` averages.
 
 # %% piece="cascade_training.key_frame_batch" exercise="11.2" points=3 minutes=25
 
@@ -512,7 +514,9 @@ plt.show()
 # Which network? That of the key frames knows already how sprites move. But its first convolution reads 3 channels of
 # pixels, and now there are 4 more: a guess and a mask. Make the convolution wider, so that the network goes on *exactly
 # as it was*, whatever is in the new channels, and yet can learn to use them. Chapter 08 has shown which numbers do
-# both. Mind the `PixelUnshuffle` in front of the convolution: of each channel it makes $p^2$, and leaves them in order.
+# both. `net.stem` is an `nn.Sequential` of a `PixelUnshuffle` and the convolution (3 × 3, padding 1), whose place a
+# wider one is to take. Mind the `PixelUnshuffle`: of each channel it makes `downscale_factor**2`, and leaves them in
+# order.
 
 # %% piece="conditioning.widen_stem" exercise="11.5" points=2 minutes=15 hide=["Equation"]
 
@@ -770,6 +774,16 @@ for (kind, name), values in trembling.items():
 # All five networks, and CLIP, in one object. Each stage takes what the one before has made. A `Walk` says how each is
 # sampled: DDIM steps, guidance, the frame rate, and the level of augmentation. Return what each stage made, so that one
 # can see who made a mistake. How many key frames does the interpolation need, if not all eight?
+#
+# | stage | what runs it | from the walk |
+# |---|---|---|
+# | CLIP | `Tokenizer().encode(prompts)`, `self.clip.embed_texts(tokens)` | |
+# | prior | `sample_prior(model, texts, steps, guidance, generator)` | `prior_steps`, `prior_guidance` |
+# | key frames | `sample_key_frames(model, images, skip, steps, guidance, generator)` | `skip`, `key_frame_steps`, `guidance` |
+# | interpolation | `interpolate_frames(model, known, skip, steps, generator)` | `skip`, `steps` |
+# | both others | `upscale(model, low, level, steps, generator)` | `level`, `upscale_steps` |
+#
+# `known_frames(frames, skip)` counts, and `require_skip(skip, key_frames, frames)` raises what is to be raised.
 
 # %% piece="cascade.TextToVideo" methods=["stages"] exercise="11.8" points=3 minutes=25
 
