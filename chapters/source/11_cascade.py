@@ -135,7 +135,7 @@ guess_end = predict(
     choices=[
         "shape, colour and motion",
         "shape and colour; motion in about half of them",
-        "shape and colour; motion no better than by chance",
+        "shape and colour; motion little better than by chance",
         "colour alone",
     ],
 )
