@@ -846,6 +846,8 @@ strips = shown[:, :, ::2].transpose(1, 2).flatten(0, 1)
 viz.show_images(strips, "Clips of 64 x 64 pixels, every second frame", half, rows=names, width=8)
 plt.show()
 end = right["spatial"]
+error = (end["motion"] * (1 - end["motion"]) / len(triples)) ** 0.5
+print(f"motion in the last stage: {end['motion']:.1%} ± {error:.1%} (standard error)")
 if b.name != "smoke":
     which = 2 if end["motion"] < 0.3 else 1 if end["motion"] < 0.9 else 0
     guess_end.beside(guess_end.question.choices[which if end["shape and colour"] > 0.9 else 3])
