@@ -143,9 +143,11 @@ def judge_prompts(
     return tuple({name: torch.cat(parts) for name, parts in each.items()} for each in (seen, features))
 
 
-def attributes_in(clips: Tensor, judge: AttributeClassifier) -> Tensor:
-    """The attributes (N, 3) long that the judge sees in clips of any size (see `as_judged`)."""
-    return torch.stack([logits.argmax(dim=1) for logits in judge(as_judged(clips))], dim=1)
+@torch.no_grad()
+def attributes_in(clips: Tensor, judge: AttributeClassifier, batch: int = 32) -> Tensor:
+    """The attributes (N, 3) long that the judge sees in clips of any size (see `as_judged`), so many at a time."""
+    parts = [judge(as_judged(part)) for part in clips.split(batch)]
+    return torch.cat([torch.stack([logits.argmax(dim=1) for logits in each], dim=1) for each in parts])
 
 
 @torch.no_grad()
