@@ -524,10 +524,10 @@ for name, p in kinds.items():
 # ## 5 · Grain and flicker
 #
 # Chapter 10's clips had a little grain, and their frames a little flicker. Let us have two numbers more, for these,
-# without any network. A *second difference*, $1, -2, 1$, is 0 where something changes evenly. Take it along rows and then along
-# columns, and of a shaded ground nothing is left; of noise of standard deviation $\sigma$, noise of $6\sigma$. (The
-# squares of the nine weights add up to 36.) The *median* of its size over the frame does not mind a sprite, as long
-# as it covers less than half. The same along time is a measure of *flicker*.
+# without any network. A *second difference*, $1, -2, 1$, is 0 where something changes evenly. Take it along rows and
+# then along columns, and of a shaded ground nothing is left; of noise of standard deviation $\sigma$, noise of
+# $6\sigma$. (The squares of the nine weights add up to 36.) The *median* of its size over the frame does not mind a
+# sprite, as long as it covers less than half. The same along time is a measure of *flicker*.
 
 # %% piece="texture.grain"
 
@@ -1041,6 +1041,7 @@ assert abs(bag[0] - bag[1]) < 1e-6 * bag[0], "a bag of frames has no order"
 assert math.isclose(psnr(photo, versions["noise"]), psnr(photo, versions["blur"]), rel_tol=1e-9)
 assert max(found.values()) > 0.9 > 0.6 > min(found.values()), "one PSNR, many similarities"
 assert fooled < 1e-3 and apart > 1, "what Gaussians tell and do not tell"
+assert z_hasty > 4 and moved > 4, "two sets of one thing have a distance, and others a larger one"
 assert all(fooling > given for given, fooling in scores.values()), "worthless, and a better score"
 if b.device.type == "cuda":
     assert torch.cuda.max_memory_allocated() < 8 * 2**30, "must fit a card with 8 GiB"

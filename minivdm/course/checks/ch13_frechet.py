@@ -54,7 +54,7 @@ def frechet_distance(f, draw):
     yield near("points without any spread", f(point, 3 * point), 8, within=1e-3)
     yield raises("nor has one in the other set", ValueError, lambda: f(draw.normal(9, 3), one))
     yield raises("no samples", ValueError, lambda: f(one[:0], draw.normal(9, 3)))
-    yield raises("other dimensions", ValueError, lambda: f(a, b[:, :4]))
+    yield raises("other dimensions, as `checked_features` refuses them", ValueError, lambda: f(a, b[:, :4]))
     for value in (math.nan, math.inf):
         bad = a.clone()
         bad[3, 1] = value
