@@ -145,8 +145,8 @@ plt.show()
 print("PSNR to the photo: " + ", ".join(f"{psnr(photo, each):.2f}" for each in versions.values()))
 
 # %% [markdown]
-# Six times 21.94 dB. (*Shifted* is a double exposure: the photo, and over it a paler copy four pixels aside. What
-# leaves it at one edge comes in at the other.) The mean squared error looks at each pixel by itself. It cannot know
+# Six times 21.94 dB. (*Shifted* is a double exposure: half the photo, half a copy four pixels aside. What leaves the
+# copy at one edge comes in at the other.) The mean squared error looks at each pixel by itself. It cannot know
 # whether errors form a pattern.
 #
 # **Structural similarity** (SSIM, [Wang et al., 2004](https://doi.org/10.1109/TIP.2003.819861)) looks at a small
@@ -217,10 +217,10 @@ guess.beside(max(found, key=found.get))
 
 # %% [markdown]
 # The bars differ by much, at one PSNR. A change that is the same everywhere keeps the structure in each window; noise
-# and blur take it away. But *blocks*, where the face is gone, and *shifted*, a sharp photo with a pale ghost, have bars
-# of the same length: one number does not say what is wrong. And look at the last line. Nothing is wrong with a photo
-# that only lies four pixels aside, but pixel by pixel, and window by window, it is another picture, worse than any of
-# the six by PSNR. Both measures need *the* right answer. A text-to-video model has none: "a red circle moving left" has
+# and blur take it away. But *blocks*, where the face is gone, and *shifted*, a sharp photo and its ghost, have bars of
+# the same length: one number does not say what is wrong. And look at the last line. Nothing is wrong with a photo that
+# only lies four pixels aside, but pixel by pixel, and window by window, it is another picture, worse than any of the six
+# by both numbers. Both measures need *the* right answer. A text-to-video model has none: "a red circle moving left" has
 # countless right answers.
 #
 # ## 2 · Beside many right answers: two clouds
@@ -478,7 +478,7 @@ for name, metric, floor in (
 # %% [markdown]
 # A minus sign means *nearer*: by mini-FVD your cloud, which no clips have, is better than real clips are. If mini-KVD
 # has a large plus, it was the third moments that gave the cloud away. So a good FVD says that two moments agree, and
-# nothing else; that is why papers report a second ruler beside it.
+# nothing else: a second ruler, of another kind, belongs beside it.
 #
 # ## 4 · Without anything beside it: IS, CLIPSIM, frame consistency
 #
@@ -492,9 +492,9 @@ for name, metric, floor in (
 #
 # For clips the classifier is one of clips: here, the judge's answer about the *motion*, one of eight (*video IS*). To
 # have an error bar, the clips are cut into ten parts, each with a $p(y)$ of its own. And if ten does not divide their
-# number? People dropped the rest, or made the last part larger, and got another score. How do you cut 24 clips into
-# seven parts that are as equal as can be, with none left over? (`checked_probabilities(p)` returns probabilities in
-# float64, or refuses what are none.)
+# number? Drop the rest, or make the last part larger, and it is another score. How do you cut 24 clips into seven parts
+# that are as equal as can be, with none left over? (`checked_probabilities(p)` returns probabilities in float64, or
+# refuses what are none.)
 #
 # ### Exercise 13.6: sure and varied
 
