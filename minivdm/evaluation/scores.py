@@ -19,7 +19,7 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, flo
         KL(p || q) = sum_y p_y ln( p_y / q_y ),            0 ln 0 = 0
 
     The samples are cut into `splits` parts, in the order in which they come. All samples are used,
-    and no part is larger than another by more than one. Each has a p(y), and so a score, of its own.
+    and no part is larger than another by more than one. Each has a p(y) and a score of its own.
 
     Args:
         probabilities: (N, K), each row adds up to 1.
