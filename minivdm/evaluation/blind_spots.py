@@ -16,10 +16,10 @@ def notices(
 ) -> float:
     r"""By how many standard errors a damage changes what a metric says.
 
-    It is the difference of two means, over its standard error. Each is a mean of `rounds` values of the
-    metric, independent of all others: every round draws four fresh batches, two for a value of either
-    kind. Beyond 4, up or down, a damage counts as noticed; one that changes nothing goes unnoticed,
-    whatever the metric.
+    It is the difference of two means, over its standard error. Each is a mean of `rounds` values of
+    the metric, all of them independent: every round draws four fresh batches, two for a value of
+    either kind. Beyond 4, up or down, a damage counts as noticed; one that changes nothing goes
+    unnoticed, whatever the metric.
 
     Equation:
         intact: the metric of drawn clips and other drawn ones

@@ -7,8 +7,8 @@ from torch import Tensor
 def same_moments(features: Tensor) -> Tensor:
     """Features whose Frechet distance to the given ones is 0, though none of them is one of these.
 
-    Nor are they nearly the given ones. Call the usual (median) distance of a given one to its nearest
-    neighbour d: at least half of the new ones are farther than d / 10 from every given one.
+    Nor are they nearly the given ones. Call d the usual (median) distance of a given one to its
+    nearest neighbour: at least half of the new ones are farther than d / 10 from every given one.
 
     Args:
         features: (N, D), N >= 3, scattered as features of clips are. It need not work for a regular
