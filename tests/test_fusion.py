@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from minivdm.models.fusion import fuse, fused_weight, input_grams, thin_adapter
+from minivdm.models.fusion import fuse, fused_weight, input_grams
 from minivdm.models.lora import add_lora, lora_layers, merge_lora
 
 
@@ -90,29 +90,3 @@ def test_grams_are_means_over_places():
         input_grams(net, lambda: None)
     with pytest.raises(ValueError, match="no layer was corrected"):
         input_grams(Net(), lambda: None)
-
-
-@pytest.mark.parametrize("share", [0.5, 0.1, 0.001])
-def test_a_thin_adapter_loses_no_more_than_it_may_and_has_the_least_rank(share):
-    delta = draw(12, 9)
-    x = draw(9, 40, seed=1) * torch.logspace(-1, 1, 9)[:, None]  # some inputs are much louder than others
-    A, B = thin_adapter(delta, x @ x.T, share)
-    energies = torch.linalg.svdvals((delta @ x).double()).square()
-    tails = energies.flip(0).cumsum(0).flip(0) / energies.sum()  # lost at ranks 0, 1, ...
-    assert len(A) == max(1, int((tails > share).sum()))
-    lost = ((delta - B @ A) @ x).square().sum() / (delta @ x).square().sum()
-    assert lost == pytest.approx(tails[len(A)].item() if len(A) < 9 else 0, abs=1e-5)
-
-
-def test_a_thin_adapter_of_nothing_and_of_quiet_directions():
-    A, B = thin_adapter(torch.zeros(4, 3), torch.eye(3), 0.5)
-    assert A.shape == (1, 3) and not (B @ A).any()
-    delta, quiet = torch.diag(torch.tensor([1.0, 100.0])), torch.diag(torch.tensor([1.0, 0.0]))
-    A, B = thin_adapter(delta, quiet, 0.01)
-    assert A.shape == (1, 2) and torch.allclose(B @ A @ quiet, delta @ quiet)
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
-def test_a_share_that_makes_no_sense_is_refused(share):
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        thin_adapter(torch.eye(2), torch.eye(2), share)

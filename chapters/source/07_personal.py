@@ -1,7 +1,7 @@
 # ---
 # title: LoRA, DreamBooth, Mix-of-Show
 # question: How does a model learn *your* thing from a few pictures?
-# build: low-rank adapters, merging, prior preservation, gradient fusion, thin adapters
+# build: low-rank adapters, merging, prior preservation, gradient fusion
 # ---
 
 # %% [markdown]
@@ -52,7 +52,7 @@ from minivdm.models.lora import (
     trained_parameters,
     unmerge_lora,
 )
-from minivdm.models.fusion import fuse, input_grams, thin_adapter
+from minivdm.models.fusion import fuse, input_grams
 from minivdm.pipelines.adapters import add_concept, base_hash, load_concept, save_concept
 from minivdm.pipelines.pretrained import load_pretrained
 from minivdm.pipelines.text2image import sample_tokens, still_tokenizer
@@ -65,26 +65,17 @@ CROSS = r"words\.(q|kv|out)$"  # finds the projections of cross-attention by the
 
 # %%
 b = budget(
-    smoke=dict(
-        steps=2, batch=2, prior=3, judged=3, levels=1, full=2, gram=2, thin=(0.1,),
-        reminders=("moving",), film_steps=2, clips=1,
-    ),
-    cpu=dict(
-        steps=250, batch=4, prior=108, judged=36, levels=10, full=200, gram=12, thin=(0.1,),
-        reminders=("moving",), film_steps=200, clips=8,
-    ),
-    gpu=dict(
-        steps=320, batch=8, prior=288, judged=72, levels=15, full=320, gram=48, thin=(0.3, 0.1),
-        reminders=("still", "moving"), film_steps=400, clips=48,
-    ),
+    smoke=dict(steps=2, batch=2, prior=3, judged=3, levels=1, gram=2, clips=1, full=2),
+    cpu=dict(steps=250, batch=4, prior=108, judged=36, levels=10, gram=12, clips=6, full=200),
+    gpu=dict(steps=400, batch=8, prior=432, judged=72, levels=15, gram=48, clips=32, full=400),
 )
 
 SEEDS = 3 if b.name == "gpu" else 1
 
 # %% [markdown]
 # `steps` are those of one tuning, on `batch` new pictures and as many old ones; `prior` is how many old ones there are,
-# `judged` how many pictures are judged for each number, drawn in `levels` steps of DDIM; `gram` and `thin` belong to section
-# 5, `reminders`, `film_steps` and `clips` to section 6. With three seeds, at `gpu`, the main numbers come with their standard error. At `smoke` the models learn nothing in two steps: there, look only at what
+# `judged` how many pictures are judged for each number, drawn in `levels` steps of DDIM. With three seeds, at `gpu`, the
+# main numbers come with their standard error. At `smoke` the models learn nothing in two steps: there, look only at what
 # the cells do.
 #
 # ## 1 · Four pictures of something new
@@ -247,24 +238,12 @@ d.show()
 # shows the singular values of $\frac{\alpha}{r}BA$ for random A and B: beyond the $r$-th there is nothing but rounding.
 
 # %%
-
-
-@torch.no_grad()
-def answers(model, tokenizer, captions):
-    """What a model's network answers to four captions and fixed noise, at four levels: its v."""
-    noise = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(b.device)
-    levels = torch.tensor([1000, 950, 900, 800], device=b.device)
-    return model.net(noise, levels, tokenizer.encode(captions).to(b.device))
-
-
-def difference(one, other):
-    """How far two answers are apart, as a share of their size (root mean square)."""
-    return ((one - other).square().mean() / other.square().mean()).sqrt().item()
-
-
-rings = ["a red ring"] * 4
-begins = torch.equal(answers(untuned, moon_words, rings), answers(base, words, rings))
-print(f"with a new adapter the model answers the same, to the bit: {begins}")
+x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(b.device)
+level, tokens = torch.tensor([900, 500, 100, 10]).to(b.device), words.encode(["a red ring"] * 4)
+tokens = tokens.to(b.device)
+with torch.no_grad():
+    same = torch.equal(untuned(x, level, tokens), base(x, level, tokens))
+print(f"with a new adapter the model draws the same, to the bit: {same}")
 whole = sum(p.numel() for p in base.parameters())
 for rank in (1, 4, 16):
     copied = copy.deepcopy(base)
@@ -294,45 +273,42 @@ plt.show()
 
 # %% [markdown]
 # The `merge_lora` of the next exercise is broken. Look first at what it does to a model whose adapter is strong: an ideal
-# one would draw the same picture in every row, and be the base again at the end. (By number we compare *one* answer of the
-# network, where merging leaves a difference of rounding alone. In a picture such a difference has gone through a whole walk.)
+# one would draw the same picture in every row, and be the base again at the end.
 
 # %%
 LEVELS = max(b.levels, 5)  # so that there is something to see at smoke, too
 
 
 def rows_while_merging(merge, unmerge=unmerge_lora):
-    """Pictures before merging and after each of four calls, how far one answer of the network is
-    from its answer before, and whether unmerging gives back the base."""
+    """Pictures before merging and after each of four calls; and what unmerging gives back."""
     toy, _, toy_words = with_word(base, "moon", "shape")
     before_merging = base_hash(toy)
     torch.manual_seed(0)
     for layer in lora_layers(toy).values():
         nn.init.normal_(layer.adapters[0].B, std=0.05)  # an adapter that does something
-    rows, answered = [], []
+    rows = []
     with torch.no_grad():
         for _ in range(5):
             rows.append(draw(toy, toy_words, old_things[:6], levels=LEVELS))
-            answered.append(answers(toy, toy_words, rings))
             merge(toy)
         unmerge(toy)
-    apart = [difference(each, answered[0]) for each in answered]
+    apart = [(row - rows[0]).abs().max().item() for row in rows]
     return torch.cat(rows), apart, base_hash(remove_lora(toy)) == before_merging
 
 
 def show_merging(title, rows, apart, restored):
-    """The pictures, and beside each row how far one answer is from that of the first row."""
+    """The pictures, with the largest difference of a pixel from the first row beside each row."""
     calls = ("not merged", "merged once", "twice", "three times", "four times")
-    names = [f"{call}\n{value:.0e} off" for call, value in zip(calls, apart)]
+    names = [f"{call}\n{value:.1g} off" for call, value in zip(calls, apart)]
     viz.show_images(rows.cpu(), title, len(rows) // len(names), width=5, rows=names)
     plt.show()
     for call, value in zip(calls, apart):
-        print(f"{call:12s} one answer of the network is off by {value:.0e} of its size")
+        print(f"{call:12s} largest difference of a pixel from not merged: {value:.1g}")
     print(f"unmerged, the weights are those of the base, bit for bit: {restored}")
 
 
 broken = as_given("lora.merge_lora")
-show_merging("The broken version", *rows_while_merging(broken))
+show_merging("The broken version (pixels go from -1 to 1)", *rows_while_merging(broken))
 
 # %% [markdown]
 # Called once, it works. What does the second call do, and why does unmerging not bring the base back? The numbers show
@@ -422,8 +398,7 @@ def learn_moons(prior, seed=0, pattern=CROSS, rank=16, full=False):
     numbers = trained_parameters(model)
     options = dict(steps=b.full, lr=1e-3) if full else {}
     seconds = learn(model, tokenizer, moons, moon_triples, prior, seed=seed, **options)
-    both_kinds = draw(model, tokenizer, torch.cat([new_moons, old_things]), seed)
-    new, old = both_kinds.split([len(new_moons), len(old_things)])
+    new, old = draw(model, tokenizer, new_moons, seed), draw(model, tokenizer, old_things, seed)
     found = dict(new=shares(new, new_moons), old=shares(old, old_things))
     found |= dict(pictures=new, drifted=old, seconds=seconds, numbers=numbers)
     return found | dict(model=model, concept=concept, tokenizer=tokenizer)
@@ -536,12 +511,8 @@ try:
 except ValueError as error:
     print("error:", str(error).replace(str(folder) + "/", ""))
 revived, revived_words = load_concept(folder / "moon.pt", again := copy.deepcopy(base), words)
-numbers = zip(revived.parameters(), one["concept"].parameters(), strict=True)
-read_back = all(torch.equal(loaded, kept) for loaded, kept in numbers)
-four = stills.captions(new_moons.repeat(4, 1)[:4])
-same = difference(answers(again, revived_words, four), answers(one["model"], revived_words, four))
-print(f"read from its file, the adapter and the word are as they were, bit for bit: {read_back};")
-print(f"in a fresh base, one answer of the network differs by {same:.0e} of its size")
+same = (draw(again, revived_words, new_moons) - one["pictures"]).abs().max().item()
+print(f"loaded into a fresh base, the pictures differ by at most {same:.1g}")
 table, table_before = one["model"].net.encoder.words, base.net.encoder.words.weight
 rows_kept = torch.equal(table.weight[: len(table_before)], table_before)
 moved = (table.rows[0] - untuned.net.encoder.words.rows[0]).square().mean().sqrt().item()
@@ -626,8 +597,7 @@ for name in WHERE:
     print(f"{name:16s} moons {moons_right}, old things {old_right}")
 
 # %% [markdown]
-# One seed each, but for cross-attention: enough to tell 2% from 99%, and too little to tell 80% from 99%: with four
-# seeds, "all attention" alone came out between 75% and 99%.
+# One seed each, but for cross-attention: enough to tell 2% from 99%, and too little to tell 98% from 99%.
 
 # %% [markdown] words="7.5" minutes=10
 # Somebody tunes a model, without reminders, on four pictures of a moon that are all *red* and all at the *top left*, with
@@ -773,7 +743,7 @@ if b.name != "smoke":
 # with one concept, $\rho = 0$ and enough inputs, what must come out? With two concepts whose inputs are orthogonal? With
 # a very large $\rho$?
 
-# %% piece="fusion.fused_weight" kind="derive" hide=["Equation"] exercise="7.4" points=4 minutes=30
+# %% piece="fusion.fused_weight" kind="derive" hide=["Equation"] exercise="7.4" points=5 minutes=30
 
 # %% [markdown]
 # The rest is book-keeping: `input_grams` runs a model and sums up $XX^\top$ for each corrected layer, and `fuse` writes
@@ -804,7 +774,7 @@ old_grams = grams_of(plain, words, old_things)
 
 
 def fused_pair(seed):
-    """Moons and pink of one seed in one set of weights, the tokenizer, and all inputs' Grams."""
+    """Moons and pink of one seed in one set of weights, and the tokenizer."""
     runs = with_moon[seed], with_pink[seed]
     grams = [
         grams_of(run["model"], run["tokenizer"], triples)
@@ -812,16 +782,13 @@ def fused_pair(seed):
     ]
     deltas = [correction(run["model"]) for run in runs]
     model, tokenizer = both(seed, 1.0)
-    deltas.append({})  # no correction of any layer: D_0 = 0
-    grams.append(old_grams)
-    total = {name: sum(each[name] for each in grams) for name in old_grams}
-    return fuse(model, deltas, grams, ridge=1e-3), tokenizer, total
+    nothing = {}  # no correction of any layer: D_0 = 0
+    return fuse(model, [*deltas, nothing], [*grams, old_grams], ridge=1e-3), tokenizer
 
 
-begin, fused = time.perf_counter(), []
+begin = time.perf_counter()
 for seed in range(SEEDS):
-    fused.append(fused_pair(seed))
-    examine("gradient fusion", *fused[seed][:2], seed)
+    examine("gradient fusion", *fused_pair(seed), seed)
 seconds = (time.perf_counter() - begin) / SEEDS
 print(f"fused and examined in {seconds:.1f} s, without a training picture\n")
 single, means = show_results()
@@ -838,8 +805,8 @@ if b.name != "smoke":
 # What the base knew is one more concept: its inputs come from old prompts, and its correction is $D_0 = 0$.
 #
 # Which rows keep moons, pink things and the old world at once? Fusion does: that is what was asked for. Now look at their
-# child, pink moons, and at the last line. There fusion promises nothing, and its advantage is unsure: in four of five runs it was
-# better than the better of the sums, by 8 to 24 points, in one worse by 14, and always below either concept. One could expect that.
+# child, pink moons, and at the last line. There fusion promises nothing, and its advantage is gone or unsure: in our runs it
+# was now better than the better of the sums, now worse, and always far below either concept. One could expect that.
 # Nobody's inputs contain a pink moon: $X_1$ comes from moons of known colours, $X_2$ from pink things of known
 # shapes, and each concept is matched *on its own inputs* only. A prompt with both words puts inputs into the layers of
 # which no term of the objective speaks. The sum at full strength lets both corrections act on everything: that may help
@@ -849,91 +816,6 @@ if b.name != "smoke":
 # network, and so keeps more of a concept in the words and less in the weights, which makes fusing easier. And for two
 # things side by side in one picture it needs attention that is restricted to regions; our model draws one thing at a
 # time.)
-#
-# ### Exercise 7.6: an adapter again
-#
-# One thing was lost on the way. An adapter of rank 16 is a small file; what fusion adds to a layer, $D = W - W_0$, is a whole
-# matrix. Whom would you send that to? So make two thin matrices of it again, $D \approx BA$, as thin as can be.
-#
-# How thin is that? The best known answer is that of Eckart and Young (1936): among all matrices of rank $r$, the one nearest
-# to $D$ keeps its $r$ largest singular values. But nobody ever sees $D$. What the next layer sees is $D X$, and you know a lot
-# about $X$: its Gram matrix. Where no input points, $D$ may be as wrong as it likes.
-#
-# So here is the order: of what the correction gives out, at most a share `at_most` may be lost,
-# $\|DX - BAX\|^2 \le \texttt{at\_most} \cdot \|DX\|^2$, and the rank shall be the least with which this is possible. Design it.
-# Think of the outputs $Y = DX$ first, as if you had them: of what rank can $Y$ be replaced, and what is lost then? Then look
-# at what your answer needs to know of $Y$, and whether $G$ tells it. Last: how does a matrix of low rank that is near $Y$
-# become one that is *multiplied* with $X$? (Your design is measured: on inputs drawn anew, with that Gram matrix.)
-
-# %% piece="fusion.thin_adapter" kind="design" hide=["Equation"] exercise="7.6" points=3 minutes=25
-
-# %% [markdown]
-# Now thin what fusion has made of moon and pink, in all layers. And beside it take for each layer the matrix that is nearest to
-# $D$ itself, *of the same rank*: is it worth the trouble to look at the inputs?
-
-# %%
-guess_thin = predict(
-    "7.f",
-    "A tenth of the output may be lost. How large are the thin corrections, in percent of the "
-    "numbers of the two adapters?",
-    low=0,
-    high=100,
-    unit="%",
-)
-
-# %%
-
-
-def output_energy(matrix, gram):
-    """The squared size of what a matrix gives out, of inputs with this Gram matrix."""
-    return torch.trace(matrix.double() @ gram @ matrix.double().T).item()
-
-
-@torch.no_grad()
-def thinned(seed, at_most):
-    """Fused models with thin corrections of the same ranks, by what goes in, and by D alone; how
-    many numbers these have; and the share of the output that each loses (mean over layers)."""
-    model, _, total = fused[seed]
-    models, numbers, lost = (copy.deepcopy(model), copy.deepcopy(model)), 0, torch.zeros(2)
-    for name, gram in total.items():
-        begins = base.get_submodule(name).weight
-        D = (model.get_submodule(name).weight - begins).flatten(1)
-        A, B = thin_adapter(D, gram, at_most)
-        r, numbers = len(A), numbers + A.numel() + B.numel()
-        U, S, V = torch.linalg.svd(D, full_matrices=False)
-        for i, thin in enumerate((B @ A, (U[:, :r] * S[:r]) @ V[:r])):
-            models[i].get_submodule(name).weight.copy_(begins + thin.view_as(begins))
-            lost[i] += output_energy(D - thin, gram) / output_energy(D, gram) / len(total)
-    return models, numbers, lost.tolist()
-
-
-full_numbers = sum(base.get_submodule(name).weight.numel() for name in old_grams)
-pair = [run["concept"].adapters.values() for run in (with_moon[0], with_pink[0])]
-pair_numbers = sum(each.A.numel() + each.B.numel() for adapters in pair for each in adapters)
-print(f"what fusion adds: {full_numbers:,} numbers; the two adapters together: {pair_numbers:,}")
-share_of_numbers, losses = {}, {}
-for at_most in b.thin:
-    for seed in range(SEEDS):
-        (by_inputs, by_itself), numbers, losses[at_most] = thinned(seed, at_most)
-        examine(f"thin, {at_most:.0%} lost", by_inputs, fused[seed][1], seed)
-        examine(f"nearest to D, {at_most:.0%}", by_itself, fused[seed][1], seed)
-    share_of_numbers[at_most] = numbers / pair_numbers
-    mine, theirs = losses[at_most]
-    percent = f"{share_of_numbers[at_most]:.0%}"
-    print(f"{at_most:.0%} may be lost: {numbers:,} numbers, {percent} of the two adapters';")
-    print(f"  lost {mine:.1%} of the output, and by the matrix nearest to D {theirs:.1%}")
-print()
-_, thin_means = show_results()
-if b.name != "smoke":
-    guess_thin.beside(100 * share_of_numbers[0.1])
-
-# %% [markdown]
-# Fusion adds more numbers than the two adapters have, and nearly all of them do nothing: a fraction of *one* adapter is enough.
-# Most of the rank was never used where inputs point. (You can do the same to an adapter of your own, before you send it.)
-#
-# Then compare the rows of the same percentage: the same ranks, the same number of numbers. $D$ is large in directions that the
-# network seldom uses, and the matrix nearest to $D$ spends its rank there: of the output it loses more. How much of that is seen in
-# the pictures differs from run to run: a lot after the short training of `cpu`, or where much may be lost, and sometimes nothing.
 #
 # ## 6 · Something real, and something that moves
 #
@@ -956,12 +838,6 @@ print(f"and shape, colour and place as asked in {digit_share[-1]:.0%}")
 # %% [markdown]
 # And in motion? Chapter 10's video model has the same layers, and a picture is a clip of one frame. So teach *it* moons
 # from four still pictures, and ask for clips. It has never seen a moon move.
-#
-# Two choices. *One frame, or several?* Between the layers that are corrected stand others, along time. In a single frame they
-# have nothing to mix; in a clip they do, and then the corrected layers get other inputs than those on which they were tuned.
-# So each picture is held still for four frames. *Which reminders?* The model can draw single frames, to be held as well, or
-# short clips of four frames, in which things move. At `gpu` both are tried. The loss is yours, at the levels from 300 on: below,
-# a picture shows what it is, whatever the word says.
 
 # %%
 guess_motion = predict(
@@ -977,84 +853,46 @@ guess_motion = predict(
 video = load_pretrained("text2video").to(b.device)
 motion_judge = load_pretrained("video_classifier").to(b.device)
 clips, video_words = ConceptClips(16), Tokenizer()
-HELD = 4  # frames
-
-
-def video_reminders(kind):
-    """Clips (N, 3, 4, 32, 32) that the model draws before it is tuned, and their tokens."""
-    prompts = MovingSprites().captions(some_of(all_triples(), max(1, b.prior // 2), 1))
-    shape, noise = (3, HELD if kind == "moving" else 1, 32, 32), torch.Generator(b.device)
-    drawn, tokens = prior_pictures(
-        video, prompts, video_words, shape, b.levels, 2.0, noise.manual_seed(7)
-    )
-    return drawn.expand(-1, -1, HELD, -1, -1).contiguous(), tokens
-
-
+frames = moons[:, :, None]  # (4, 3, 1, 32, 32)
+old_prompts = MovingSprites().captions(some_of(all_triples(), min(b.prior, 144), 1))
+noise = torch.Generator(b.device).manual_seed(7)
+seen_before = prior_pictures(
+    video, old_prompts, video_words, (3, 1, 32, 32), b.levels, 2.0, noise
+)
+start_from = {"moon": OLD["shape"]}
+generator = torch.Generator().manual_seed(0)
+_, video_words = add_concept(video, video_words, start_from, CROSS, 16, 32.0, generator)
 motions = MovingSprites.attributes["motion"]  # a picture goes with any of them
+learnt_from = torch.stack(
+    [
+        video_words.encode([clips.captions_of("moon", colour, each)[0] for each in motions])
+        for colour, _ in MOONS
+    ]
+)
+for _ in tune(video, frames, learnt_from, seen_before, b.steps, 5e-3, b.batch, cuda_graph=True):
+    pass
 moving = triples_with("shape", "moon", ConceptClips.attributes, MovingSprites.attributes)
-moving, olds = some_of(moving, b.clips), some_of(all_triples("all"), b.clips, 5)
-
-
-def loss_of_high_levels(net, x0, schedule, cond, generator, prior, weight):
-    """`prior_preservation_loss` at levels from 300 on."""
-    like = dict(generator=generator, device=x0.device)
-    t = torch.randint(300, schedule.T + 1, x0.shape[:1], **like)
-    eps = torch.randn(x0.shape, **like)
-    v = net(q_sample(x0, t, eps, schedule), t, cond)
-    error = (v - to_v(x0, t, eps, schedule)).square().flatten(1).mean(dim=1)
-    new, old = error.split([len(x0) - prior, prior])
-    return new.mean() + weight * old.mean()
-
-
-def learn_in_clips(kind):
-    """Tune the video model, with reminders of this kind; clips of moons, and of old things."""
-    tuned_video, generator = copy.deepcopy(video), torch.Generator().manual_seed(0)
-    start_from = {"moon": OLD["shape"]}
-    _, words_now = add_concept(
-        tuned_video, video_words, start_from, CROSS, 16, 32.0, generator
-    )
-    named = [clips.captions_of("moon", colour, each)[0] for colour, _ in MOONS for each in motions]
-    wordings = words_now.encode(named).unflatten(0, (len(MOONS), len(motions)))  # (4, 8, L)
-    held = moons[:, :, None].expand(-1, -1, HELD, -1, -1).contiguous()  # (4, 3, 4, 32, 32)
-    options = dict(lr=5e-3, batch=b.batch, loss=loss_of_high_levels, cuda_graph=True)
-    seen_before = video_reminders(kind)
-    for _ in tune(tuned_video, held, wordings, seen_before, b.film_steps, **options):
-        pass
-    tokens = words_now.encode(clips.captions(torch.cat([moving, olds])))
-    shape, begin = (3, 16, 32, 32), torch.Generator(b.device).manual_seed(0)
-    options = dict(generator=begin, batch_size=b.clips, cuda_graph=True)
-    return sample_tokens(tokens, shape, tuned_video, b.levels, 2.0, **options).split(b.clips)
-
-
-learnt = {kind: learn_in_clips(kind) for kind in b.reminders}
-films, old_films = learnt["moving"]
+moving = some_of(moving, b.clips)
+tokens = video_words.encode(clips.captions(moving))
+films = sample_tokens(tokens, (3, 16, 32, 32), video, b.levels, 2.0, noise.manual_seed(0))
 viz.play(films[:4].cpu(), clips.captions(moving[:4]))
 
 # %%
-is_moon = {}
-for kind, (new_films, kept_films) in learnt.items():
-    guessed = judge(new_films.transpose(1, 2).flatten(0, 1))[0].argmax(dim=1).view(-1, 16)
-    is_moon[kind] = (guessed == ALL["shape"].index("moon")).float().mean(dim=1).cpu()
-    is_moving = (motion_judge(new_films)[2].argmax(dim=1).cpu() == moving[:, 2]).float()
-    kept_right = correct_attributes(motion_judge, kept_films, olds).float().mean(0).tolist()
-    parts = [f"{kind} {share:.0%}" for kind, share in zip(MovingSprites.attributes, kept_right)]
-    error = f" ± {is_moon[kind].std() / b.clips**0.5:.0%}" if b.clips > 1 else ""
-    print(f"with reminders that are {kind}:")
-    print(f"  a moon in {is_moon[kind].mean():.0%}{error} of the frames,", end=" ")
-    print(f"the motion as asked in {is_moving.mean():.0%} of the clips", end=" ")
-    print(f"(by chance: {1 / len(motions):.1%})")
-    print("  clips of old things, as asked:", ", ".join(parts))
+guessed = judge(films.transpose(1, 2).flatten(0, 1))[0].argmax(dim=1).view(len(films), 16)
+is_moon = (guessed == ALL["shape"].index("moon")).float().mean(dim=1).cpu()
+is_moving = (motion_judge(films)[2].argmax(dim=1).cpu() == moving[:, 2]).float()
+print(f"a moon in {is_moon.mean():.0%} of the frames,")
+print(f"the motion as asked in {is_moving.mean():.0%} of the clips,", end=" ")
+print(f"by chance in {1 / len(motions):.1%}")
 if b.name != "smoke":
     guess_motion.beside(100 * is_moving.mean().item())
 
 # %% [markdown]
-# Compare the numbers (at `cpu` or `gpu`). A still picture can teach a video model a new thing that then appears in most
-# frames of a clip. Now the old things, at `gpu`: with reminders that stand still their shapes and colours mostly stay, and
-# their motion is lost. The words for motions go through the very layers that were corrected, and nothing said any more what
-# "left" means. With reminders that move, old things go on moving. That is section 3 once more: **reminders keep what they
-# show, and nothing else.** And the moons? They never moved in any picture. See how far their motion lies above chance, and
-# below that of the old things. Chapter 12 goes another way: a motion module that is trained once and plugged into image
-# models that learnt something else.
+# Compare the two numbers (at `cpu` or `gpu`). A still picture can teach a video model a new thing that then appears in most
+# frames of a clip. The motion is another matter: is it as asked more often than by chance? The words for motions go through
+# the very layers that were corrected, single frames cannot say what "left" means, and the reminders were single frames as
+# well: nothing kept the motion in its place. Chapter 12 goes another way: a motion module that is trained once and plugged
+# into image models that learnt something else.
 #
 # Your own pictures: put PNG or JPEG files into a folder with a table `captions.csv` (`file,caption`), and
 #
@@ -1068,18 +906,15 @@ if b.name != "smoke":
 
 # %%
 assert torch.isfinite(films).all() and torch.isfinite(other["pictures"]).all()
-assert begins, "a new adapter must change nothing"
 assert fine and untouched and rows_kept, "the base must be as it was, bit for bit"
-assert max(apart) < 3e-3, "merged equals unmerged, however often, up to rounding"
-assert read_back and same < 3e-3, "an adapter from its file is the same, and answers the same"
+assert max(apart) < 1e-2, "merged equals unmerged, however often"
+assert same < 1e-2, "an adapter from its file draws the same"
 assert one["numbers"] < 0.03 * whole, "LoRA trains less than 3% of the weights"
 if b.device.type == "cuda":
     assert torch.cuda.max_memory_allocated() < 8 * 2**30, "must fit a card with 8 GiB"
 if b.name != "smoke":
-    bar = dict(
-        cpu=dict(new=0.8, digit=0.4, film=0.25, thin=0.25),
-        gpu=dict(new=0.9, digit=0.6, film=0.6, thin=0.15),
-    )[b.name]
+    bars = dict(cpu=dict(new=0.8, digit=0.4, film=0.3), gpu=dict(new=0.9, digit=0.6, film=0.5))
+    bar = bars[b.name]
     reminded, forgetful = accuracy["with reminders"], accuracy["without"]
     assert min(trust) > 0.99, "a judge that errs cannot judge"
     assert reminded[0] >= bar["new"], f"new concept: {reminded[0]:.1%}"
@@ -1091,14 +926,8 @@ if b.name != "smoke":
     for name in ("sum, weights 1", "sum, weights 0.5"):
         worst = min(means[name][what] for what in single)
         assert worst < min(kept[what] for what in single), f"{name} loses nothing?"
-    thin = thin_means["thin, 10% lost"]
-    assert all(thin[what] >= kept[what] - bar["thin"] for what in single), f"thin: {thin}"
-    assert share_of_numbers[0.1] < 0.25, "a thin correction has few numbers"
-    assert all(mine < theirs and mine < most + 1e-6 for most, (mine, theirs) in losses.items())
     assert digit_share[0] >= bar["digit"], f"a real digit: {digit_share[0]:.1%}"
-    share = is_moon["moving"].mean().item()
-    assert share >= bar["film"], f"a moon in {share:.1%} of the frames"
-    assert kept_right[2] >= 0.5, f"old things move as asked in {kept_right[2]:.1%} of the clips"
+    assert is_moon.mean() >= bar["film"], f"a moon in {is_moon.mean():.1%} of the frames"
     print(f"It worked: {reminded[0]:.1%} of moons from four pictures, old things from")
     print(f"{before[-1]:.1%} to {reminded[1]:.1%} with reminders and {forgetful[1]:.1%} without;")
     for name, row in means.items():
@@ -1110,9 +939,8 @@ else:
 # ## What you have now
 #
 # - **LoRA** corrects a layer by a matrix of low rank, starts as no change at all, is a small file, and can be merged, taken out again, turned up and down, and combined.
-# - **DreamBooth** is a new word, a few pictures, and reminders that the model drew itself; each kind of picture counts by its own mean. Reminders keep what they show, and nothing else.
+# - **DreamBooth** is a new word, a few pictures, and reminders that the model drew itself; each kind of picture counts by its own mean.
 # - **Gradient fusion** solves, layer by layer, for the weights that do on each concept's inputs what its own adapter does. It is least squares.
-# - **How thin** a correction can be, its *outputs* tell: their main axes, and not the matrix by itself.
 # - What *varies* among the few pictures, a model can tell from what the word means. What is the same in all of them may become part of the word.
 #
 # | symbol | meaning |

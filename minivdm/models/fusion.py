@@ -64,46 +64,6 @@ def fused_weight(
     return (weight.double() + change).to(weight.dtype)
 
 
-def thin_adapter(
-    delta: Tensor,
-    gram: Tensor,
-    at_most: float,
-) -> tuple[Tensor, Tensor]:
-    r"""The thinnest A and B whose product does what a correction does to its layer's inputs.
-
-    What is lost is counted in what the layer gives out, not in its weights. With the inputs as the
-    columns of X, and D = delta:
-
-        lost = || D X - B A X ||^2  /  || D X ||^2
-
-    The inputs are told by gram = X X^T alone, or by any multiple of it. The rank r is the least,
-    from 1 on, with which at most this share is lost.
-
-    Equation:
-        D gram D^T = U diag(l) U^T with l_1 >= l_2 >= ..., the output along each of its axes
-        B = the first r columns of U,     A = B^T D,     lost = (l_(r+1) + ...) / (l_1 + l_2 + ...)
-
-    Args:
-        delta: (d_out, d_in), the correction D.
-        gram: (d_in, d_in), X X^T. There may be directions in which no input points.
-        at_most: the share that may be lost, between 0 and 1.
-
-    Returns:
-        A (r, d_in) and B (d_out, r), in the dtype of delta.
-
-    Raises:
-        ValueError: if at_most is not between 0 and 1.
-    """
-    if not 0 < at_most < 1:
-        raise ValueError(f"the share that may be lost must lie between 0 and 1, got {at_most}")
-    D = delta.double()
-    values, axes = torch.linalg.eigh(D @ gram.double() @ D.T)  # (d_out,), the smallest first
-    lost = values.clamp(min=0).cumsum(0)  # if the first axes are left out, up to this one
-    kept = max(int((lost > at_most * lost[-1]).sum()), 1)  # r
-    B = axes[:, -kept:]  # (d_out, r)
-    return (B.T @ D).to(delta.dtype), B.to(delta.dtype)
-
-
 @torch.no_grad()
 def input_grams(model: nn.Module, run: Callable) -> dict[str, Tensor]:
     """The Gram matrices X X^T of what goes into each corrected layer of a model while it works.

@@ -120,34 +120,3 @@ def fused_by_eigenvectors(weight, deltas, grams, ridge=0.0):
     told = values > 1e-12 * values.max()
     pull = torch.einsum("noi,nij->oj", torch.stack(list(deltas)).double(), torch.stack(list(grams)).double())
     return (weight + (pull @ axes[:, told] / values[told]) @ axes[:, told].T).to(weight.dtype)
-
-
-@alternative("fusion.thin_adapter")
-def thin_by_inputs_of_its_own(delta, gram, at_most):
-    if not 0 < at_most < 1:
-        raise ValueError("share")
-    values, axes = torch.linalg.eigh(gram.double())
-    x = axes * values.clamp(min=0).sqrt()  # any inputs with this Gram matrix will do
-    U, S, _ = torch.linalg.svd(delta.double() @ x, full_matrices=False)
-    left = S.square().sum() - S.square().cumsum(0)
-    rank = 1
-    while rank < len(S) and left[rank - 1] > at_most * S.square().sum():
-        rank += 1
-    B = U[:, :rank]
-    return (B.T @ delta.double()).to(delta.dtype), B.to(delta.dtype)
-
-
-@alternative("fusion.thin_adapter")
-def thin_by_trying_each_rank(delta, gram, at_most):
-    if at_most <= 0 or at_most >= 1 or at_most != at_most:
-        raise ValueError("share")
-    D, G = delta.double(), gram.double()
-    whole = (D @ G @ D.T).trace()
-    U = torch.linalg.svd(D @ G @ D.T)[0]
-    for rank in range(1, len(D) + 1):
-        B = U[:, :rank]
-        rest = D - B @ B.T @ D
-        if (rest @ G @ rest.T).trace() <= at_most * whole:
-            break
-    half = B.square().sum(0).mean().sqrt() / 2  # the strength may stand in either factor
-    return (half * B.T @ D).to(delta.dtype), (B / half).to(delta.dtype)
