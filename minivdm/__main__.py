@@ -147,6 +147,15 @@ def parser() -> Parser:
         help="clips for each of the 384 prompts (default: 2 on a GPU; on a CPU one clip for each of 96 of them)",
     )
     add_sampling_options(judging, steps=20)
+    judging.add_argument(
+        "--all",
+        dest="everything",
+        action="store_true",
+        help="each model of the course, under every metric of chapter 13",
+    )
+    judging.add_argument(
+        "--clips", type=int, help="for --all: clips in each draw (default: 384 in three draws on a GPU, else 32 in one)"
+    )
     judging.add_argument("--json", action="store_true", help="print the results as JSON, and all else to stderr")
 
     racing = commands.add_parser("speedrun", help="measure the time from nothing to clips that obey, by fixed rules")
@@ -244,9 +253,27 @@ def run(command: str, mine: bool, **options: object) -> object:
         if mine:
             raise ValueError("--mine is for train, sample and evaluate; a speedrun is of the package as it is")
         return speedrun(**options)
+    if options.pop("everything"):
+        from .commands.evaluate_all import evaluate_all
+
+        return evaluate_all(**options_of_all(**options))
     from .commands.evaluate import evaluate_text2video
 
+    if options.pop("clips") is not None:
+        raise ValueError("--clips is for --all; use --copies")
     return evaluate_text2video(**options)
+
+
+def options_of_all(
+    clips: int | None, seed: int, copies: int | None, checkpoint: str | None, steps: int, guidance_scale: float
+) -> dict[str, object]:
+    """The options of `evaluate --all`; a ValueError about the others, which belong to one model."""
+    for name, given in (("copies", copies), ("checkpoint", checkpoint)):
+        if given is not None:
+            raise ValueError(f"--{name} is for one model, --all measures those that come with the course")
+    if (steps, guidance_scale) != (20, 2.0):
+        raise ValueError("--all samples each model as it is meant to be, and takes no --steps or --guidance-scale")
+    return {"clips": clips, "seed": seed}
 
 
 OWN_OPTIONS = {  # of `train`, beside those that all models have

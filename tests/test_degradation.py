@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minivdm.datasets.degradation import enlarge, known_frames, linear_frames, masked_frames, shrink, spread_frames
+from minivdm.datasets.degradation import enlarge, guessed_frames, known_frames, linear_frames, shrink, spread_frames
 
 
 def draw(*shape, seed=0):
@@ -30,16 +30,19 @@ def test_enlarging_keeps_each_frame_for_itself():
 
 
 @pytest.mark.parametrize("frames, skip", [(16, 2), (16, 3), (16, 5), (5, 4), (5, 1), (3, 7)])
-def test_the_mask_is_right_at_both_ends(frames, skip):
+def test_guess_and_mask_are_right_at_both_ends(frames, skip):
     clip = draw(3, 2, frames, 2, 4)
     skips = torch.tensor([skip, 1, frames])
-    out = masked_frames(clip, skips)
+    out = guessed_frames(clip, skips)
     assert out.shape == (3, 3, frames, 2, 4)
     for b, s in enumerate(skips.tolist()):
         for f in range(frames):
             known = f in range(0, frames, s)
             assert (out[b, 2, f] == float(known)).all()
-            assert torch.equal(out[b, :2, f], clip[b, :, f] if known else torch.zeros(2, 2, 4))
+            p, w = f - f % s, f % s / s
+            after = clip[b, :, p + s] if p + s < frames else clip[b, :, p]
+            assert torch.allclose(out[b, :2, f], (1 - w) * clip[b, :, p] + w * after, atol=1e-6)
+            assert not known or torch.equal(out[b, :2, f], clip[b, :, f])
     assert (out[:, 2, 0] == 1).all(), "the first frame is always known"
     assert (out[0, 2, -1] == float((frames - 1) % skip == 0)).all(), "the last one where skip divides F - 1"
 
@@ -48,9 +51,9 @@ def test_what_is_not_known_has_no_effect():
     clip = draw(1, 3, 4, 2, 2)
     spoilt = clip.clone()
     spoilt[:, :, [1, 3]] = float("nan")
-    assert torch.equal(masked_frames(spoilt, torch.tensor([2])), masked_frames(clip, torch.tensor([2])))
+    assert torch.equal(guessed_frames(spoilt, torch.tensor([2])), guessed_frames(clip, torch.tensor([2])))
     with pytest.raises(ValueError, match=r"got shapes \(1, 3, 4, 2, 2\) and \(2,\)"):
-        masked_frames(clip, torch.tensor([2, 2]))
+        guessed_frames(clip, torch.tensor([2, 2]))
 
 
 def test_known_frames_are_put_in_their_places():

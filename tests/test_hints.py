@@ -7,11 +7,11 @@ import torch
 from scipy import ndimage
 
 from minivdm.datasets.hinted import hinted_stills, wandering_clips
-from minivdm.datasets.hints import HINTS, centres, dots, edges, key_points, masks, of_frames, paths, sobel
+from minivdm.datasets.hints import HINTS, box_points, centres, dots, edges, key_points, masks, of_frames, paths, sobel
 from minivdm.datasets.shapes import SHAPES, coverage, paint
 from minivdm.datasets.sprites import MovingSprites, all_triples, held_out
 from minivdm.datasets.stills import STILL_ATTRIBUTES, SpriteStills
-from minivdm.evaluation.overlap import centre_distance, iou
+from minivdm.evaluation.overlap import centre_distance, corner_distance, iou
 
 
 def drawn_stills(n=600, seed=0):
@@ -149,6 +149,18 @@ def test_key_points_mark_the_box_and_the_centre():
     for row, column in ((4, 8), (4, 20), (10, 8), (10, 20), (7, 14)):
         assert lit[0, 0, row, column] == 1
     assert (lit[0, 0] > 0.99).sum() == 5
+
+
+def test_corners_are_those_of_the_box_and_their_distance_is_in_pixels():
+    mask = torch.zeros(2, 1, 16, 16)
+    mask[0, 0, 3:8, 2:13] = 1  # rows 3..7, columns 2..12; the other mask is empty
+    points = box_points(mask)
+    left, right, top, bottom = ((2 * i + 1) / 16 - 1 for i in (2, 12, 3, 7))
+    expected = [[left, top], [left, bottom], [right, top], [right, bottom], [(left + right) / 2, (top + bottom) / 2]]
+    assert torch.allclose(points[0], torch.tensor(expected)) and points[1].isnan().all()
+    moved = mask.roll((4, 3), (2, 3))
+    assert corner_distance(mask, moved)[0] == pytest.approx(5) and corner_distance(mask, moved)[1].isinf()
+    assert corner_distance(mask, mask)[0] == 0
 
 
 @pytest.mark.parametrize("kind", HINTS)

@@ -19,8 +19,11 @@ from minivdm.datasets.gif_files import save_gif
 from minivdm.datasets.sprites import MovingSprites
 from minivdm.files import shipped
 from minivdm.pipelines import cascade_files
+from minivdm.pipelines.cascade import Walk
 from minivdm.pipelines.cascade_files import Sizes, load_cascade, load_stage, read_manifest, save_stage
+from minivdm.pipelines.cascade_judging import attributes_in, judge_interpolation, judge_upscaling
 from minivdm.pipelines.cascade_training import STAGES
+from minivdm.pipelines.pretrained import load_pretrained
 
 # A run that is killed, as by the system, as soon as it has saved so many checkpoints.
 KILLED = """
@@ -278,3 +281,25 @@ def test_weights_that_are_not_finite_are_not_written(copied):
     with pytest.raises(ValueError, match="was not written: in float16 the spatial has weights that are not finite"):
         save_stage(copied, "spatial", spatial, BUDGETS["smoke"].sizes, load_stage(copied, "clip"))
     assert (copied / "spatial.pt").read_bytes() == before
+
+
+def test_the_cascade_that_comes_with_the_course_is_as_described_and_good_enough():
+    folder = shipped("data") / "cascade"
+    manifest = read_manifest(folder)
+    assert set(manifest["stages"]) == set(STAGES)
+    assert all((folder / f"{stage}.pt").stat().st_size < 5_000_000 for stage in STAGES)
+    cascade, judge = load_cascade(folder), load_pretrained("video_classifier")
+    generator = torch.Generator().manual_seed(0)
+    real = MovingSprites(16, 64).sample(4, generator)[0]
+    facts = [
+        judge_interpolation(cascade.interpolation, real, judge, 2, 4, generator),
+        judge_upscaling(cascade.spatiotemporal, real, judge, 0, 2, generator),
+        judge_upscaling(cascade.spatial, real[:, :, :2], judge, 0, 2, generator),
+    ]
+    for each in facts:
+        assert each["psnr"] > each["psnr_plain"] + 2 and each["perceptual"] < each["perceptual_plain"] / 1.5
+    triples = torch.tensor([[0, 0, 0], [4, 7, 4], [2, 3, 2], [5, 5, 1]])
+    clips = cascade(MovingSprites().captions(triples), Walk(10, 10, 4, 2), generator)
+    assert clips.shape == (4, 3, 16, 64, 64)
+    right = attributes_in(clips, judge)[:, :2] == triples[:, :2]
+    assert right.float().mean() >= 0.75

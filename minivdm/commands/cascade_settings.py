@@ -44,9 +44,9 @@ SMALL = Sizes(mults=(1, 2))
 ON_A_CARD = {
     "clip": StageSettings(1_000, 256, 2e-3),
     "prior": StageSettings(3_000, 512),
-    "decoder": StageSettings(1_500, 256),
-    "key_frames": StageSettings(1_200, 64),
-    "interpolation": StageSettings(500, 48),
+    "decoder": StageSettings(2_500, 256),
+    "key_frames": StageSettings(2_000, 64),
+    "interpolation": StageSettings(1_000, 48),
     "spatiotemporal": StageSettings(800, 32, 2e-3),
     "spatial": StageSettings(1_000, 128, 2e-3),
 }

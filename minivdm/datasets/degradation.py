@@ -49,19 +49,22 @@ def spread_frames(known: Tensor, skip: int, frames: int) -> Tensor:
     return clip
 
 
-def masked_frames(clip: Tensor, skip: Tensor) -> Tensor:
-    r"""The known frames of a clip in their places, and a mask that says which these are.
+def guessed_frames(clip: Tensor, skip: Tensor) -> Tensor:
+    r"""What an interpolation starts from: known frames, a first guess of the others, and a mask.
 
-    Singer et al., "Make-A-Video", ICLR 2023, section 3.3.
+    Singer et al., "Make-A-Video", ICLR 2023, section 3.3, have zeros in the place of the guess.
 
     Equation:
-        mask_f = 1 where f is one of the places 0, skip, 2 skip, ..; else 0
-        out = [ clip where mask = 1, else 0;   mask ],        along the channels
+        p = skip floor(f / skip),  the last known place up to f;    w = (f - p) / skip
+        guess_f = (1 - w) clip_p + w clip_{p + skip};   clip_p where p + skip >= F
+        mask_f = 1 where w = 0, else 0
+        out = [ guess; mask ],        along the channels
 
-    The mask is needed: 0 is a grey like any other, so a frame of zeros may be known. The first
-    frame is always known. The last one is, where skip divides F - 1; else the network has to go on
-    behind the last known one. Whatever the clip holds in the places that are not known, NaN
-    included, has no effect.
+    Frames in the places 0, skip, 2 skip, .. are known, and stay as they are. A frame between two
+    known ones is guessed as their mean, the nearer one counting more: in proportion to the way.
+    Behind the last known frame, it is guessed that nothing changes. Whatever the clip holds in the
+    places that are not known, NaN included, has no effect. The mask tells what is known from what
+    is guessed.
 
     Args:
         clip: (B, C, F, H, W).
@@ -75,11 +78,15 @@ def masked_frames(clip: Tensor, skip: Tensor) -> Tensor:
     """
     if clip.ndim != 5 or skip.shape != clip.shape[:1]:
         came = f"{tuple(clip.shape)} and {tuple(skip.shape)}"
-        raise ValueError(f"expected clips (B, C, F, H, W) and a skip for each of them, got shapes {came}")
-    place = torch.arange(clip.shape[2], device=clip.device)  # (F,)
-    mask = (place % skip[:, None] == 0)[:, None, :, None, None]  # (B, 1, F, 1, 1)
-    known = torch.where(mask, clip, torch.zeros_like(clip))
-    return torch.cat([known, mask.to(clip).expand_as(clip[:, :1])], dim=1)
+        raise ValueError(f"expected clips (B, C, F, H, W) and a skip for each, got shapes {came}")
+    place, skip = torch.arange(clip.shape[2], device=clip.device), skip[:, None]  # (F,), (B, 1)
+    before = place - place % skip  # (B, F)
+    after = torch.where(before + skip < len(place), before + skip, before)
+    share = ((place - before) / skip).to(clip)[:, :, None, None, None]  # (B, F, 1, 1, 1)
+    frames, rows = clip.transpose(1, 2), torch.arange(len(clip), device=clip.device)[:, None]
+    guess = torch.lerp(frames[rows, before], frames[rows, after], share)  # (B, F, C, H, W)
+    mask = (share == 0).to(clip).expand_as(guess[:, :, :1])
+    return torch.cat([guess, mask], dim=2).transpose(1, 2)
 
 
 def linear_frames(known: Tensor, skip: int, frames: int) -> Tensor:
@@ -91,8 +98,5 @@ def linear_frames(known: Tensor, skip: int, frames: int) -> Tensor:
     Returns:
         (B, C, F, H, W), like known: what an interpolation has to be better than.
     """
-    place = torch.arange(frames, device=known.device) / skip  # (F,) in units of known frames
-    before = place.floor().long().clamp(max=known.shape[2] - 1)
-    after = (before + 1).clamp(max=known.shape[2] - 1)
-    share = (place - before).to(known)[:, None, None]  # (F, 1, 1)
-    return known[:, :, before] * (1 - share) + known[:, :, after] * share
+    clip = spread_frames(known, skip, frames)
+    return guessed_frames(clip, torch.full(clip.shape[:1], skip, device=clip.device))[:, :-1]

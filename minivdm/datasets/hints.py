@@ -115,14 +115,11 @@ def dots(points: Tensor, size: int, width: float = 1.5) -> Tensor:
     return each.amax(dim=-3)[..., None, :, :]
 
 
-def key_points(masks: Tensor) -> Tensor:
-    """The centre of each mask and the four corners of the box around it, as `dots`; an empty mask has none.
+def box_points(masks: Tensor) -> Tensor:
+    """The four corners of the box around each mask, and its centre of mass: (B, 5, 2), x and y from -1 to 1.
 
     Args:
-        masks: (B, 1, H, W), 0..1; what is above 1/2 is inside.
-
-    Returns:
-        Like `masks`.
+        masks: (B, 1, H, W) with H = W, 0..1; what is above 1/2 is inside. An empty mask has NaN.
     """
     inside = masks[:, 0] > 0.5
     grid = pixel_centres(masks.shape[-1], masks.device).to(masks.dtype)
@@ -133,7 +130,12 @@ def key_points(masks: Tensor) -> Tensor:
         ends.append(torch.where(there, grid, -math.inf).amax(dim=1))
     left, right, top, bottom = (torch.where(inside.any(dim=(1, 2)), end, math.nan) for end in ends)
     corners = [torch.stack([x, y], dim=-1) for x in (left, right) for y in (top, bottom)]
-    return dots(torch.stack([*corners, centres(inside[:, None].to(masks.dtype))], dim=1), masks.shape[-1])
+    return torch.stack([*corners, centres(inside[:, None].to(masks.dtype))], dim=1)
+
+
+def key_points(masks: Tensor) -> Tensor:
+    """The `box_points` of each mask as `dots`, like `masks`; an empty mask has none."""
+    return dots(box_points(masks), masks.shape[-1])
 
 
 def paths(points: Sequence[Sequence[float]], frames: int) -> Tensor:

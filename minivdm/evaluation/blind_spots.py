@@ -16,11 +16,14 @@ def notices(
 ) -> float:
     r"""By how many standard errors a damage changes what a metric says.
 
-    Compared are a metric of drawn clips with *other* drawn ones, and of drawn clips with other ones
-    that are damaged; each `rounds` times, every time with clips drawn afresh. Beyond 4, up or down,
-    a damage counts as noticed.
+    It is the difference of two means, over its standard error. Each is a mean of `rounds` values of
+    the metric, all of them independent: every round draws four fresh batches, two for a value of
+    either kind. Beyond 4, up or down, a damage counts as noticed; one that changes nothing goes
+    unnoticed, whatever the metric.
 
     Equation:
+        intact: the metric of drawn clips and other drawn ones
+        damaged: the metric of drawn clips and other drawn ones that are damaged
         z = ( mean(damaged) - mean(intact) ) / sqrt( var(damaged) / rounds + var(intact) / rounds )
 
     With variances of `rounds` - 1. Where nothing varies, z is 0 if the means agree, else infinite.

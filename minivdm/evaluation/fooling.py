@@ -7,11 +7,12 @@ from torch import Tensor
 def same_moments(features: Tensor) -> Tensor:
     """Features whose Frechet distance to the given ones is 0, though none of them is one of these.
 
-    They are not nearly the given ones, either: the distance of one to the nearest given one is, in
-    the median, more than a tenth of that between two neighbours among the given ones.
+    Nor are they nearly the given ones. Call d the usual (median) distance of a given one to its
+    nearest neighbour: at least half of the new ones are farther than d / 10 from every given one.
 
     Args:
-        features: (N, D), N >= 3, not all equal.
+        features: (N, D), N >= 3, scattered as features of clips are. It need not work for a regular
+            pattern, such as evenly spaced ones.
 
     Returns:
         (N, D).

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..datasets.hints import centres
+from ..datasets.hints import box_points, centres
 
 
 def iou(one: Tensor, other: Tensor) -> Tensor:
@@ -39,4 +39,17 @@ def centre_distance(masks: Tensor, points: Tensor) -> Tensor:
         (...) float; infinity where a mask is empty.
     """
     distance = (centres(masks) - points).norm(dim=-1) * masks.shape[-1] / 2
+    return distance.nan_to_num(torch.inf)
+
+
+def corner_distance(masks: Tensor, others: Tensor) -> Tensor:
+    """How far the corners of the box around each mask are from those of another mask, in pixels: the mean of four.
+
+    Args:
+        masks, others: (B, 1, H, W) with H = W.
+
+    Returns:
+        (B,) float; infinity where a mask is empty.
+    """
+    distance = (box_points(masks) - box_points(others))[:, :4].norm(dim=-1).mean(dim=1) * masks.shape[-1] / 2
     return distance.nan_to_num(torch.inf)

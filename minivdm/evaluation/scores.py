@@ -18,8 +18,8 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, flo
         score = exp( mean_n KL( p(y | x_n) || p(y) ) ),    p(y) = mean_n p(y | x_n)
         KL(p || q) = sum_y p_y ln( p_y / q_y ),            0 ln 0 = 0
 
-    The samples are cut into `splits` parts, in the order in which they come, part i from
-    N i // splits on. Each has a p(y), and so a score, of its own: small parts score lower.
+    The samples are cut into `splits` parts, in the order in which they come. All samples are used,
+    and no part is larger than another by more than one. Each has a p(y) and a score of its own.
 
     Args:
         probabilities: (N, K), each row adds up to 1.

@@ -111,21 +111,23 @@ MISSING = 0.2  # size of what is missing, in units of the pixels: so the network
 class OnTop(nn.Module):
     """A denoiser that says what is missing in the clip that stands beside x: its answer is both together.
 
-    A new `UNet` answers 0, so this starts as the identity: what stands beside x is its estimate of x_0.
+    A network whose head is zero answers 0, so this starts as the identity: what stands beside x is its estimate of x_0.
 
     Args:
-        net: takes (B, C + C, ...) as its x, and answers with (B, C, ...).
+        net: takes (B, C + c, ...) as its x, and answers with (B, C, ...). The first C of the c channels beside x are
+            the clip to which its answer is added.
+        channels: C.
 
     `forward(x, t, cond)` takes what `net` takes, x in front, and returns (B, C, ...).
     """
 
-    def __init__(self, net: nn.Module):
+    def __init__(self, net: nn.Module, channels: int = 3):
         super().__init__()
-        self.net = net
+        self.net, self.channels = net, channels
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor) -> Tensor:
-        beside = x[:, x.shape[1] // 2 :]
-        return beside + MISSING * self.net(x, t, cond)
+        guess = x[:, self.channels : 2 * self.channels]
+        return guess + MISSING * self.net(x, t, cond)
 
 
 class Beside(nn.Module):

@@ -62,7 +62,8 @@ class TextToVideo(nn.Module):
     ):
         super().__init__()
         self.clip, self.prior, self.key_frames = clip, prior, key_frames
-        self.interpolation, self.spatiotemporal, self.spatial = interpolation, spatiotemporal, spatial
+        self.interpolation, self.spatiotemporal = interpolation, spatiotemporal
+        self.spatial = spatial
         require_fits(key_frames, interpolation, spatiotemporal, spatial)
         self.frames, self.size = interpolation.frames, spatial.size
 

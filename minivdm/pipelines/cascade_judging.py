@@ -4,6 +4,8 @@ On real clips the truth is known, so each stage stands beside what needs no netw
 and bicubic enlargement. On prompts a judge, trained on drawn clips alone, says what it sees.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +20,8 @@ from .cascade import TextToVideo, Walk
 from .interpolation import interpolate_frames
 from .super_resolution import FACTOR, upscale
 from .text2video import VideoModel
+
+SIDES = 32, 64  # pixels in a row at which the judge looks for mini-FVD
 
 
 def compared(made: Tensor, plain: Tensor, truth: Tensor, judge: AttributeClassifier) -> dict[str, float]:
@@ -69,6 +73,41 @@ def judge_upscaling(
     return compared(made, enlarge(low, FACTOR).clamp(-1, 1), truth, judge)
 
 
+def hears_its_level(
+    model: "VideoModel",
+    clips: Tensor,
+    levels: "Sequence[int]" = (0, 200),
+    generator: torch.Generator | None = None,
+) -> bool:
+    """Whether a stage of super-resolution makes use of the level that it is told.
+
+    It does if, under noise of each of two levels, its clips are nearer to the truth when it is told
+    the true level than when it is told the other one: by more than chance, and for both levels.
+
+    Args:
+        model: the stage. `upscale(model, low, level, steps, generator, told_level=...)` runs it on
+            small clips under noise of one level, and tells it another.
+        clips: (B, 3, F, H, W) real ones in [-1, 1], as large as those that it makes, B >= 8.
+        levels: two levels of noise.
+        generator: `torch.Generator` on the clips' device.
+
+    Returns:
+        True or False.
+    """
+    low = shrink(clips, FACTOR)
+    for level, other in (levels, levels[::-1]):
+        seed = torch.randint(2**31, (), generator=generator, device=clips.device).item()
+        errors = []
+        for told_level in (level, other):
+            again = torch.Generator(clips.device).manual_seed(seed)  # the same noise for both
+            made = upscale(model, low, level, 1, again, told_level=told_level)
+            errors.append((made - clips).square().flatten(1).mean(dim=1))
+        gain = errors[1] - errors[0]  # (B,)
+        if not gain.mean() > 2 * gain.std() / len(gain) ** 0.5:
+            return False
+    return True
+
+
 @torch.no_grad()
 def judge_prompts(
     cascade: TextToVideo,
@@ -77,7 +116,7 @@ def judge_prompts(
     walk: Walk | None = None,
     generator: torch.Generator | None = None,
     batch: int = 8,
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
     """What the judge sees in the clips of each stage.
 
     Args:
@@ -90,28 +129,44 @@ def judge_prompts(
 
     Returns:
         A dict from "key_frames", "interpolation", "spatiotemporal" and "spatial" to (N, 3) long attributes that were
-        seen, on the CPU; compare with `triples`.
+        seen, on the CPU; compare with `triples`. And the judge's features (N, D) of the last stage's clips, on the CPU,
+        when it looks at `SIDES` pixels in a row.
     """
-    prompts, seen = MovingSprites.captions(MovingSprites(), triples), {}
+    prompts, seen, features = MovingSprites.captions(MovingSprites(), triples), {}, {side: [] for side in SIDES}
     for i in range(0, len(prompts), batch):
         made = cascade.stages(prompts[i : i + batch], walk, generator)
         for stage, clips in made.items():
             if clips.ndim == 5:
                 seen.setdefault(stage, []).append(attributes_in(clips, judge).cpu())
-    return {stage: torch.cat(parts) for stage, parts in seen.items()}
+        for side in SIDES:
+            features[side].append(features_of(made["spatial"], judge, side))
+    return tuple({name: torch.cat(parts) for name, parts in each.items()} for each in (seen, features))
 
 
-def attributes_in(clips: Tensor, judge: AttributeClassifier, frames: int = 16, size: int = 32) -> Tensor:
-    """The attributes (N, 3) long that a judge of clips of `frames` frames and `size` pixels sees in those of any size.
+@torch.no_grad()
+def attributes_in(clips: Tensor, judge: AttributeClassifier, batch: int = 32) -> Tensor:
+    """The attributes (N, 3) long that the judge sees in clips of any size (see `as_judged`), so many at a time."""
+    parts = [judge(as_judged(part)) for part in clips.split(batch)]
+    return torch.cat([torch.stack([logits.argmax(dim=1) for logits in each], dim=1) for each in parts])
 
-    Large ones are averaged, small ones enlarged, and frames repeated.
+
+@torch.no_grad()
+def features_of(clips: Tensor, judge: AttributeClassifier, side: int = 32, batch: int = 32) -> Tensor:
+    """The judge's features (N, D) of clips of any size (see `as_judged`), on the CPU: what mini-FVD compares.
+
+    It was trained on 32 pixels in a row. With 64 it looks at each edge more closely, and at no sprite as a whole.
     """
+    return torch.cat([judge.features(as_judged(part, side)).cpu() for part in clips.split(batch)])
+
+
+def as_judged(clips: Tensor, size: int = 32, frames: int = 16) -> Tensor:
+    """Clips of any size as the judge was trained to see them: large ones are averaged, small ones enlarged, and frames
+    repeated."""
     if clips.shape[-1] > size:
         clips = shrink(clips, clips.shape[-1] // size)
     elif clips.shape[-1] < size:
         clips = enlarge(clips, size // clips.shape[-1]).clamp(-1, 1)
-    clips = F.interpolate(clips, (frames, size, size))  # the nearest frame in time
-    return torch.stack([logits.argmax(dim=1) for logits in judge(clips)], dim=1)
+    return F.interpolate(clips, (frames, size, size))  # the nearest frame in time
 
 
 def shares_right(seen: Tensor, triples: Tensor) -> dict[str, float]:

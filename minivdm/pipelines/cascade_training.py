@@ -5,7 +5,7 @@ r"""How each stage of a cascade is trained: apart from the others, on real data 
     prior            an image embedding      the embedding of a caption of that picture
     decoder          a picture of 16 x 16    the embedding of that picture
     key_frames       8 frames                the embedding of one of them, and the frame rate
-    interpolation    16 frames               some of them in their places
+    interpolation    16 frames               some of them in their places, and a guess of the others
     spatiotemporal   a clip of 32 x 32       the same clip of 16 x 16 under noise, and how much
     spatial          a frame of 64 x 64      the same frame of 32 x 32 under noise, and how much
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..datasets.degradation import masked_frames, shrink
+from ..datasets.degradation import guessed_frames, shrink
 from ..diffusion.predictions import EpsModel, prediction_loss
 from ..models.clip import CLIP, clip_loss
 from ..models.prior_net import drop_embedding
@@ -28,7 +28,7 @@ from ..training.loop import train
 from .cascade_data import PhotoPool, QuietClips, one_of, picks
 from .control_training import hinted_loss
 from .decoder import STILL
-from .interpolation import MASKED_CHANNELS
+from .interpolation import GUESSED_CHANNELS
 from .prior import to_unit_variance
 from .stages import told
 from .super_resolution import FACTOR, MAX_LEVEL, augmented
@@ -85,7 +85,7 @@ def key_frame_batch(
     n: int,
     frames: int = 8,
 ) -> tuple[Tensor, Tensor]:
-    """What the decoder of key frames learns from: clips, and nothing that a person has said of them.
+    """What the decoder of key frames learns from: clips, and nothing that a person said of them.
 
     Args:
         clip: a trained `CLIP` for pictures of twice the height and width.
@@ -110,12 +110,12 @@ def key_frame_batch(
 def interpolation_batch(
     quiet: QuietClips, generator: torch.Generator, n: int, size: int = 16, embedding_dim: int = 64
 ) -> tuple[Tensor, Tensor]:
-    """n clips, some of their frames and a mask behind them, (n, 3 + 4, F, 16, 16), and the frame rate of these."""
+    """n clips, behind them what is known and guessed of them and a mask, (n, 3 + 4, F, 16, 16); and the frame rate."""
     clips = quiet.clips(generator, n)
     clips = shrink(clips, clips.shape[-1] // size)
     skip = one_of(KNOWN_SKIPS, n, generator)
     cond = told(clips.new_zeros(n, embedding_dim), skip)
-    return torch.cat([clips, masked_frames(clips, skip)], dim=1), cond
+    return torch.cat([clips, guessed_frames(clips, skip)], dim=1), cond
 
 
 def upscaling_batch(
@@ -184,7 +184,7 @@ def train_stage(
         net, schedule, loss = Matching(model), None, matching_loss
     else:
         net, schedule = model.net, model.schedule.to(next(model.parameters()).device)
-        beside = {"interpolation": MASKED_CHANNELS, "spatiotemporal": 3, "spatial": 3}.get(stage)
+        beside = {"interpolation": GUESSED_CHANNELS, "spatiotemporal": 3, "spatial": 3}.get(stage)
         if beside:
             loss = partial(hinted_loss, hint_channels=beside, prediction_type=model.prediction_type)
         else:

@@ -1,8 +1,10 @@
 r"""Frame interpolation: what happens between the key frames.
 
-The network of the key frames knows already how things move. It gets four more channels, which start at zero weight: the
-frames that are known, in their places, and a mask (Singer et al., "Make-A-Video", ICLR 2023, section 3.3). It is told
-how many frames apart the known ones are, and no embedding: they show it.
+A first guess needs no network: a frame between two known ones is their weighted mean. It shows the sprite twice, half
+as bright. The network says what is missing in the guess, so it starts as good as the guess is. It is that of the key
+frames, which knows how things move, with four more input channels of zero weight: the guess, with the known frames in
+their places, and a mask (Singer et al., "Make-A-Video", ICLR 2023, section 3.3, with zeros in the place of the guess).
+It is told how many frames apart the known ones are, and no embedding: they show it.
 """
 
 import copy
@@ -10,19 +12,22 @@ import copy
 import torch
 from torch import Tensor
 
-from ..datasets.degradation import masked_frames, spread_frames
-from ..models.conditioning import widen_stem
+from ..datasets.degradation import guessed_frames, spread_frames
+from ..models.conditioning import OnTop, widen_stem
+from ..models.layers import zero_module
 from .stages import sample_stage, told
 from .text2video import VideoModel
 
-MASKED_CHANNELS = 4  # three of pictures and the mask
+GUESSED_CHANNELS = 4  # three of pictures and the mask
 
 
 def interpolator(key_frames: VideoModel, frames: int = 16) -> VideoModel:
-    """A `VideoModel` for the frames in between that starts as a copy of the model of key frames."""
+    """A `VideoModel` for the frames in between, made of that of the key frames; it starts as their weighted means."""
     net = copy.deepcopy(key_frames.net)
-    widen_stem(net.net.image, MASKED_CHANNELS)
-    return VideoModel(net, key_frames.schedule, frames, key_frames.size)
+    widen_stem(net.net.image, GUESSED_CHANNELS)
+    _, last, _ = net.net.image.head
+    zero_module(last)
+    return VideoModel(OnTop(net), key_frames.schedule, frames, key_frames.size, "x0")
 
 
 def interpolate_frames(
@@ -49,8 +54,8 @@ def interpolate_frames(
     """
     clip = spread_frames(known, skip, model.frames)
     skips = torch.full(known.shape[:1], skip, device=known.device)  # (B,)
-    cond = told(known.new_zeros(len(known), model.net.embedding_dim), skips)
+    cond = told(known.new_zeros(len(known), model.net.net.embedding_dim), skips)
     noise = torch.randn(clip.shape, generator=generator, device=clip.device)
-    made = sample_stage(model, noise, cond, steps, beside=masked_frames(clip, skips))
+    made = sample_stage(model, noise, cond, steps, beside=guessed_frames(clip, skips))
     made[:, :, ::skip] = known
     return made

@@ -23,7 +23,7 @@ def build_prior(dim: int = 64, width: int = 192, blocks: int = 4) -> EpsModel:
 
 
 def to_unit_variance(embeddings: Tensor) -> Tensor:
-    r"""Unit vectors as a diffusion model needs its data: with entries about as large as those of the noise.
+    r"""Unit vectors as a diffusion model needs its data: entries about as large as the noise.
 
     A unit vector of E entries has a mean square of 1 / E, the noise one of 1.
 
@@ -40,7 +40,7 @@ def to_unit_variance(embeddings: Tensor) -> Tensor:
 
 
 def sample_prior(
-    model: EpsModel,
+    model: "EpsModel",
     texts: Tensor,
     steps: int = 20,
     guidance_scale: float = 1.0,
@@ -48,16 +48,21 @@ def sample_prior(
 ) -> Tensor:
     """An image embedding for each text embedding.
 
+    The model has learnt from embeddings of images, and been told those of texts, both with entries
+    about as large as those of the noise (`to_unit_variance`): many lie beyond -1 and 1.
+
     Args:
         model: as from `build_prior`.
-        texts: (B, E) text embeddings of the CLIP that it was trained with.
+        texts: (B, E) text embeddings, unit vectors, of the CLIP that it was trained with.
         steps: DDIM steps.
         guidance_scale: how closely to follow the text; 1 = off.
-        generator: `torch.Generator` on the texts' device.
+        generator: `torch.Generator` on the texts' device; the start is drawn from it.
 
     Returns:
         (B, E) unit vectors.
     """
     noise = torch.randn(texts.shape, generator=generator, device=texts.device)
     cond = to_unit_variance(texts)
-    return F.normalize(sample_stage(model, noise, cond, steps, guidance_scale, cond.shape[1], clip_x0=False), dim=-1)
+    how = (steps, guidance_scale, texts.shape[1])
+    made = sample_stage(model, noise, cond, *how, clip_x0=False)
+    return F.normalize(made, dim=-1)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from minivdm.evaluation.metrics import checked_features
 from minivdm.evaluation.picture_metrics import C1, C2, gaussian_window, pictures_of, ssim_of_moments, window_mean
+from minivdm.evaluation.scores import checked_probabilities
 from tests.checks.collected import alternative
 
 
@@ -121,6 +122,16 @@ def inception_by_the_library(probabilities, splits=10):
     return scores.mean(), scores.std(correction=0)
 
 
+@alternative("scores.inception_score")
+def inception_of_a_tensor_split(probabilities, splits=10):
+    p = checked_probabilities(probabilities)
+    if not 1 <= splits <= len(p):
+        raise ValueError("too many parts")
+    kl = [part * (part / part.mean(0)).clamp(min=1e-300).log() for part in p.tensor_split(splits)]  # first ones larger
+    scores = torch.stack([each.nan_to_num().sum(1).mean().exp() for each in kl])
+    return float(scores.mean()), float(scores.std(correction=0))
+
+
 @alternative("blind_spots.notices")
 def notices_by_turns(metric, draw, damage, generator, rounds=8):
     if rounds < 2:
@@ -152,9 +163,9 @@ def notices_with_numpy(metric, draw, damage, generator, rounds=8):
 def moments_of_a_rotated_set(features):
     x = features.double()
     centred = x - x.mean(0)
-    first = torch.cat([torch.ones(len(x), 1), torch.randn(len(x), len(x) - 1)], dim=1).double().to(x.device)
+    first = torch.cat([torch.ones(len(x), 1), torch.randn(len(x), len(x) - 1)], dim=1).double()
     basis = torch.linalg.qr(first).Q[:, 1:]  # orthogonal to the ones
-    turned = torch.linalg.qr(torch.randn(len(x) - 1, len(x) - 1).double().to(x.device)).Q
+    turned = torch.linalg.qr(torch.randn(len(x) - 1, len(x) - 1).double()).Q
     made = basis @ (turned @ (basis.T @ centred)) + x.mean(0)
     return made.to(features)
 

@@ -25,10 +25,14 @@ def same_moments(f, draw):
         yield holds(f"{name}: as many features as came", fits, f"expected {tuple(x.shape)}", usable=False)
         spread = (x - x.mean(0)).square().sum(1).mean().item()
         off = (made.double().mean(0) - x.double().mean(0)).square().sum().item() / spread
-        yield holds(f"{name}: the same mean", off < 1e-6, f"it is off by {off:.2g} of the variance")
+        random = off >= 1e-6 and not torch.equal(made, f(x))
+        again = "; and a second call gives others: they are drawn at random" if random else ""
+        yield holds(f"{name}: the same mean", off < 1e-6, f"it is off by {off:.2g} of the variance{again}")
         s, t = torch.cov(x.double().T).reshape(x.shape[1], -1), torch.cov(made.double().T).reshape(x.shape[1], -1)
         off = ((s - t).norm() / s.norm()).item()
         yield holds(f"{name}: the same covariance", off < 1e-3, f"it is off by {off:.1%}")
+        if random:
+            continue  # another number each time
         yield near(f"{name}: the Frechet distance, over the variance", by_roots(made, given) / spread, 0, within=1e-3)
         same = torch.allclose(made, given, rtol=1e-3, atol=1e-3)
         yield holds(f"{name}: they are not the given ones", not same, "nothing has changed")
@@ -41,7 +45,7 @@ def same_moments(f, draw):
 SET = "what is made depends on all features"
 
 
-@same_moments.promises("device", samples=SET, dtype="a design", layout="a design", gradients="a design")
+@same_moments.promises(samples=SET, dtype="a design", layout="a design", device="a design", gradients="a design")
 def ordinary_features(f, draw):
     return f, dict(features=cloud(draw, 12, 3))
 
@@ -70,6 +74,15 @@ same_moments.edit(
 )
 same_moments.edit("moved aside", {MIRROR: "features + features.std(0)"}, "The covariance is right. The mean has moved.")
 same_moments.edit(
+    "drawn from the fitted Gaussian",
+    {
+        MIRROR: "features.mean(0) + torch.randn(len(features), len(features)) @ (features - features.mean(0)) / "
+        "(len(features) - 1) ** 0.5"
+    },
+    "What is drawn at random has the given mean and covariance only on average, over many draws. These features must "
+    "have them exactly: which map moves every point and keeps both?",
+)
+same_moments.edit(
     "stretched",
     {MIRROR: "features.mean(0) - 1.3 * (features - features.mean(0))"},
     "The mean is right, and the spread is too large: the covariance grows with the square.",
@@ -86,7 +99,6 @@ def clips_and_labels(draw, counts=(4, 1, 3)):
 @exercise("fooling.worthless")
 def worthless(f, draw):
     clips, labels = clips_and_labels(draw)
-    n = len(clips)
     for name in ("psnr", "frame consistency", "inception score"):
         made = f(name, clips, labels)
         fits = torch.is_tensor(made) and made.shape == clips.shape
@@ -105,19 +117,28 @@ def worthless(f, draw):
     frames, given = made.transpose(1, 2).reshape(-1, 90), clips.transpose(1, 2).reshape(-1, 90)
     least = torch.cdist(frames, given).min().item()
     yield holds("frame consistency: no frame is one of the given ones", least > 0.1, "one of them is")
-    made = f("inception score", clips, labels)
+    yield from of_variety(f, clips, labels)
+    yield from of_variety(f, *clips_and_labels(draw, (3, 1, 4, 1)))
+    yield raises("another name", ValueError, lambda: f("beauty", clips, labels))
+
+
+def of_variety(f, clips, labels):
+    """What the clips for the inception score must be."""
+    n, count = len(clips), len(labels.unique())
+    made, name = f("inception score", clips, labels), f"inception score, {n} clips of {count} labels"
+    fits = torch.is_tensor(made) and made.shape == clips.shape
+    yield holds(f"{name}: as many clips as came", fits, f"expected {tuple(clips.shape)}", usable=False)
     which = torch.cdist(made.flatten(1), clips.flatten(1)).argmin(1)
     real = (made - clips[which]).abs().max().item() < 1e-5
-    yield holds("inception score: all clips are given ones", real, "some are not")
+    yield holds(f"{name}: all are given ones", real, "some are not")
     kinds = {int(label): {int(i) for i in which if labels[i] == label} for label in labels.unique()}
     most = max(map(len, kinds.values()))
-    yield holds("inception score: at most one clip of each label", most <= 1, f"of one label there are {most}")
+    yield holds(f"{name}: at most one clip of each label", most <= 1, f"of one label there are {most}")
     table = torch.eye(12)[labels[which]] * 0.999 + 0.001 / 12
     score, _ = by_entropies(table, 1)
-    even = torch.eye(12)[labels.unique()[torch.arange(n) % 3]] * 0.999 + 0.001 / 12
+    even = torch.eye(12)[labels.unique()[torch.arange(n) % count]] * 0.999 + 0.001 / 12
     best, _ = by_entropies(even, 1)
-    yield near("inception score: the score, over the highest that N clips can have", score / best, 1, within=1e-3)
-    yield raises("another name", ValueError, lambda: f("beauty", clips, labels))
+    yield near(f"{name}: the score, over the highest possible one", score / best, 1, within=1e-3)
 
 
 SET = "what is made depends on all clips"
@@ -186,4 +207,14 @@ worthless.edit(
     },
     "inception score: each label comes as often as among the given clips. The score is highest when all come equally "
     "often.",
+)
+worthless.edit(
+    "inception score: in blocks, cut off at the end",
+    {
+        "return firsts[torch.arange(len(clips), device=clips.device) % len(firsts)]": (
+            "return firsts.repeat_interleave(-(-len(clips) // len(firsts)), dim=0)[: len(clips)]"
+        )
+    },
+    "inception score: the blocks are rounded up, and what is too much is cut off at the end, so the last label comes "
+    "less often, or never: 9 clips of 4 labels become 3, 3, 3 and 0.",
 )

@@ -54,7 +54,7 @@ def frechet_distance(f, draw):
     yield near("points without any spread", f(point, 3 * point), 8, within=1e-3)
     yield raises("nor has one in the other set", ValueError, lambda: f(draw.normal(9, 3), one))
     yield raises("no samples", ValueError, lambda: f(one[:0], draw.normal(9, 3)))
-    yield raises("other dimensions", ValueError, lambda: f(a, b[:, :4]))
+    yield raises("other dimensions, as `checked_features` refuses them", ValueError, lambda: f(a, b[:, :4]))
     for value in (math.nan, math.inf):
         bad = a.clone()
         bad[3, 1] = value
@@ -102,6 +102,34 @@ frechet_distance.edit(
     "The root is taken of each element of S_x S_y. The root of a matrix is another one: R R = S_x "
     "S_y, and the trace of R "
     "is the sum of the roots of the eigenvalues.",
+)
+ROOT_BELOW_0 = "    trace = torch.linalg.eigvals(a.T @ a @ b.T @ b / (n * m)).real.sqrt().sum()\n"
+frechet_distance.edit(
+    "the root of a rounding error",
+    {TRACE: ROOT_BELOW_0},
+    "Some eigenvalues are 0, as there are fewer samples than features, and rounding makes such a one -1e-17: its root "
+    "is NaN. No feature is too large. Clamp the eigenvalues at 0 before you take the roots.",
+)
+frechet_distance.edit(
+    "the root of a rounding error, returned",
+    {
+        TRACE: ROOT_BELOW_0,
+        'finite(max(distance.item(), 0.0) * scale * scale, "the squares of the features")': (
+            "distance.item() * scale * scale"
+        ),
+    },
+    "Rounding makes some eigenvalues that should be 0 a little negative, and the root of -1e-17 is NaN: clamp the "
+    "eigenvalues at 0 first.",
+)
+frechet_distance.edit(
+    "only the number of samples is looked at",
+    {
+        CHECKED: """x, y = x.double(), y.double()
+    if min(len(x), len(y)) < 2:
+        raise ValueError("one sample has no covariance")"""
+    },
+    "One sample is refused now, but sets of other dimensions, and features that are NaN or infinite, are not: "
+    "`checked_features` refuses all of them.",
 )
 frechet_distance.edit(
     "eigenvalues of a symmetric matrix",

@@ -134,6 +134,23 @@ notices.edit(
     "differ even without any damage: draw the clips to compare with afresh.",
 )
 notices.edit(
+    "the same clips, intact and damaged",
+    {
+        INTACT: "pairs = [(draw(generator), draw(generator)) for _ in range(rounds)]\n    intact = [metric(x, y) for "
+        "x, y in pairs]",
+        DAMAGED: "damaged = [metric(x, damage(y, generator)) for x, y in pairs]",
+    },
+    "Each round draws two batches and uses them twice, intact and damaged. The two values are not independent then, "
+    "and their variances do not add up: draw four fresh batches a round.",
+)
+notices.edit(
+    "the variance of differences",
+    {"(variance(damaged) + variance(intact)) / rounds": "variance([b - a for a, b in zip(intact, damaged)]) / rounds"},
+    "This pairs the values up and takes the variance of their differences. They come from different clips, so no "
+    "value belongs to another: the variances of the two kinds add up. (For pairs that share clips it would be right; "
+    "here each round draws four fresh batches.)",
+)
+notices.edit(
     "compared with 0",
     {INTACT: "intact = [0.0 for _ in range(rounds)]"},
     "The damaged clips' distance is compared with 0. Intact clips have a distance, too, since there "

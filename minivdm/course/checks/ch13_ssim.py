@@ -63,6 +63,11 @@ ssim_of_moments.edit(
     "get 1.",
 )
 ssim_of_moments.edit(
+    "products in both denominators",
+    {"mu_x**2 + mu_y**2 + C1": "mu_x**2 * mu_y**2 + C1", "var_x + var_y + C2": "var_x * var_y + C2"},
+    "These are the denominators of the slide, which lost a plus sign each: two equal windows must get 1.",
+)
+ssim_of_moments.edit(
     "variances squared",
     {"var_x + var_y + C2": "var_x**2 + var_y**2 + C2"},
     "var_x is sigma_x^2 already: do not square it again.",
@@ -171,6 +176,30 @@ ssim.edit(
     "variance without the mean",
     {"window_mean(x * x) - mu_x**2": "window_mean(x * x)", "window_mean(y * y) - mu_y**2": "window_mean(y * y)"},
     "The mean of the squares is no variance: subtract the square of the mean.",
+)
+VARIANCES = "window_mean(x * x) - mu_x**2, window_mean(y * y) - mu_y**2"
+ssim.edit(
+    "the mean of the whole picture",
+    {VARIANCES: "(window_mean((each - each.mean((2, 3), keepdim=True)) ** 2) for each in (x, y))"},
+    "The squares are those of distances to the mean of the whole picture. Each window has a mean of its own, mu: what "
+    "is left of the mean of x^2 if you subtract its square?",
+)
+ssim.edit(
+    "pixels minus windows",
+    {VARIANCES: "window_mean((x - mu_x) ** 2), window_mean((y - mu_y) ** 2)"},
+    "x has a value for each pixel, mu_x one for each window, so they cannot be subtracted; and a pixel lies in many "
+    "windows, each with a mean of its own. Write the variance as the mean of a square minus a square.",
+)
+ssim.edit(
+    "the means not squared",
+    {VARIANCES: "window_mean(x * x) - mu_x, window_mean(y * y) - mu_y"},
+    "The mean is subtracted from the mean of the squares. It is the *square* of the mean that is subtracted.",
+)
+ssim.edit(
+    "pictures and channels alone",
+    {ONE_BY_ONE: "x, y = (each.flatten(0, 1).unsqueeze(1) for each in (x, y))"},
+    "Pictures and channels are made one axis, and clips (B, C, F, H, W) keep their frames as another. `window_mean` "
+    "takes (N, 1, H, W): all axes but the last two go into N.",
 )
 ssim.edit(
     "covariance without the means",
