@@ -151,7 +151,7 @@ def attributes_in(clips: Tensor, judge: AttributeClassifier, batch: int = 32) ->
 
 
 @torch.no_grad()
-def features_of(clips: Tensor, judge: AttributeClassifier, side: int = 32, batch: int = 32) -> Tensor:
+def features_of(clips: Tensor, judge: AttributeClassifier, side: int = 32, batch: int = 16) -> Tensor:
     """The judge's features (N, D) of clips of any size (see `as_judged`), on the CPU: what mini-FVD compares.
 
     It was trained on 32 pixels in a row. With 64 it looks at each edge more closely, and at no sprite as a whole.
