@@ -29,6 +29,8 @@ class Spoiled(nn.Module):
         moved = any(not v.is_contiguous() for v in given.values() if torch.is_tensor(v))
         result = self.call(**given)
         many = isinstance(result, (tuple, list))
+        if self.promise == "device" and not any(map(torch.is_tensor, result if many else [result])):
+            _ = [v * torch.ones(v.shape or (1,)) for v in given.values() if torch.is_tensor(v)]  # numbers lie nowhere
         return type(result)(self.spoil(one, moved) for one in result) if many else self.spoil(result, moved)
 
     def spoil(self, out, moved):
