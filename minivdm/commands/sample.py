@@ -82,10 +82,7 @@ def sample_text2video(
         Tokenizer().encode(prompts)
     paths = output_paths(out, prompts)
     check_sampling(steps, guidance_scale, seed)
-    if not 0.1 <= fps <= 50:
-        raise ValueError(f"fps must lie in 0.1..50, got {fps:g}")
-    if not 1 <= scale <= 64:
-        raise ValueError(f"scale must lie in 1..64, got {scale}")
+    check_playing(fps, scale)
     model, source = find_model(checkpoint)
     steering = control and loaded_with_hint(control, hint, model, model.frames, model.size)  # made for the model alone
     tokenizer, source = with_adapters(model, lora, source)
@@ -122,6 +119,14 @@ def sample_text2video(
             print(f"{path}: {model.frames} frames of {model.size} x {model.size} pixels{beside}")
     print(f"{len(prompts)} clips in {seconds:.1f} s, {steps} steps on {device.type}")
     return paths
+
+
+def check_playing(fps: float, scale: int) -> None:
+    """A ValueError unless clips can be shown so: frames per second, and how large a pixel becomes."""
+    if not 0.1 <= fps <= 50:
+        raise ValueError(f"fps must lie in 0.1..50, got {fps:g}")
+    if not 1 <= scale <= 64:
+        raise ValueError(f"scale must lie in 1..64, got {scale}")
 
 
 def check_sampling(steps: int, guidance_scale: float, seed: int) -> None:

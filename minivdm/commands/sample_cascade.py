@@ -14,7 +14,7 @@ from ..files import runs_folder, shipped
 from ..pipelines.cascade import TextToVideo, Walk
 from ..pipelines.cascade_files import MANIFEST, load_cascade
 from ..training.precision import best_device
-from .sample import check_sampling, output_paths, side_by_side, size_side_by_side
+from .sample import check_playing, check_sampling, output_paths, side_by_side, size_side_by_side
 
 CLIPS_AT_A_TIME = 8  # a clip of the last stage has eight times the pixels of one of chapter 10
 SHOWN = "key_frames", "interpolation", "spatiotemporal", "spatial"
@@ -52,10 +52,7 @@ def sample_cascade(
     Tokenizer().encode(prompts)
     paths = output_paths(out, prompts)
     check_sampling(steps, guidance_scale, seed)
-    if not 0.1 <= fps <= 50:
-        raise ValueError(f"fps must lie in 0.1..50, got {fps:g}")
-    if not 1 <= scale <= 64:
-        raise ValueError(f"scale must lie in 1..64, got {scale}")
+    check_playing(fps, scale)
     if all_stages and len(paths) < len(prompts):
         raise ValueError(f"--all-stages shows one prompt in a file, got {len(prompts)}: give a folder as --out")
     model, source = find_cascade(cascade)
